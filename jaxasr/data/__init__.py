@@ -1,0 +1,1 @@
+"""Reading, planning and batching; NumPy only, so that workers start fast."""

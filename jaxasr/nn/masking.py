@@ -1,0 +1,16 @@
+"""Lengths and masks: the one place where padding is defined."""
+
+import jax.numpy as jnp
+
+from jaxasr.typing import Array, Bool, Int
+
+
+def length_mask(lengths: Int[Array, "B"], size: int) -> Bool[Array, "B T"]:
+    """True where a position holds data, False where it is padding; `size` is T."""
+    return jnp.arange(size)[None, :] < lengths[:, None]
+
+
+def zero_padding(x: Array, lengths: Int[Array, "B"]) -> Array:
+    """`x` (B, T, ...) with everything after each row's length set to 0, whatever stood there (NaN too)."""
+    mask = length_mask(lengths, x.shape[1]).reshape(x.shape[:2] + (1,) * (x.ndim - 2))
+    return jnp.where(mask, x, jnp.zeros((), x.dtype))

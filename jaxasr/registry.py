@@ -1,0 +1,79 @@
+"""Names for the classes that a command line or a YAML file chooses between."""
+
+import difflib
+from collections.abc import Callable, Iterable, Iterator
+from typing import Generic, TypeVar
+
+from jaxasr.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`` Did you mean 'x'?``, or an empty string where nothing known is near `name`."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""
+
+
+class Registry(Generic[T]):
+    """A mapping from short names to classes of one kind.
+
+    A class is checked when it is registered: it must derive from `base` and define every method named in
+    `protocol` itself or inherit it from something other than `base`.
+    """
+
+    def __init__(self, kind: str, base: type[T], protocol: tuple[str, ...] = ()):
+        self.kind = kind
+        self.base = base
+        self.protocol = protocol
+        self._entries: dict[str, type[T]] = {}
+
+    def register(self, name: str) -> Callable[[type[T]], type[T]]:
+        """A class decorator: `@ENCODERS.register("sanm")`."""
+
+        def add(cls: type[T]) -> type[T]:
+            if name in self._entries:
+                taken = self._entries[name]
+                raise ConfigError(
+                    f"{self.kind} {name!r}: already registered by {taken.__module__}.{taken.__qualname__}; "
+                    "names are used once; choose another name."
+                )
+            if not (isinstance(cls, type) and issubclass(cls, self.base)):
+                raise ConfigError(
+                    f"{self.kind} {name!r}: {cls!r} does not derive from {self.base.__qualname__}; "
+                    f"every {self.kind} does; make it a subclass."
+                )
+            missing = [m for m in self.protocol if getattr(cls, m, None) is getattr(self.base, m, None)]
+            if missing:
+                raise ConfigError(
+                    f"{self.kind} {name!r}: {cls.__qualname__} does not define {', '.join(missing)}; "
+                    f"every {self.kind} defines {', '.join(self.protocol)}; add what is missing."
+                )
+            self._entries[name] = cls
+            return cls
+
+        return add
+
+    def __getitem__(self, name: str) -> type[T]:
+        if name not in self._entries:
+            raise ConfigError(
+                f"{self.kind} {name!r}: not known; there are {', '.join(sorted(self._entries))}; "
+                f"choose one of them, or load your own with --import=MODULE.{did_you_mean(name, self._entries)}"
+            )
+        return self._entries[name]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._entries
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._entries))
+
+    def name_of(self, cls: type) -> str:
+        """The name that `cls` was registered under."""
+        for name, entry in self._entries.items():
+            if entry is cls:
+                return name
+        raise ConfigError(
+            f"{self.kind}: {cls.__qualname__} is not registered; only registered classes can be named in a "
+            f"config; decorate it with the registry's .register(NAME)."
+        )
