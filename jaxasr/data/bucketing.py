@@ -1,0 +1,127 @@
+"""Bucket shapes chosen from durations, and the batch plan of an epoch."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxasr.data.batch import BucketShape
+
+_MAX_EDGES = 256
+"""Candidate edges looked at; finer ones change the padding by less than half a percent."""
+
+
+class PlannedBatch(NamedTuple):
+    """One batch of the plan: its shape, and which utterances fill its first rows."""
+
+    shape: BucketShape
+    indices: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class BucketUse:
+    """What one bucket holds over an epoch."""
+
+    shape: BucketShape
+    batches: int
+    utterances: int
+    samples: int
+    """Real samples; the rest of batches * rows * shape.samples is padding."""
+
+    @property
+    def padding(self) -> float:
+        """Share of the samples that are padding, filler rows counted."""
+        room = self.batches * self.shape.rows * self.shape.samples
+        return 1.0 - self.samples / room if room else 0.0
+
+
+def choose(
+    samples: np.ndarray,
+    tokens: np.ndarray,
+    *,
+    batch_samples: int,
+    max_buckets: int,
+    rows_multiple: int,
+    variants: int = 1,
+) -> list[BucketShape]:
+    """At most `max_buckets` shapes, shortest first, with the least padding for these lengths.
+
+    Args:
+      samples, tokens: (N,) lengths of every utterance; `variants` entries each where speed is perturbed.
+      batch_samples: rows * samples of a batch stays below it, unless `rows_multiple` rows are more already.
+      rows_multiple: rows come in multiples of it, so that the plan does not depend on the number of devices.
+
+    Shapes grow in both dimensions, so what fits one fits every later one.
+    """
+    edges = _best_edges(np.asarray(samples), max_buckets)
+    bucket = np.searchsorted(edges, samples)
+    shapes, longest = [], 0
+    for index, edge in enumerate(edges):
+        inside = bucket == index
+        longest = max(longest, int(tokens[inside].max(initial=0)))
+        filled = -(-int(inside.sum()) // variants)  # utterances that an epoch puts here, on average
+        rows = min(batch_samples // int(edge), filled + rows_multiple - 1) // rows_multiple * rows_multiple
+        shapes.append(BucketShape(max(rows, rows_multiple), int(edge), longest))
+    return shapes
+
+
+def _best_edges(samples: np.ndarray, max_buckets: int) -> np.ndarray:
+    """The upper edges that minimise the padded total: dynamic programming over candidate edges."""
+    candidates = np.unique(np.maximum(samples, 1))
+    if len(candidates) > _MAX_EDGES:
+        candidates = candidates[np.linspace(0, len(candidates) - 1, _MAX_EDGES).round().astype(int)]
+    below = np.searchsorted(np.sort(samples), candidates, side="right").astype(float)  # utterances up to each edge
+    cost = candidates * below  # padded total with one bucket up to each edge
+    choice = []
+    for _ in range(min(max_buckets, len(candidates)) - 1):
+        # the last bucket ends at column j, the one before at row i
+        total = cost[:, None] + candidates[None, :] * (below[None, :] - below[:, None])
+        total = np.where(np.tri(len(candidates), k=-1, dtype=bool).T, total, np.inf)
+        total = np.vstack([total, cost[None]])  # or no further bucket at all
+        choice.append(total.argmin(axis=0))
+        cost = total.min(axis=0)
+    edges, end = [len(candidates) - 1], len(candidates) - 1
+    for best in reversed(choice):
+        if best[end] < len(candidates):
+            end = int(best[end])
+            edges.append(end)
+    return candidates[sorted(set(edges))]
+
+
+def assign(samples: np.ndarray, tokens: np.ndarray, shapes: Sequence[BucketShape]) -> np.ndarray:
+    """(N,) index of the first shape that each utterance fits; len(shapes) where none does."""
+    by_samples = np.searchsorted([s.samples for s in shapes], samples)
+    by_tokens = np.searchsorted([s.tokens for s in shapes], tokens)
+    return np.maximum(by_samples, by_tokens)
+
+
+def plan(
+    samples: np.ndarray, tokens: np.ndarray, shapes: Sequence[BucketShape], rng: np.random.Generator | None
+) -> list[PlannedBatch]:
+    """Every utterance once, in batches of the shapes; left-overs of a bucket move to the next larger one.
+
+    With an `rng` the order of utterances and of batches is drawn from it; without, utterances go by length.
+    Only the largest shape can be left with filler rows.
+    """
+    order = np.argsort(samples, kind="stable") if rng is None else rng.permutation(len(samples))
+    bucket = assign(samples, tokens, shapes)[order]
+    batches, waiting = [], np.zeros(0, order.dtype)
+    for index, shape in enumerate(shapes):
+        waiting = np.concatenate([waiting, order[bucket == index]])
+        last = index == len(shapes) - 1
+        whole = len(waiting) if last else len(waiting) // shape.rows * shape.rows
+        batches += [PlannedBatch(shape, waiting[i : i + shape.rows]) for i in range(0, whole, shape.rows)]
+        waiting = waiting[whole:]
+    return batches if rng is None else [batches[i] for i in rng.permutation(len(batches))]
+
+
+def usage(batches: Sequence[PlannedBatch], samples: np.ndarray, shapes: Sequence[BucketShape]) -> list[BucketUse]:
+    """What each shape holds in this plan."""
+    uses = []
+    for shape in shapes:
+        mine = [b.indices for b in batches if b.shape == shape]
+        uses.append(
+            BucketUse(shape, len(mine), sum(map(len, mine)), sum(int(samples[i].sum()) for i in mine)),
+        )
+    return uses

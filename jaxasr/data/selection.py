@@ -1,0 +1,195 @@
+"""Which utterances a run can use, how long they are at every speed, and why the others stay out."""
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from jaxasr.data import audio
+from jaxasr.data.audio import AudioInfo
+from jaxasr.data.manifest import Utterance
+from jaxasr.errors import DataError
+
+
+@dataclasses.dataclass(frozen=True)
+class Measures:
+    """What selection must know of a task; each a function of ints."""
+
+    sample_rate: int
+    frames: Callable[[np.ndarray], np.ndarray]
+    """Encoder frames that so many samples give."""
+    frames_needed: Callable[[str], int]
+    """The fewest frames that the loss can align a transcript with."""
+    num_tokens: Callable[[str], int]
+    unknown: Callable[[str], list[str]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Selection:
+    """The utterances in use and their measures; `in = used + left out` holds by construction and is checked."""
+
+    utterances: list[Utterance]
+    samples: np.ndarray
+    """(N, speeds) samples at the task's rate, at each speed factor."""
+    usable: np.ndarray
+    """(N, speeds) whether the loss can align the utterance at that speed."""
+    tokens: np.ndarray
+    """(N,) tokens of each transcript."""
+    speeds: tuple[float, ...]
+    left_out: dict[str, list[str]]
+    """Reason to ids."""
+    total: int
+
+    def __post_init__(self):
+        count = len(self.utterances) + sum(map(len, self.left_out.values()))
+        if count != self.total:
+            raise AssertionError(f"{self.total} utterances came in, {count} are used or left out")
+
+    @property
+    def seconds(self) -> float:
+        """Length of the sound in use at speed 1, in units of the sample rate given to `select`."""
+        return float(self.samples[:, self.speeds.index(1.0) if 1.0 in self.speeds else 0].sum())
+
+    def accounting(self) -> str:
+        """`in = used + reasons`, with the first ids of each reason."""
+        parts = [f"{len(self.utterances)} used"]
+        for reason, ids in self.left_out.items():
+            more = ", ..." if len(ids) > 3 else ""
+            parts.append(f"{len(ids)} {reason} ({', '.join(ids[:3])}{more})")
+        return f"{self.total} in = " + " + ".join(parts)
+
+
+def select(
+    utterances: Sequence[Utterance],
+    infos: Mapping[str, AudioInfo | DataError],
+    measures: Measures,
+    *,
+    speeds: tuple[float, ...] = (1.0,),
+    max_seconds: float = float("inf"),
+    leave_out_unknown: bool = True,
+) -> Selection:
+    """The utterances that training can use; every other one is put down under a reason.
+
+    A speed at which an utterance is too long, or has too few frames for its tokens, is not used for it; an
+    utterance without any speed left stays out.
+    """
+    kept, rows, usable, tokens = [], [], [], []
+    left_out: dict[str, list[str]] = {}
+    for utterance in utterances:
+        reason, samples, fits = _judge(utterance, infos, measures, speeds, max_seconds, leave_out_unknown)
+        if reason:
+            left_out.setdefault(reason, []).append(utterance.id)
+            continue
+        kept.append(utterance)
+        rows.append(samples)
+        usable.append(fits)
+        tokens.append(measures.num_tokens(utterance.text))
+    shape = (len(kept), len(speeds))
+    return Selection(
+        kept,
+        np.array(rows, np.int64).reshape(shape),
+        np.array(usable, bool).reshape(shape),
+        np.array(tokens, np.int64),
+        speeds,
+        left_out,
+        len(utterances),
+    )
+
+
+def _judge(utterance, infos, measures, speeds, max_seconds, leave_out_unknown):
+    """(reason or "", samples at each speed, which speeds fit)."""
+    try:
+        samples = lengths(utterance, infos, measures.sample_rate, speeds)
+    except DataError:
+        return "unreadable", None, None
+    if not utterance.text.strip():
+        return "with empty text", None, None
+    if leave_out_unknown and measures.unknown(utterance.text):
+        return "with unknown symbols", None, None
+    short_enough = samples <= max_seconds * measures.sample_rate
+    if not short_enough.any():
+        return "too long", None, None
+    fits = short_enough & (measures.frames(samples) >= max(measures.frames_needed(utterance.text), 1))
+    if not fits.any():
+        return INFEASIBLE, None, None
+    return "", samples, fits
+
+
+INFEASIBLE = "with fewer frames than CTC needs"
+
+
+def lengths(
+    utterance: Utterance, infos: Mapping[str, AudioInfo | DataError], sample_rate: int, speeds: tuple[float, ...]
+) -> np.ndarray:
+    """(speeds,) samples that the utterance has after resampling; an unreadable file is raised as its DataError."""
+    info = infos[utterance.audio]
+    if isinstance(info, DataError):
+        raise info
+    _, frames = audio.segment(utterance, info)
+    return np.array([audio.resampled_length(frames, info.rate, sample_rate, speed) for speed in speeds])
+
+
+def select_all(
+    utterances: Sequence[Utterance], infos: Mapping[str, AudioInfo | DataError], measures: Measures
+) -> Selection:
+    """Every utterance, for evaluation and decoding, which leave nothing out.
+
+    Raises:
+      DataError: a file cannot be read.
+    """
+    samples = [lengths(u, infos, measures.sample_rate, (1.0,)) for u in utterances]
+    shape = (len(utterances), 1)
+    return Selection(
+        list(utterances),
+        np.array(samples, np.int64).reshape(shape),
+        np.ones(shape, bool),
+        np.array([measures.num_tokens(u.text) for u in utterances], np.int64),
+        (1.0,),
+        {},
+        len(utterances),
+    )
+
+
+def id_hash(utterance_id: str) -> int:
+    """64 bits of an utterance's id, the same on every machine."""
+    return int.from_bytes(hashlib.blake2b(utterance_id.encode(), digest_size=8).digest(), "little")
+
+
+def draw_speeds(selection: Selection, seed: int, epoch: int) -> np.ndarray:
+    """(N,) index of each utterance's speed in this epoch: a function of (seed, epoch, id) alone."""
+    mixed = np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0]
+    hashes = np.array([id_hash(u.id) for u in selection.utterances], np.uint64)
+    with np.errstate(over="ignore"):
+        bits = (hashes ^ mixed) * np.uint64(0x9E3779B97F4A7C15)
+        bits = (bits ^ (bits >> np.uint64(32))) * np.uint64(0xD6E8FEB86659FD93)
+    uniform = ((bits ^ (bits >> np.uint64(32))) >> np.uint64(11)).astype(np.float64) / 2.0**53
+    rank = np.floor(uniform * selection.usable.sum(axis=1)).astype(np.int64)  # among the speeds that fit
+    return np.argmax(np.cumsum(selection.usable, axis=1) > rank[:, None], axis=1)
+
+
+def split_valid(utterances: Sequence[Utterance], share: float = 0.05) -> tuple[list[Utterance], list[Utterance], str]:
+    """(train, valid, how it was split): whole speakers where there are enough of them, else single utterances.
+
+    Which ones is a function of the ids alone, so every run of the same data splits alike.
+    """
+    wanted = max(1, round(share * len(utterances)))
+    by_speaker: dict[str, list[Utterance]] = {}
+    for utterance in utterances:
+        by_speaker.setdefault(utterance.speaker, []).append(utterance)
+    # one speaker may stand for at most twice the share, or too much would be lost
+    small = {s: us for s, us in by_speaker.items() if s and len(us) <= 2 * wanted}
+    chosen: set[str] = set()
+    if len(small) >= 2 and "" not in by_speaker:
+        speakers = 0
+        for speaker in sorted(small, key=id_hash):
+            if len(chosen) + len(small[speaker]) / 2 <= wanted or not chosen:
+                chosen |= {u.id for u in small[speaker]}
+                speakers += 1
+        how = f"{speakers} of {len(by_speaker)} speakers"
+    else:
+        chosen = set(sorted((u.id for u in utterances), key=id_hash)[:wanted])
+        how = "single utterances"
+    train = [u for u in utterances if u.id not in chosen]
+    valid = [u for u in utterances if u.id in chosen]
+    return train, valid, how
