@@ -4,6 +4,13 @@ Each message reads ``Where: what came; what was expected; what to do.`` The comm
 traceback and exit with status 2.
 """
 
+import sys
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+Result = TypeVar("Result")
+
 
 class JaxasrError(ValueError):
     """Something a user can put right; the message says how."""
@@ -17,5 +24,18 @@ class DataError(JaxasrError):
     """A manifest, a sound file or a transcript that cannot be used."""
 
 
+class TrainingError(JaxasrError):
+    """A run that cannot go on, such as one whose gradients stay infinite."""
+
+
 class CheckpointError(JaxasrError):
     """A model or a checkpoint that cannot be read, or does not belong to this run."""
+
+
+def exit_with_message(fn: Callable[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
+    """What `fn` returns; a JaxasrError becomes a line on stderr and exit status 2."""
+    try:
+        return fn(*args, **kwargs)
+    except JaxasrError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None

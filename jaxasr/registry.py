@@ -7,6 +7,7 @@ from typing import Generic, TypeVar
 from jaxasr.errors import ConfigError
 
 T = TypeVar("T")
+ClassT = TypeVar("ClassT", bound=type)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -28,10 +29,10 @@ class Registry(Generic[T]):
         self.protocol = protocol
         self._entries: dict[str, type[T]] = {}
 
-    def register(self, name: str) -> Callable[[type[T]], type[T]]:
+    def register(self, name: str) -> Callable[[ClassT], ClassT]:
         """A class decorator: `@ENCODERS.register("sanm")`."""
 
-        def add(cls: type[T]) -> type[T]:
+        def add(cls: ClassT) -> ClassT:
             if name in self._entries:
                 taken = self._entries[name]
                 raise ConfigError(
@@ -50,7 +51,7 @@ class Registry(Generic[T]):
                     f"every {self.kind} defines {', '.join(self.protocol)}; add what is missing."
                 )
             self._entries[name] = cls
-            return cls
+            return cls  # pyright: ignore[reportReturnType]
 
         return add
 

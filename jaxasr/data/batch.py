@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -33,15 +33,15 @@ class AsrExample(NamedTuple):
 class AsrBatch(NamedTuple):
     """Utterances side by side; the shapes are those of a `BucketShape`. A tree of arrays, as JAX takes it."""
 
-    audio: np.ndarray
+    audio: Any
     """int16 (B, S)."""
-    audio_lengths: np.ndarray
+    audio_lengths: Any
     """int32 (B,), in samples; 0 in a filler row."""
-    tokens: np.ndarray
+    tokens: Any
     """int32 (B, U), no sos or eos; -1 after the end: mask before every gather."""
-    token_lengths: np.ndarray
+    token_lengths: Any
     """int32 (B,)."""
-    weights: np.ndarray
+    weights: Any
     """float32 (B,): 1 for a real utterance, 0 for a filler row."""
 
 
@@ -62,7 +62,7 @@ class Collate:
         """
         if len(examples) > shape.rows:
             raise DataError(
-                f"Collate: {len(examples)} examples; at most {shape.rows} fit into {shape}; give a shape with more rows."
+                f"Collate: {len(examples)} examples; at most {shape.rows} fit into {shape}; give one with more rows."
             )
         batch = AsrBatch(
             audio=np.full((shape.rows, shape.samples), self.float_pad_value, np.int16),

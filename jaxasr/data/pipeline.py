@@ -3,10 +3,9 @@
 import contextlib
 import dataclasses
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, NamedTuple
 
-import grain.python as grain
 import numpy as np
 
 from jaxasr.data.bucketing import PlannedBatch
@@ -16,9 +15,10 @@ from jaxasr.errors import DataError
 
 
 class HostBatch(NamedTuple):
-    """A batch of this process's rows, and whose they are."""
+    """A batch of this process's rows, and whose the global batch's rows are."""
 
     planned: PlannedBatch
+    ids: list[str]
     batch: Any
 
 
@@ -43,7 +43,8 @@ class LoadBatch:
         rows = planned.shape.rows // count
         mine = planned.indices[index * rows : (index + 1) * rows]
         examples = [self._example(int(i)) for i in mine]
-        return HostBatch(planned, self.collate(examples, planned.shape._replace(rows=rows)))
+        ids = [self.utterances[int(i)].id for i in planned.indices]
+        return HostBatch(planned, ids, self.collate(examples, planned.shape._replace(rows=rows)))
 
     def _example(self, index: int) -> Any:
         utterance = self.utterances[index]
@@ -61,12 +62,16 @@ class LoadBatch:
             ) from error
 
 
-def load(batch: LoadBatch, *, start: int = 0, workers: int = 0, threads: int = 2, ahead: int = 4) -> Iterator[HostBatch]:
+def load(
+    batch: LoadBatch, *, start: int = 0, workers: int = 0, threads: int = 2, ahead: int = 4
+) -> Generator[HostBatch, None, None]:
     """The plan's batches from number `start`, in order, read ahead in threads or in `workers` processes.
 
     Args:
       ahead: batches held ready.
     """
+    import grain.python as grain  # half a second, which --help does not need
+
     dataset = grain.MapDataset.source(range(start, len(batch.plan))).map(batch)
     if workers:
         _mark_flags_parsed()

@@ -40,8 +40,11 @@ class Selection:
     left_out: dict[str, list[str]]
     """Reason to ids."""
     total: int
+    hashes: np.ndarray = dataclasses.field(init=False, repr=False)
+    """(N,) uint64 of the ids."""
 
     def __post_init__(self):
+        object.__setattr__(self, "hashes", np.array([id_hash(u.id) for u in self.utterances], np.uint64))
         count = len(self.utterances) + sum(map(len, self.left_out.values()))
         if count != self.total:
             raise AssertionError(f"{self.total} utterances came in, {count} are used or left out")
@@ -159,9 +162,8 @@ def id_hash(utterance_id: str) -> int:
 def draw_speeds(selection: Selection, seed: int, epoch: int) -> np.ndarray:
     """(N,) index of each utterance's speed in this epoch: a function of (seed, epoch, id) alone."""
     mixed = np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0]
-    hashes = np.array([id_hash(u.id) for u in selection.utterances], np.uint64)
     with np.errstate(over="ignore"):
-        bits = (hashes ^ mixed) * np.uint64(0x9E3779B97F4A7C15)
+        bits = (selection.hashes ^ mixed) * np.uint64(0x9E3779B97F4A7C15)
         bits = (bits ^ (bits >> np.uint64(32))) * np.uint64(0xD6E8FEB86659FD93)
     uniform = ((bits ^ (bits >> np.uint64(32))) >> np.uint64(11)).astype(np.float64) / 2.0**53
     rank = np.floor(uniform * selection.usable.sum(axis=1)).astype(np.int64)  # among the speeds that fit

@@ -1,0 +1,237 @@
+"""What a run leaves on disk: full states to go on from (Orbax), and models to use (safetensors).
+
+workdir/
+  config.yaml     the run's options
+  checkpoints/    full states: parameters, optimizer, step, key, data position, list of best models
+  best/           parameters of the best validations
+  model/          what `jaxasr.decode --model` takes: options, token list, statistics, parameters
+  log.jsonl, tensorboard/
+"""
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import safetensors.numpy
+import yaml
+from safetensors import SafetensorError
+
+from jaxasr import config
+from jaxasr.errors import CheckpointError
+from jaxasr.tasks.base import TASKS, Task
+from jaxasr.typing import Params
+
+PARAMS_FILE = "params.safetensors"
+
+
+@dataclasses.dataclass
+class Progress:
+    """Where a run stands, beside the arrays of its state."""
+
+    epoch: int = 0
+    batch: int = 0
+    """Batches of this epoch's plan that are done."""
+    best: list[tuple[float, int]] = dataclasses.field(default_factory=list)
+    """(metric, step) of the validations whose parameters are kept, best first."""
+    data_hash: str = ""
+    """Fingerprint of the training utterances and their lengths."""
+
+
+class Checkpoints:
+    """Full states under one folder, the newest `keep` of them; saved in the background."""
+
+    def __init__(self, folder: pathlib.Path, *, keep: int = 2):
+        from orbax.checkpoint import v1 as ocp  # half a second, which --help and decoding do not need
+
+        policies = ocp.training
+        self._checkpointer = ocp.training.Checkpointer(
+            str(folder.absolute()),
+            save_decision_policy=policies.save_decision_policies.FixedIntervalPolicy(1),  # pyright: ignore[reportArgumentType]
+            preservation_policy=policies.preservation_policies.LatestN(keep),  # pyright: ignore[reportArgumentType]
+        )
+        self._pending: Any = None
+        self._newest = self._checkpointer.latest.step if self._checkpointer.latest else -1
+
+    def save(self, step: int, state: Any, progress: Progress) -> None:
+        """Starts saving and returns; a step that is on disk already is left as it is."""
+        if step <= self._newest:
+            return
+        self.wait()
+        self._pending = self._checkpointer.save_checkpointables_async(
+            step, {"state": state}, custom_metadata=dataclasses.asdict(progress)
+        )
+        self._newest = step
+
+    def restore(self, abstract_state: Any) -> tuple[Any, Progress] | None:
+        """The newest state, with the shardings of `abstract_state`, and where it stood; None without any."""
+        latest = self._checkpointer.latest
+        if latest is None:
+            return None
+        try:
+            state = self._checkpointer.load_checkpointables(latest.step, {"state": abstract_state})["state"]
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            raise CheckpointError(
+                f"{self._checkpointer.directory}/{latest.step}: {error}; the state of a run with these options was "
+                "expected; use another --workdir, or the options the run was started with."
+            ) from error
+        metadata: Any = self._checkpointer.checkpointables_metadata(latest.step).custom_metadata
+        progress = Progress(**metadata)
+        progress.best = [(float(metric), int(step)) for metric, step in progress.best]
+        return state, progress
+
+    def wait(self) -> None:
+        """Returns when the last save is on disk; raises what went wrong with it."""
+        if self._pending is not None:
+            self._pending.result()
+            self._pending = None
+
+    def close(self) -> None:
+        self.wait()
+        self._checkpointer.close()
+
+
+# --- models ------------------------------------------------------------------------------------------------------
+
+
+def write_atomically(path: pathlib.Path, content: bytes) -> None:
+    """Writes a file so that at any moment it is whole: the old one or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def flatten(params: Params) -> dict[str, np.ndarray]:
+    """Parameters by their path, `encoder/first/attention/qkv/kernel`."""
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    return {"/".join(k.key for k in path): np.asarray(leaf) for path, leaf in leaves}
+
+
+def unflatten(flat: Mapping[str, Any]) -> Params:
+    tree: dict[str, Any] = {}
+    for path, leaf in flat.items():
+        *parents, name = path.split("/")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[name] = leaf
+    return tree
+
+
+def save_params(path: pathlib.Path, params: Params) -> None:
+    write_atomically(path, safetensors.numpy.save(flatten(params)))
+
+
+def load_params(path: pathlib.Path) -> Params:
+    """Parameters as NumPy arrays."""
+    try:
+        return unflatten(safetensors.numpy.load_file(path))
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{path}: {error}; parameters in a safetensors file were expected; train again, or copy the model anew."
+        ) from error
+
+
+def average(paths: list[pathlib.Path]) -> Params:
+    """The mean of several models' parameters, summed in float64."""
+    total: dict[str, np.ndarray] = {}
+    dtypes: dict[str, np.dtype] = {}
+    for path in paths:
+        for name, value in flatten(load_params(path)).items():
+            dtypes[name] = value.dtype
+            total[name] = total.get(name, 0.0) + value.astype(np.float64)
+    return unflatten({name: (value / len(paths)).astype(dtypes[name]) for name, value in total.items()})
+
+
+class BestModels:
+    """The parameters of the best validations, kept as files named by their step."""
+
+    def __init__(self, folder: pathlib.Path, keep: int):
+        self.folder = folder
+        self.keep = keep
+
+    def path(self, step: int) -> pathlib.Path:
+        return self.folder / f"step_{step:08d}.safetensors"
+
+    def add(self, best: list[tuple[float, int]], metric: float, step: int, params: Params) -> list[tuple[float, int]]:
+        """The new list, best first; saves `params` if they are on it."""
+        ranked = sorted({*best, (metric, step)})[: self.keep]
+        if (metric, step) in ranked:
+            save_params(self.path(step), params)
+        return ranked
+
+    def remove_others(self, best: list[tuple[float, int]]) -> None:
+        """Deletes what is not on the list; called once a checkpoint that holds the list is on disk."""
+        kept = {self.path(step) for _, step in best}
+        for path in self.folder.glob("step_*.safetensors"):
+            if path not in kept:
+                path.unlink()
+
+
+def save_model(folder: pathlib.Path, task: Task, params: Params | None, imports: tuple[str, ...] = ()) -> None:
+    """Writes what `load_model` reads; `params` None leaves the parameters there as they are."""
+    folder.mkdir(parents=True, exist_ok=True)
+    mapping = {"task": TASKS.name_of(type(task))} | config.to_mapping(task) | {"imports": list(imports)}
+    write_atomically(folder / "config.yaml", yaml.safe_dump(mapping, sort_keys=False, allow_unicode=True).encode())
+    task.save_resources(folder)
+    if params is not None:
+        save_params(folder / PARAMS_FILE, params)
+
+
+def load_task(folder: pathlib.Path) -> Task:
+    """The task of a model folder, with its resources."""
+    file = folder / "config.yaml"
+    mapping = config.read_yaml(file)
+    config.import_modules(mapping.pop("imports", ()) or (), f"{file}: imports")
+    name = mapping.pop("task", None)
+    if name is None:
+        raise CheckpointError(f"{file}: names no task; a model's config.yaml was expected; give a model folder.")
+    return config.from_mapping(TASKS[name], mapping, where=str(file)).load_resources(folder)
+
+
+def model_folder(path: str | pathlib.Path) -> pathlib.Path:
+    """The model folder that `path` is, or that the workdir `path` holds."""
+    path = pathlib.Path(path)
+    for folder in (path / "model", path):
+        if (folder / PARAMS_FILE).exists() and (folder / "config.yaml").exists():
+            return folder
+    raise CheckpointError(
+        f"--model={path}: no model there; a workdir or a folder with config.yaml and {PARAMS_FILE} was expected; "
+        "a run writes one at its first validation."
+    )
+
+
+def load_model(path: str | pathlib.Path) -> tuple[Task, Params]:
+    """A model's task and parameters, from a model folder or a workdir.
+
+    Raises:
+      CheckpointError: there is none, or the parameters do not fit the options beside them.
+    """
+    folder = model_folder(path)
+    task = load_task(folder)
+    params = load_params(folder / PARAMS_FILE)
+    expected = flatten_shapes(task)
+    found = {name: value.shape for name, value in flatten(params).items()}
+    if expected != found:
+        wrong = sorted(n for n in expected.keys() | found.keys() if expected.get(n) != found.get(n))
+        raise CheckpointError(
+            f"{folder}: {wrong[0]} has shape {found.get(wrong[0])}; {expected.get(wrong[0])} was expected by "
+            f"config.yaml ({len(wrong)} parameters differ); put the files of one model together."
+        )
+    return task, params
+
+
+def flatten_shapes(task: Task) -> dict[str, tuple[int, ...]]:
+    """The shape of every parameter of the task's network, by its path."""
+    from jaxasr.data.batch import BucketShape
+
+    spec = task.batch_spec(BucketShape(1, task.sample_rate, 1))
+    leaves = jax.tree_util.tree_leaves_with_path(jax.eval_shape(task.model().init, jax.random.key(0), spec))
+    return {"/".join(k.key for k in path): leaf.shape for path, leaf in leaves}

@@ -1,0 +1,128 @@
+"""FunASR's and ESPnet's parameter names and layouts against ours, as tables.
+
+A rule reads: their name, with ``{i}`` where a layer's number stands; our path, with ``[i]`` behind the last
+part where the layers are stacked for `nn.scan`; and how an array of theirs becomes one of ours.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxasr.errors import CheckpointError
+from jaxasr.typing import Params
+
+
+class Rule(NamedTuple):
+    theirs: str
+    ours: str
+    change: Callable[[np.ndarray], np.ndarray]
+
+
+def _same(x: np.ndarray) -> np.ndarray:
+    return x
+
+
+def _depthwise(x: np.ndarray) -> np.ndarray:
+    """A depthwise filter (D, 1, K) of torch as (K, D)."""
+    return x[:, 0, :].T
+
+
+def _dense(theirs: str, ours: str) -> list[Rule]:
+    return [
+        Rule(f"{theirs}.weight", ours.replace("*", "kernel"), np.transpose),
+        Rule(f"{theirs}.bias", ours.replace("*", "bias"), _same),
+    ]
+
+
+def _norm(theirs: str, ours: str) -> list[Rule]:
+    return [
+        Rule(f"{theirs}.weight", ours.replace("*", "scale"), _same),
+        Rule(f"{theirs}.bias", ours.replace("*", "bias"), _same),
+    ]
+
+
+def _sanm_block(theirs: str, ours: str, stacked: str) -> list[Rule]:
+    return [
+        *_norm(f"{theirs}.norm1", f"{ours}/attention_norm/*{stacked}"),
+        *_dense(f"{theirs}.self_attn.linear_q_k_v", f"{ours}/attention/qkv/*{stacked}"),
+        *_dense(f"{theirs}.self_attn.linear_out", f"{ours}/attention/out/*{stacked}"),
+        Rule(f"{theirs}.self_attn.fsmn_block.weight", f"{ours}/attention/memory/kernel{stacked}", _depthwise),
+        *_norm(f"{theirs}.norm2", f"{ours}/ff_norm/*{stacked}"),
+        *_dense(f"{theirs}.feed_forward.w_1", f"{ours}/ff/in/*{stacked}"),
+        *_dense(f"{theirs}.feed_forward.w_2", f"{ours}/ff/out/*{stacked}"),
+    ]
+
+
+SANM_ENCODER = [
+    *_sanm_block("encoders0.0", "first", ""),
+    *_sanm_block("encoders.{i}", "blocks", "[i]"),
+    *_norm("after_norm", "norm/*"),
+]
+
+
+def _attention(theirs: str, ours: str) -> list[Rule]:
+    names = {"linear_q": "q", "linear_k": "k", "linear_v": "v", "linear_out": "out"}
+    return [rule for t, o in names.items() for rule in _dense(f"{theirs}.{t}", f"{ours}/{o}/*[i]")]
+
+
+TRANSFORMER_DECODER = [
+    Rule("embed.0.weight", "embed/embedding", _same),
+    *_norm("decoders.{i}.norm1", "blocks/self_norm/*[i]"),
+    *_attention("decoders.{i}.self_attn", "blocks/self_attention"),
+    *_norm("decoders.{i}.norm2", "blocks/memory_norm/*[i]"),
+    *_attention("decoders.{i}.src_attn", "blocks/memory_attention"),
+    *_norm("decoders.{i}.norm3", "blocks/ff_norm/*[i]"),
+    *_dense("decoders.{i}.feed_forward.w_1", "blocks/ff/in/*[i]"),
+    *_dense("decoders.{i}.feed_forward.w_2", "blocks/ff/out/*[i]"),
+    *_norm("after_norm", "norm/*"),
+    *_dense("output_layer", "output/*"),
+]
+
+CTC_HEAD = _dense("ctc_lo", "*")
+
+
+def _within(rules: Sequence[Rule], theirs: str, ours: str) -> list[Rule]:
+    return [Rule(f"{theirs}.{r.theirs}", f"{ours}/{r.ours}", r.change) for r in rules]
+
+
+ASR_SANM_TRANSFORMER = [
+    *_within(SANM_ENCODER, "encoder", "encoder"),
+    *_within(TRANSFORMER_DECODER, "decoder", "decoder"),
+    *_within(CTC_HEAD, "ctc", "ctc"),
+]
+"""FunASR's `asr` model with a SAN-M encoder and a Transformer decoder."""
+
+
+def convert_params(state_dict: Mapping[str, np.ndarray], rules: Sequence[Rule]) -> Params:
+    """Our parameter tree from their flat names.
+
+    Raises:
+      CheckpointError: a tensor of theirs has no rule, or the layers of a stack are not numbered 0, 1, ...
+    """
+    patterns = [(re.compile(re.escape(r.theirs).replace(r"\{i\}", r"(\d+)") + "$"), r) for r in rules]
+    placed: dict[str, dict[int, np.ndarray]] = {}
+    for name, tensor in state_dict.items():
+        for pattern, rule in patterns:
+            if match := pattern.match(name):
+                layer = int(match[1]) if match.groups() else -1
+                placed.setdefault(rule.ours, {})[layer] = rule.change(np.asarray(tensor))
+                break
+        else:
+            raise CheckpointError(
+                f"{name}: a tensor of shape {tensor.shape} that no rule places; every tensor must be placed; "
+                "choose the table that fits this model."
+            )
+    params: dict[str, Any] = {}
+    for path, layers in placed.items():
+        if sorted(layers) not in ([-1], list(range(len(layers)))):
+            raise CheckpointError(
+                f"{path}: layers {sorted(layers)}; numbers from 0 without a gap were expected; the file is incomplete."
+            )
+        *parents, leaf = path.removesuffix("[i]").split("/")
+        node = params
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[leaf] = layers[-1] if -1 in layers else np.stack([layers[i] for i in range(len(layers))])
+    return params

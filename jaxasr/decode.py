@@ -1,0 +1,295 @@
+"""Sound to text with a trained model: `python -m jaxasr.decode --model=DIR INPUT...`."""
+
+import dataclasses
+import json
+import pathlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Annotated, Any, Literal, NamedTuple, overload
+
+import jax
+import numpy as np
+import rich.console
+import rich.progress
+import tyro
+
+from jaxasr import checkpoint
+from jaxasr.compiled import CompiledByShape, use_persistent_cache
+from jaxasr.data import manifest, pipeline
+from jaxasr.data.batch import AsrExample, BucketShape
+from jaxasr.data.manifest import Utterance
+from jaxasr.data.selection import Selection
+from jaxasr.errors import ConfigError, DataError, exit_with_message
+from jaxasr.inputs import Inputs, evaluation_inputs, evaluation_inputs_of
+from jaxasr.parallel import Devices, is_main_process
+from jaxasr.tasks.base import Metrics, Task
+from jaxasr.typing import Params
+
+SOUND_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au", ".caf", ".w64", ".rf64")
+
+
+class Hypothesis(NamedTuple):
+    """The text of one utterance."""
+
+    id: str
+    text: str
+    score: float
+    """Log-probability in nats, as the search scored it."""
+    tokens: list[int]
+
+
+class Recognizer:
+    """Decodes planned batches with one search; what it compiles it keeps, one executable a shape.
+
+    Training validates with the same object as `jaxasr.decode` decodes with.
+    """
+
+    def __init__(self, task: Task, search: str, devices: Devices, *, loss: bool = False):
+        decode, loss_fn = task.decode_fn(search), task.loss_fn() if loss else None
+
+        def run(params: Params, batch: Any) -> tuple[Any, Metrics]:
+            return decode(params, batch), {} if loss_fn is None else loss_fn(params, batch, None)[1]
+
+        self.task = task
+        self.devices = devices
+        self._abstract: Any = None
+        self.compiled = CompiledByShape(
+            devices.compiled_for(run, batch_out=True),
+            lambda shape: (self._abstract, devices.spec(task.batch_spec(shape))),
+        )
+
+    def announce(self, params: Params, shapes: Sequence[BucketShape]) -> None:
+        """Compiles for `shapes` ahead of time; of `params` only shapes and places matter."""
+        if self._abstract is None:
+            self._abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), params)
+        self.compiled.announce(shapes)
+
+    def __call__(
+        self, params: Params, inputs: Inputs, *, progress: rich.console.Console | None = None
+    ) -> tuple[list[Hypothesis], Metrics]:
+        """Every utterance's hypothesis in the order of the inputs, and the metrics added up over all of them."""
+        self.announce(params, inputs.shapes)
+        found: dict[int, Hypothesis] = {}
+        metrics: Metrics = {}
+        for indices, hypotheses, batch_metrics in self._batches(params, inputs, progress):
+            for row, index in enumerate(indices):
+                tokens = hypotheses.tokens[row, : hypotheses.lengths[row]].tolist()
+                score = float(hypotheses.scores[row])
+                utterance_id = inputs.selection.utterances[index].id
+                found[int(index)] = Hypothesis(utterance_id, self.task.text(tokens), score, tokens)
+            for name, mean in batch_metrics.items():
+                metrics[name] = metrics[name] + mean if name in metrics else mean
+        return [found[i] for i in range(len(found))], metrics
+
+    def _batches(self, params: Params, inputs: Inputs, progress: Any) -> Iterator[tuple[Any, Any, Metrics]]:
+        """(indices, hypotheses, metrics) of each batch; read back while the next one runs."""
+        loader = inputs.epoch(0)
+        batches = pipeline.load(loader)
+        if progress is not None:
+            batches = rich.progress.track(batches, "Decoding", total=len(loader.plan), console=progress, transient=True)
+        before = None
+        for host in batches:
+            outputs = self.compiled[host.planned.shape](params, self.devices.put(host.batch))
+            if before is not None:
+                yield before[0], *jax.device_get(before[1])
+            before = (host.planned.indices, outputs)
+        if before is not None:
+            yield before[0], *jax.device_get(before[1])
+
+
+@dataclasses.dataclass(frozen=True)
+class SpeechToText:
+    """A trained model ready for use: `jaxasr.load(DIR).transcribe("a.wav")`."""
+
+    task: Task
+    params: Params
+    recognizer: Recognizer
+
+    @overload
+    def transcribe(self, audio: str | pathlib.Path | np.ndarray) -> str: ...
+    @overload
+    def transcribe(self, audio: Sequence[str | pathlib.Path | np.ndarray]) -> list[str]: ...
+    def transcribe(self, audio: Any) -> Any:
+        """The text of a sound file, or of samples (S,) at the task's rate, float in [-1, 1] or int16.
+
+        A list of them gives a list of texts, decoded in batches.
+        """
+        single = isinstance(audio, str | pathlib.Path | np.ndarray)
+        sounds = [audio] if single else list(audio)
+        files = [_as_utterance(str(i), sound) for i, sound in enumerate(sounds) if not isinstance(sound, np.ndarray)]
+        texts: dict[str, str] = {}
+        if files:
+            texts |= self._decode(evaluation_inputs(self.task, files, batch_seconds=200.0))
+        arrays = {str(i): _as_int16(sound) for i, sound in enumerate(sounds) if isinstance(sound, np.ndarray)}
+        if arrays:
+            texts |= self._decode(_array_inputs(self.task, arrays))
+        ordered = [texts[str(i)] for i in range(len(sounds))]
+        return ordered[0] if single else ordered
+
+    def _decode(self, inputs: Inputs) -> dict[str, str]:
+        return {h.id: h.text for h in self.recognizer(self.params, inputs)[0]}
+
+
+def load(path: str | pathlib.Path, *, search: str | None = None) -> SpeechToText:
+    """The model in a folder or workdir, on the first device, ready to transcribe.
+
+    Args:
+      search: how to decode; None for the model's usual search.
+    """
+    use_persistent_cache()
+    task, params = checkpoint.load_model(path)
+    devices = Devices.first()
+    recognizer = Recognizer(task, search or task.searches()[0], devices)
+    return SpeechToText(task, jax.device_put(params, devices.replicated), recognizer)
+
+
+def _as_utterance(utterance_id: str, path: str | pathlib.Path) -> Utterance:
+    return Utterance(utterance_id, str(path), "")
+
+
+def _as_int16(samples: np.ndarray) -> np.ndarray:
+    if samples.ndim != 1 or not (samples.dtype == np.int16 or np.issubdtype(samples.dtype, np.floating)):
+        raise DataError(
+            f"transcribe: an array of shape {samples.shape} and type {samples.dtype}; samples (S,) as int16 or as "
+            "float in [-1, 1] at the task's sample rate were expected; take one channel and resample."
+        )
+    if samples.dtype == np.int16:
+        return samples
+    if not np.isfinite(samples).all():
+        raise DataError("transcribe: NaN or infinite samples; finite ones were expected; look at where they come from.")
+    return np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(np.int16)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Lookup:
+    """Preprocessing for sounds that are in memory."""
+
+    sounds: dict[str, np.ndarray]
+
+    def __call__(self, utterance: Utterance, rng: np.random.Generator) -> AsrExample:
+        return AsrExample(utterance.id, self.sounds[utterance.id], np.zeros(0, np.int32))
+
+
+def _array_inputs(task: Task, sounds: dict[str, np.ndarray]) -> Inputs:
+    utterances = [Utterance(i, "", "") for i in sounds]
+    lengths = np.array([[len(s)] for s in sounds.values()], np.int64)
+    count = len(sounds)
+    selection = Selection(utterances, lengths, np.ones((count, 1), bool), np.zeros(count, np.int64), (1.0,), {}, count)
+    inputs = evaluation_inputs_of(
+        task, selection, batch_seconds=200.0, max_buckets=6, rows=None, rows_multiple=1, extra_seconds=0.0
+    )
+    return dataclasses.replace(inputs, preprocess=_Lookup(sounds))
+
+
+# --- command line ------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class DecodeOptions:
+    """Sound to text with a trained model.
+
+    Prints one line `id text` an utterance. An INPUT is a sound file, a folder of sound files, a Kaldi folder or
+    a JSON-lines manifest; any number of them, mixed.
+    """
+
+    input: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """Sound files, folders, Kaldi folders, .jsonl manifests."""
+    model: str
+    """Workdir of a run, or its model folder."""
+    output: str | None = None
+    """Folder for `text` (Kaldi's form), `hyp.jsonl` (with scores) and `transcript.txt` (text alone)."""
+    search: str | None = None
+    """ctc_greedy or attention_greedy; by default the first that the model has."""
+    rows: int | None = None
+    """Utterances in a batch; by default as many as --batch_seconds holds. Changes the speed, not the text."""
+    batch_seconds: float = 200.0
+    """Sound in a batch, padding included, in seconds."""
+    max_buckets: int = 6
+    """Most batch shapes; one compilation each."""
+    extra_padding: float = 0.0
+    """Seconds of padding added to every row; changes nothing but the time it takes."""
+    progress: Literal["auto", "off"] = "auto"
+    """A progress bar on stderr where that is a terminal."""
+
+
+def read_inputs(paths: Sequence[str]) -> list[Utterance]:
+    """The utterances that INPUT arguments name, each id once."""
+    found: list[Utterance] = []
+    for name in paths:
+        path = pathlib.Path(name)
+        if path.is_dir() and not (path / "wav.scp").exists():
+            files = sorted(p for p in path.rglob("*") if p.suffix.lower() in SOUND_SUFFIXES and p.is_file())
+            if not files:
+                raise DataError(
+                    f"{name}: a folder without wav.scp and without sound files; one of them was expected "
+                    f"({', '.join(SOUND_SUFFIXES)}); give another path."
+                )
+            found += [_as_utterance(str(p.relative_to(path).with_suffix("")).replace(" ", "_"), p) for p in files]
+        elif path.suffix.lower() in SOUND_SUFFIXES:
+            found.append(_as_utterance(path.stem.replace(" ", "_"), path))
+        else:
+            found += manifest.read(path, need_text=False)
+    return _with_unique_ids(found)
+
+
+def _with_unique_ids(utterances: list[Utterance]) -> list[Utterance]:
+    """The same utterances; an id that stands more than once gets its number behind it (`a`, `a-2`)."""
+    seen: dict[str, int] = {}
+    taken = {u.id for u in utterances}
+    out = []
+    for utterance in utterances:
+        seen[utterance.id] = seen.get(utterance.id, 0) + 1
+        new = utterance.id
+        while seen[utterance.id] > 1 and new in taken:
+            new = f"{utterance.id}-{seen[utterance.id]}"
+            seen[utterance.id] += new in taken
+        taken.add(new)
+        out.append(dataclasses.replace(utterance, id=new))
+    return out
+
+
+def write_hypotheses(folder: pathlib.Path, hypotheses: Sequence[Hypothesis]) -> None:
+    """`text` for Kaldi's and our scoring, `hyp.jsonl` with scores, `transcript.txt` with the text alone."""
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def write(name: str, line: Callable[[Hypothesis], str]) -> None:
+        (folder / name).write_text("".join(line(h) + "\n" for h in hypotheses), encoding="utf-8")
+
+    write("text", lambda h: f"{h.id} {h.text}".rstrip())
+    write("transcript.txt", lambda h: h.text)
+    write("hyp.jsonl", lambda h: json.dumps(h._asdict(), ensure_ascii=False))
+
+
+def decode(options: DecodeOptions) -> list[Hypothesis]:
+    """What the command line does, without printing the hypotheses."""
+    if options.rows is not None and options.rows < 1:
+        raise ConfigError(f"--rows={options.rows}: at least 1 was expected.")
+    use_persistent_cache()
+    task, params = checkpoint.load_model(options.model)
+    devices = Devices.all() if (options.rows or 0) % jax.device_count() == 0 else Devices.first()
+    recognizer = Recognizer(task, options.search or task.searches()[0], devices)
+    inputs = evaluation_inputs(
+        task,
+        read_inputs(options.input),
+        batch_seconds=options.batch_seconds,
+        max_buckets=options.max_buckets,
+        rows=options.rows,
+        rows_multiple=devices.mesh.size,
+        extra_seconds=options.extra_padding,
+    )
+    console = rich.console.Console(stderr=True)
+    shown = console if options.progress == "auto" and console.is_terminal else None
+    hypotheses, _ = recognizer(jax.device_put(params, devices.replicated), inputs, progress=shown)
+    if options.output is not None and is_main_process():
+        write_hypotheses(pathlib.Path(options.output), hypotheses)
+    return hypotheses
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    options = tyro.cli(DecodeOptions, args=argv, prog="python -m jaxasr.decode", config=(tyro.conf.FlagCreatePairsOff,))
+    for hypothesis in exit_with_message(decode, options):
+        print(f"{hypothesis.id} {hypothesis.text}".rstrip())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

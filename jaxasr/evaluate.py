@@ -1,0 +1,446 @@
+"""Word and character error rates of hypotheses: `python -m jaxasr.evaluate REF HYP`."""
+
+import collections
+import dataclasses
+import itertools
+import json
+import math
+import os
+import pathlib
+import sys
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Annotated, Any, Literal, NamedTuple
+
+import numpy as np
+import rich.console
+import rich.table
+import rich.text
+import tyro
+from rapidfuzz.distance import Levenshtein
+from rich.cells import cell_len
+
+from jaxasr.data import manifest
+from jaxasr.errors import ConfigError, DataError, exit_with_message
+
+Operation = Literal["equal", "substitute", "delete", "insert"]
+
+# From rapidfuzz's names.
+OPERATIONS: Mapping[str, Operation] = {
+    "equal": "equal",
+    "replace": "substitute",
+    "delete": "delete",
+    "insert": "insert",
+}
+STYLES: Mapping[Operation, str] = {"equal": "", "substitute": "yellow", "delete": "red", "insert": "cyan"}
+IDS = ("id", "key", "utt_id")
+SHOWN_IDS = 5
+
+
+class Step(NamedTuple):
+    """One column of an alignment."""
+
+    operation: Operation
+    reference: str | None
+    hypothesis: str | None
+
+
+class ErrorCounts(NamedTuple):
+    """The fewest edits that turn a reference into a hypothesis, and the tokens of the reference."""
+
+    substitutions: int
+    deletions: int
+    insertions: int
+    reference: int
+
+    @property
+    def errors(self) -> int:
+        return self.substitutions + self.deletions + self.insertions
+
+    @property
+    def rate(self) -> float:
+        """Errors per reference token; without any such token 0 if there are no errors either, else inf."""
+        if self.reference == 0:
+            return math.inf if self.errors else 0.0
+        return self.errors / self.reference
+
+
+class UtteranceScore(NamedTuple):
+    """One utterance's texts and errors; `hypothesis` is None where there was none."""
+
+    id: str
+    reference: str
+    hypothesis: str | None
+    words: ErrorCounts
+    characters: ErrorCounts
+
+
+class Score(NamedTuple):
+    """What `score` finds."""
+
+    wer: ErrorCounts
+    cer: ErrorCounts
+    wer_interval: tuple[float, float]
+    """95 % interval of `wer.rate`."""
+    utterances: tuple[UtteranceScore, ...]
+
+    @property
+    def wrong_sentences(self) -> int:
+        return sum(utterance.words.errors > 0 for utterance in self.utterances)
+
+    @property
+    def ser(self) -> float:
+        """Share of utterances with a wrong word."""
+        return self.wrong_sentences / len(self.utterances)
+
+    @property
+    def missing(self) -> list[str]:
+        """Ids without a hypothesis."""
+        return [utterance.id for utterance in self.utterances if utterance.hypothesis is None]
+
+
+def align(reference: Sequence[str], hypothesis: Sequence[str]) -> list[Step]:
+    """The columns of an alignment with the fewest edits."""
+    steps = []
+    for opcode in Levenshtein.opcodes(reference, hypothesis):
+        left = reference[opcode.src_start : opcode.src_end]
+        right = hypothesis[opcode.dest_start : opcode.dest_end]
+        # Either both are as long or one is empty.
+        steps += [Step(OPERATIONS[opcode.tag], *pair) for pair in itertools.zip_longest(left, right)]
+    return steps
+
+
+def count_errors(reference: Sequence[str], hypothesis: Sequence[str]) -> ErrorCounts:
+    """The edits of `align`, counted."""
+    found = collections.Counter(edit.tag for edit in Levenshtein.editops(reference, hypothesis))
+    return ErrorCounts(found["replace"], found["delete"], found["insert"], len(reference))
+
+
+def words(text: str) -> list[str]:
+    return text.split()
+
+
+def characters(text: str, *, spaces: bool = True) -> list[str]:
+    """The code points of the stripped text; spaces inside count, as in jiwer, unless told otherwise."""
+    return list(text.strip() if spaces else "".join(text.split()))
+
+
+def score(references: Mapping[str, str], hypotheses: Mapping[str, str], *, spaces: bool = True) -> Score:
+    """The errors of hypotheses against references with the same ids; a missing hypothesis is all deletions.
+
+    Without `spaces` the character error rate leaves white space out, as FunASR and ESPnet do.
+    """
+    _check_ids(references, hypotheses)
+    scored = (_score_one(name, text, hypotheses.get(name), spaces) for name, text in references.items())
+    utterances = tuple(scored)
+    by_words = [utterance.words for utterance in utterances]
+    return Score(
+        wer=_total(by_words),
+        cer=_total(utterance.characters for utterance in utterances),
+        wer_interval=bootstrap_interval(by_words),
+        utterances=utterances,
+    )
+
+
+def _check_ids(references: Mapping[str, str], hypotheses: Mapping[str, str]) -> None:
+    if not references:
+        raise DataError("references: there are none; at least one was expected; check what wrote them.")
+    unknown = [name for name in hypotheses if name not in references]
+    if unknown:
+        raise DataError(
+            f"hypotheses: {len(unknown)} of {len(hypotheses)} ids have no reference ({_few(unknown)}); hypotheses "
+            "for these references were expected; check that the two files belong together."
+        )
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:SHOWN_IDS]) + (", ..." if len(names) > SHOWN_IDS else "")
+
+
+def _score_one(name: str, reference: str, hypothesis: str | None, spaces: bool) -> UtteranceScore:
+    found = hypothesis or ""
+    return UtteranceScore(
+        name,
+        reference,
+        hypothesis,
+        count_errors(words(reference), words(found)),
+        count_errors(characters(reference, spaces=spaces), characters(found, spaces=spaces)),
+    )
+
+
+def _total(counts: Iterable[ErrorCounts]) -> ErrorCounts:
+    return ErrorCounts(*(sum(column) for column in zip(*counts, strict=True)))
+
+
+def bootstrap_interval(
+    counts: Sequence[ErrorCounts], *, resamples: int = 1000, coverage: float = 0.95
+) -> tuple[float, float]:
+    """Quantiles of the rate over utterances drawn with replacement; the seed is fixed.
+
+    Bisani and Ney, 2004, https://doi.org/10.1109/ICASSP.2004.1326009.
+    """
+    rng = np.random.default_rng(0)
+    pairs = np.array([(count.errors, count.reference) for count in counts])
+    sums = np.stack([pairs[rng.integers(len(pairs), size=len(pairs))].sum(axis=0) for _ in range(resamples)])
+    errors, tokens = sums.T
+    rates = np.where(tokens > 0, errors / np.maximum(tokens, 1), np.where(errors > 0, np.inf, 0.0))
+    # Between two infinite rates nothing can be interpolated.
+    low, high = np.quantile(rates, [(1 - coverage) / 2, (1 + coverage) / 2], method="nearest")
+    return float(low), float(high)
+
+
+# Files -------------------------------------------------------------------------------------------------------
+
+
+def read_texts(path: str | os.PathLike[str]) -> dict[str, str]:
+    """Texts by id, from a Kaldi `text` file, a folder with one, or JSON lines (results or a manifest)."""
+    path = pathlib.Path(path)
+    if path.is_dir():
+        path = path / "text"
+    lines = _lines(path)
+    if path.suffix not in (".jsonl", ".json") and not lines[0].startswith("{"):
+        return _unique(path, (_split(line) for line in lines))
+    rows = [_object(f"{path}:{number}", line) for number, line in enumerate(lines, 1)]
+    if "audio_filepath" in rows[0] or "source" in rows[0]:
+        return {utterance.id: utterance.text for utterance in manifest.read(path)}
+    return _unique(path, (_id_and_text(f"{path}:{number}", row) for number, row in enumerate(rows, 1)))
+
+
+def _lines(path: pathlib.Path) -> list[str]:
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise DataError(
+            f"{path}: {error.strerror}; texts by id were expected; check the path and its permissions."
+        ) from error
+    try:
+        content = raw.decode("utf-8-sig").rstrip()
+    except UnicodeDecodeError as error:
+        number = raw.count(b"\n", 0, error.start) + 1
+        raise DataError(
+            f"{path}:{number}: byte 0x{raw[error.start]:02x} is not UTF-8; UTF-8 was expected; "
+            "convert the file with iconv."
+        ) from error
+    if not content:
+        raise DataError(f"{path}: an empty file; one text a line was expected; check what wrote it.")
+    # Not splitlines(), which splits at characters that may stand in a text.
+    lines = content.split("\n")
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            raise DataError(f"{path}:{number}: a blank line; one text a line was expected; remove it.")
+    return lines
+
+
+def _split(line: str) -> tuple[str, str]:
+    name, *rest = line.split(maxsplit=1)
+    return name, "".join(rest).strip()
+
+
+def _object(where: str, line: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{where}: not JSON ({error}); an object was expected; correct the line.") from error
+    if not isinstance(row, dict):
+        raise DataError(f"{where}: JSON, but no object; an object was expected; correct the line.")
+    return row
+
+
+def _id_and_text(where: str, row: Mapping[str, Any]) -> tuple[str, str]:
+    name = next((row[field] for field in IDS if field in row), None)
+    text = row.get("text")
+    if not isinstance(name, str) or not isinstance(text, str):
+        field = "text" if isinstance(name, str) else " or ".join(IDS)
+        raise DataError(
+            f"{where}: no string in field {field}, but fields {', '.join(row) or 'none'}; an id and a text were "
+            "expected; add what is missing."
+        )
+    return name, text
+
+
+def _unique(path: pathlib.Path, pairs: Iterator[tuple[str, str]]) -> dict[str, str]:
+    texts: dict[str, str] = {}
+    for number, (name, text) in enumerate(pairs, 1):
+        if name in texts:
+            first = list(texts).index(name) + 1
+            raise DataError(
+                f"{path}:{number}: id {name} stands on line {first} too; each id once was expected; remove one."
+            )
+        texts[name] = text
+    return texts
+
+
+# Output ------------------------------------------------------------------------------------------------------
+
+
+def print_score(score: Score, console: rich.console.Console, *, worst: int = 0) -> None:
+    """A table of the error rates, then the `worst` utterances aligned, most errors first."""
+    table = rich.table.Table(box=None, pad_edge=False)
+    for heading in ("", "rate", "95 % interval", "errors", "sub", "del", "ins", "of"):
+        table.add_column(heading, justify="left" if not heading else "right", no_wrap=True)
+    interval = f"{100 * score.wer_interval[0]:.2f} - {100 * score.wer_interval[1]:.2f}"
+    table.add_row("WER", *_cells(score.wer, interval, "words"))
+    table.add_row("CER", *_cells(score.cer, "", "characters"))
+    total = len(score.utterances)
+    table.add_row("SER", _percent(score.ser), "", str(score.wrong_sentences), "", "", "", f"{total} utterances")
+    console.print(table, highlight=False)
+    if score.missing:
+        console.print(
+            f"{len(score.missing)} without a hypothesis, counted as deletions: {_few(score.missing)}",
+            highlight=False,
+            markup=False,
+        )
+    for utterance in sorted(score.utterances, key=lambda utterance: -_shown_errors(utterance))[:worst]:
+        if _shown_errors(utterance):
+            _print_utterance(utterance, console)
+
+
+def _percent(rate: float) -> str:
+    return f"{100 * rate:.2f} %"
+
+
+def _cells(counts: ErrorCounts, interval: str, tokens: str) -> list[str]:
+    edits = (counts.errors, counts.substitutions, counts.deletions, counts.insertions)
+    return [_percent(counts.rate), interval, *map(str, edits), f"{counts.reference} {tokens}"]
+
+
+def _by_characters(utterance: UtteranceScore) -> bool:
+    """Whether words say little, since the script puts no spaces between them."""
+    letters = (letter for letter in utterance.reference if unicodedata.category(letter) == "Lo")
+    return any(unicodedata.east_asian_width(letter) == "W" for letter in letters)
+
+
+def _shown_errors(utterance: UtteranceScore) -> int:
+    return utterance.characters.errors if _by_characters(utterance) else utterance.words.errors
+
+
+def _print_utterance(utterance: UtteranceScore, console: rich.console.Console) -> None:
+    reference, hypothesis = utterance.reference, utterance.hypothesis or ""
+    if _by_characters(utterance):
+        unit, tokens = "characters", (characters(reference, spaces=False), characters(hypothesis, spaces=False))
+    else:
+        unit, tokens = "words", (words(reference), words(hypothesis))
+    steps = align(*tokens)
+    errors = sum(step.operation != "equal" for step in steps)
+    found = "no hypothesis" if utterance.hypothesis is None else f"{errors} errors"
+    console.print(f"\n{utterance.id}: {found} in {len(tokens[0])} {unit}", highlight=False, markup=False)
+    for block in _blocks(steps, console.width - len("REF: ")):
+        for row in _rows(block):
+            console.print(row, soft_wrap=True)
+
+
+def _blocks(steps: Sequence[Step], width: int) -> Iterator[list[Step]]:
+    """The steps in pieces that fit in lines of `width` columns."""
+    block: list[Step] = []
+    used = 0
+    for step in steps:
+        if block and used + _width(step) > width:
+            yield block
+            block, used = [], 0
+        block.append(step)
+        used += _width(step) + 1
+    if block:
+        yield block
+
+
+def _width(step: Step) -> int:
+    """Columns of a terminal, of which a Chinese character takes two."""
+    return max(cell_len(step.reference or ""), cell_len(step.hypothesis or ""), 1)
+
+
+def _rows(block: Sequence[Step]) -> list[rich.text.Text]:
+    """The lines REF, HYP and OPS, one column a step, stars where a side has no token."""
+    rows = [rich.text.Text(label) for label in ("REF:", "HYP:", "OPS:")]
+    for step in block:
+        width = _width(step)
+        mark = "" if step.operation == "equal" else step.operation[0].upper()
+        for row, token in zip(rows, (step.reference, step.hypothesis, mark), strict=True):
+            shown = "*" * width if token is None else token
+            row.append(" ").append(shown + " " * (width - cell_len(shown)), STYLES[step.operation])
+    for row in rows:
+        row.rstrip()
+    return rows
+
+
+def as_json(score: Score) -> dict[str, Any]:
+    """What `--output` holds; an infinite rate is null, for JSON has no other way to write it."""
+
+    def edits(counts: ErrorCounts) -> dict[str, Any]:
+        return {"rate": _finite(counts.rate), "errors": counts.errors, **counts._asdict()}
+
+    return {
+        "wer": edits(score.wer) | {"interval_95": [_finite(bound) for bound in score.wer_interval]},
+        "cer": edits(score.cer),
+        "sentences": {"rate": score.ser, "errors": score.wrong_sentences, "reference": len(score.utterances)},
+        "missing": score.missing,
+        "utterances": [
+            {"id": utterance.id, "words": edits(utterance.words), "characters": edits(utterance.characters)}
+            for utterance in score.utterances
+        ],
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+# Command line ------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateOptions:
+    """Word, character and sentence error rates of hypotheses against references.
+
+    REF and HYP are each a Kaldi `text` file ("ID WORDS..." a line), a folder with one (a Kaldi data folder, or
+    what `python -m jaxasr.decode --output` wrote), or JSON lines: results with `id` (or `key`, `utt_id`) and
+    `text`, or a manifest. Texts are compared as they are: case and punctuation count. An utterance without a
+    hypothesis counts as deleted; an id without a reference is an error, since the files then do not belong
+    together. The interval says how far WER may be off because the test set is small.
+
+    python -m jaxasr.evaluate data/test exp/test --output=exp/test/score.json
+    """
+
+    ref: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="REF")]
+    """What was said."""
+    hyp: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="HYP")]
+    """What was recognised."""
+    output: str | None = None
+    """A JSON file for all counts, in total and for every utterance."""
+    worst: int = 10
+    """How many of the utterances with the most errors to show aligned; 0 for none. S, D and I mark substituted,
+    deleted and inserted words, or characters where the script has no spaces."""
+    without_spaces: bool = False
+    """Leave spaces out of the character error rate, as FunASR and ESPnet do; jiwer counts them."""
+
+
+def evaluate(options: EvaluateOptions) -> Score:
+    """What the command line does, without printing the score."""
+    if options.worst < 0:
+        raise ConfigError(f"--worst={options.worst}: 0 or more was expected.")
+    found = score(read_texts(options.ref), read_texts(options.hyp), spaces=not options.without_spaces)
+    if options.output is not None:
+        content = {"ref": options.ref, "hyp": options.hyp, **as_json(found)}
+        _write(pathlib.Path(options.output), json.dumps(content, ensure_ascii=False, indent=1) + "\n")
+    return found
+
+
+def _write(path: pathlib.Path, content: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(
+            f"--output={path}: {error.strerror}; a file to write was expected; choose another."
+        ) from error
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    options = tyro.cli(
+        EvaluateOptions, args=argv, prog="python -m jaxasr.evaluate", config=(tyro.conf.FlagCreatePairsOff,)
+    )
+    found = exit_with_message(evaluate, options)
+    print_score(found, rich.console.Console(), worst=options.worst)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

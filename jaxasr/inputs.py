@@ -1,0 +1,202 @@
+"""From manifests to planned batches for a task: what to train on, and what to evaluate."""
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+import rich.console
+import rich.table
+
+from jaxasr.data import audio, bucketing
+from jaxasr.data.batch import BucketShape
+from jaxasr.data.manifest import Utterance
+from jaxasr.data.pipeline import LoadBatch
+from jaxasr.data.selection import INFEASIBLE, Measures, Selection, draw_speeds, select, select_all
+from jaxasr.errors import DataError
+from jaxasr.tasks.base import Task
+
+
+def measures(task: Task) -> Measures:
+    return Measures(task.sample_rate, task.frames, task.frames_needed, task.num_tokens, task.unknown)
+
+
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+    """Utterances with their bucket shapes; gives the batches of any epoch as a pure function of its number."""
+
+    task: Task
+    selection: Selection
+    shapes: list[BucketShape]
+    seed: int = 0
+    shuffle: bool = True
+    train: bool = True
+    collate: Callable[..., Any] | None = None
+    """What puts examples into a batch; None for the task's own."""
+    preprocess: Callable[..., Any] | None = None
+    """From utterance to example; None for the task's own."""
+
+    def epoch(self, number: int) -> LoadBatch:
+        """The batches of epoch `number`, in order: every utterance once."""
+        speed = draw_speeds(self.selection, self.seed, number)
+        samples = self.selection.samples[np.arange(len(speed)), speed]
+        rng = np.random.default_rng([self.seed, number]) if self.shuffle else None
+        return LoadBatch(
+            bucketing.plan(samples, self.selection.tokens, self.shapes, rng),
+            self.selection.utterances,
+            self.preprocess or self.task.preprocess_fn(train=self.train),
+            self.collate or self.task.collate_fn(),
+            self.seed,
+            number,
+            np.array(self.selection.speeds)[speed],
+            (jax.process_index(), jax.process_count()),
+        )
+
+    def num_batches(self, number: int) -> int:
+        """How many batches epoch `number` has."""
+        return len(self.epoch(number).plan)
+
+    @property
+    def hours(self) -> float:
+        return self.selection.seconds / self.task.sample_rate / 3600
+
+    def fingerprint(self) -> str:
+        """A hash of the utterances, their lengths and the shapes: what a batch plan is made from."""
+        digest = hashlib.sha256(repr(self.shapes).encode())
+        for utterance in self.selection.utterances:
+            digest.update(utterance.id.encode() + b"\0")
+        for array in (self.selection.samples, self.selection.usable, self.selection.tokens):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+    def print_buckets(self, console: rich.console.Console, title: str) -> None:
+        """A table of the shapes: rows, seconds, utterances and padding of the first epoch."""
+        loader = self.epoch(0)
+        speed = draw_speeds(self.selection, self.seed, 0)
+        samples = self.selection.samples[np.arange(len(speed)), speed]
+        table = rich.table.Table(title=title, title_justify="left")
+        for name in ("rows", "seconds", "tokens", "batches", "utterances", "padding %"):
+            table.add_column(name, justify="right")
+        uses = bucketing.usage(loader.plan, samples, self.shapes)
+        for use in uses:
+            rows, size, tokens = use.shape
+            seconds = f"{size / self.task.sample_rate:.2f}"
+            row = (rows, seconds, tokens, use.batches, use.utterances, f"{100 * use.padding:.1f}")
+            table.add_row(*map(str, row))
+        room = sum(u.batches * u.shape.rows * u.shape.samples for u in uses)
+        padding = f"{100 * (1 - sum(u.samples for u in uses) / max(room, 1)):.1f}"
+        total = ("", "", "all", sum(u.batches for u in uses), sum(u.utterances for u in uses), padding)
+        table.add_row(*map(str, total), style="bold")
+        console.print(table)
+
+
+def training_inputs(
+    task: Task,
+    utterances: Sequence[Utterance],
+    *,
+    speeds: tuple[float, ...],
+    batch_seconds: float,
+    max_buckets: int,
+    rows_multiple: int,
+    max_seconds: float,
+    leave_out_unknown: bool,
+    seed: int,
+    collate: Callable[..., Any] | None = None,
+) -> Inputs:
+    """What training can use of `utterances`, and the shapes that suit their lengths at every speed."""
+    infos = audio.probe([u.audio for u in utterances])
+    selection = select(
+        utterances,
+        infos,
+        measures(task),
+        speeds=speeds,
+        max_seconds=max_seconds,
+        leave_out_unknown=leave_out_unknown,
+    )
+    if not selection.utterances:
+        raise DataError(f"--train: nothing is left to train on: {selection.accounting()}; correct the data.")
+    usable = selection.usable
+    tokens = np.broadcast_to(selection.tokens[:, None], usable.shape)[usable]
+    shapes = bucketing.choose(
+        selection.samples[usable],
+        tokens,
+        batch_samples=int(batch_seconds * task.sample_rate),
+        max_buckets=max_buckets,
+        rows_multiple=rows_multiple,
+        variants=len(speeds),
+    )
+    return Inputs(task, selection, shapes, seed, collate=collate)
+
+
+def check_feasible(selection: Selection, frame_ms: float, limit: float) -> str:
+    """A line on frames against tokens.
+
+    Raises:
+      DataError: more than `limit` of the utterances have fewer frames than CTC needs.
+    """
+    share = len(selection.left_out.get(INFEASIBLE, ())) / max(selection.total, 1)
+    line = f"{frame_ms:g} ms per encoder frame; {100 * share:.2f} % of the utterances have too few frames for CTC"
+    if share > limit:
+        raise DataError(
+            f"--train: {line}; at most {100 * limit:g} % was expected; take a smaller --frontend.lfr_n (and lfr_m), "
+            "tokens that stand for more sound (--tokenizer=word), slower --speeds, or raise --max_infeasible."
+        )
+    return line
+
+
+def evaluation_inputs(
+    task: Task,
+    utterances: Sequence[Utterance],
+    *,
+    batch_seconds: float,
+    max_buckets: int = 6,
+    rows: int | None = None,
+    rows_multiple: int = 1,
+    extra_seconds: float = 0.0,
+) -> Inputs:
+    """Every one of `utterances`, with shapes from their own lengths.
+
+    Args:
+      rows: rows of every batch; None chooses them by `batch_seconds`.
+      extra_seconds: padding added to every row; changes no result.
+
+    Raises:
+      DataError: a file cannot be read.
+    """
+    infos = audio.probe([u.audio for u in utterances])
+    return evaluation_inputs_of(
+        task,
+        select_all(utterances, infos, measures(task)),
+        batch_seconds=batch_seconds,
+        max_buckets=max_buckets,
+        rows=rows,
+        rows_multiple=rows_multiple,
+        extra_seconds=extra_seconds,
+    )
+
+
+def evaluation_inputs_of(
+    task: Task,
+    selection: Selection,
+    *,
+    batch_seconds: float,
+    max_buckets: int,
+    rows: int | None,
+    rows_multiple: int,
+    extra_seconds: float,
+) -> Inputs:
+    """`evaluation_inputs` for utterances that have been measured."""
+    if not selection.utterances:
+        return Inputs(task, selection, [], shuffle=False, train=False)
+    shapes = bucketing.choose(
+        selection.samples[:, 0],
+        selection.tokens,
+        batch_samples=int(batch_seconds * task.sample_rate),
+        max_buckets=max_buckets,
+        rows_multiple=rows or rows_multiple,
+    )
+    extra = int(extra_seconds * task.sample_rate)
+    shapes = [s._replace(rows=rows or s.rows, samples=s.samples + extra) for s in shapes]
+    return Inputs(task, selection, shapes, shuffle=False, train=False)

@@ -1,0 +1,205 @@
+"""What a run shows and writes down: a progress bar or plain lines, log.jsonl and TensorBoard."""
+
+import json
+import pathlib
+import time
+from typing import Any
+
+import jax
+import numpy as np
+import rich.console
+import rich.progress
+import rich.text
+
+from jaxasr.data.pipeline import HostBatch
+from jaxasr.errors import TrainingError
+from jaxasr.tasks.base import Metrics
+
+ORDER = ("loss", "loss/ctc", "loss/att", "acc/token", "grad_norm", "learning_rate")
+
+
+class Window:
+    """Metrics added up since the last line of the log, with where the time went."""
+
+    def __init__(self):
+        self.metrics: Metrics = {}
+        self.samples = 0
+        self.room = 0
+        self.waiting = 0.0
+        self.began = time.perf_counter()
+
+    def add(self, metrics: Metrics, samples: int, room: int) -> None:
+        """`samples` real ones in a batch with `room` for more."""
+        for name, mean in metrics.items():
+            self.metrics[name] = self.metrics[name] + mean if name in self.metrics else mean
+        self.samples += samples
+        self.room += room
+
+    def record(self, sample_rate: int) -> dict[str, float]:
+        seconds = max(time.perf_counter() - self.began, 1e-9)
+        record = {name: float(np.asarray(mean.value)) for name, mean in self.metrics.items()}
+        return record | {
+            "audio_seconds_per_second": self.samples / sample_rate / seconds,
+            "padding_percent": 100.0 * (1.0 - self.samples / max(self.room, 1)),
+            "waiting_percent": 100.0 * self.waiting / seconds,
+        }
+
+
+class RunLog:
+    """Writes records to log.jsonl and TensorBoard and shows them; only the main process has one that does.
+
+    On a terminal there is one bar with the ETA; elsewhere a line is printed at every record.
+    """
+
+    def __init__(self, workdir: pathlib.Path, console: rich.console.Console, *, active: bool = True):
+        self.console = console
+        self._active = active
+        self._bar: rich.progress.Progress | None = None
+        self._began = (time.perf_counter(), 0)
+        if not active:
+            return
+        from tensorboardX import SummaryWriter
+
+        self._file = (workdir / "log.jsonl").open("a", encoding="utf-8")
+        self._board = SummaryWriter(str(workdir / "tensorboard"))
+        if console.is_terminal:
+            self._bar = rich.progress.Progress(
+                rich.progress.TextColumn("{task.description}"),
+                rich.progress.BarColumn(),
+                rich.progress.MofNCompleteColumn(),
+                rich.progress.TimeElapsedColumn(),
+                rich.progress.TextColumn("left"),
+                rich.progress.TimeRemainingColumn(),
+                rich.progress.TextColumn("{task.fields[numbers]}"),
+                console=console,
+            )
+            self._task = self._bar.add_task("training", total=None, numbers="")
+            self._bar.start()
+
+    def advance(self, step: int, total: int | None, epoch: float) -> None:
+        """Moves the bar to `step` of `total`."""
+        if self._began[1] == 0:
+            self._began = (time.perf_counter(), step)
+        if self._bar is not None:
+            self._bar.update(self._task, completed=step, total=total, description=f"epoch {epoch:.1f}")
+
+    def steps(self, record: dict[str, float], step: int, total: int | None, epoch: float) -> None:
+        """A record of the training steps since the last one."""
+        self._write("train", record, step, epoch)
+        numbers = short(record)
+        if self._bar is not None:
+            self._bar.update(self._task, numbers=numbers)
+        elif self._active:
+            of = f"/{total}" if total else ""
+            self.console.print(
+                f"step {step}{of}  epoch {epoch:.2f}  {numbers}{self._eta(step, total)}",
+                highlight=False,
+                soft_wrap=True,
+            )
+
+    def validation(self, record: dict[str, Any], step: int, epoch: float, note: str) -> None:
+        self._write("valid", record, step, epoch)
+        self.say(f"valid  step {step}  epoch {epoch:.2f}  {short(record)}  {note}")
+
+    def event(self, **fields: Any) -> None:
+        """A record that is no number, such as the ids of a batch that was skipped."""
+        if self._active:
+            self._file.write(json.dumps({"time": time.time()} | fields, ensure_ascii=False) + "\n")
+            self._file.flush()
+
+    def say(self, line: str, style: str | None = None) -> None:
+        if self._active:
+            self.console.print(rich.text.Text(line, style=style or ""), soft_wrap=True)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+        if self._active:
+            self._board.close()
+            self._file.close()
+            self._active = False
+
+    def _write(self, split: str, record: dict[str, Any], step: int, epoch: float) -> None:
+        if not self._active:
+            return
+        self.event(split=split, step=step, epoch=round(epoch, 4), **record)
+        for name, value in record.items():
+            if isinstance(value, int | float):
+                self._board.add_scalar(f"{split}/{name}", value, step)
+
+    def _eta(self, step: int, total: int | None) -> str:
+        began, first = self._began
+        if not total or step <= first:
+            return ""
+        left = (time.perf_counter() - began) / (step - first) * (total - step)
+        return f"  ETA {int(left) // 60}:{int(left) % 60:02d}"
+
+
+def short(record: dict[str, Any]) -> str:
+    """The numbers of a record on one line."""
+    labels = {"acc/token": "acc", "learning_rate": "lr", "grad_norm": "|g|", "audio_seconds_per_second": "audio s/s"}
+    labels |= {"padding_percent": "padding %", "waiting_percent": "waiting %"}
+    parts = [f"{labels.get(name, name)} {_figure(record[name])}" for name in ORDER if name in record]
+    parts += [f"{name} {100 * record[name]:.2f} %" for name in ("wer", "cer") if name in record]
+    parts += [
+        f"{labels[name]} {record[name]:.0f}"
+        for name in ("audio_seconds_per_second", "padding_percent", "waiting_percent")
+        if name in record
+    ]
+    if record.get("skipped"):
+        parts.append("skipped steps!")
+    return "  ".join(parts)
+
+
+def _figure(value: float) -> str:
+    return f"{value:.2e}" if 0 < abs(value) < 0.01 else f"{value:.3f}"
+
+
+class StepLog:
+    """Reads each step's metrics while the next step runs, watches them and logs them every so many steps."""
+
+    def __init__(self, log: RunLog, sample_rate: int, log_steps: int, nonfinite_limit: int):
+        self._log = log
+        self._sample_rate = sample_rate
+        self._log_steps = log_steps
+        self._nonfinite_limit = nonfinite_limit
+        self._window = Window()
+        self._pending: tuple[Any, ...] | None = None
+
+    def add(self, step: int, total: int | None, epoch: float, host: HostBatch, metrics: Metrics, waited: float) -> None:
+        """Takes note of a step that has been started, and reads the one before."""
+        self.flush()
+        self._window.waiting += waited
+        self._pending = (step, total, epoch, host, metrics)
+
+    def flush(self) -> None:
+        """Reads what is pending.
+
+        Raises:
+          TrainingError: too many steps in a row had no finite loss and gradient.
+        """
+        if self._pending is None:
+            return
+        (step, total, epoch, host, metrics), self._pending = self._pending, None
+        values = jax.device_get(metrics)
+        samples = int(np.sum(host.batch.audio_lengths)) * jax.process_count()
+        self._window.add(values, samples, host.planned.shape.rows * host.planned.shape.samples)
+        self._log.advance(step, total, epoch)
+        self._check(step, host, values)
+        if step % self._log_steps == 0:
+            self._log.steps(self._window.record(self._sample_rate), step, total, epoch)
+            self._window = Window()
+
+    def _check(self, step: int, host: HostBatch, values: Metrics) -> None:
+        if not values["skipped"].total:
+            return
+        ids = list(host.ids)
+        self._log.event(split="skipped", step=step, shape=host.planned.shape, ids=ids)
+        if values["skipped_in_a_row"].total >= self._nonfinite_limit:
+            shape = host.planned.shape
+            raise TrainingError(
+                f"step {step}: loss or gradient is not finite for {self._nonfinite_limit} steps in a row, last on the "
+                f"bucket of {shape.rows} rows x {shape.samples} samples with {', '.join(ids[:8])}; finite ones were "
+                "expected; lower --optimizer.learning_rate, or look at these utterances (all ids are in log.jsonl)."
+            )

@@ -1,0 +1,92 @@
+"""Multi-head attention."""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxasr.nn.dropout import Dropout
+from jaxasr.nn.layers import Dense
+from jaxasr.typing import Array, Bool, Float
+
+
+def split_heads(x: Float[Array, "B T D"], num_heads: int) -> Float[Array, "B H T K"]:
+    B, T, D = x.shape
+    return x.reshape(B, T, num_heads, D // num_heads).swapaxes(1, 2)
+
+
+def merge_heads(x: Float[Array, "B H T K"]) -> Float[Array, "B T D"]:
+    B, H, T, K = x.shape
+    return x.swapaxes(1, 2).reshape(B, T, H * K)
+
+
+class DotProductAttention(nn.Module):
+    """Scaled dot-product attention with dropout on the weights; no parameters.
+
+    The softmax is taken in float32. A query that may look at nothing gets zeros.
+    """
+
+    dropout: float
+
+    @nn.compact
+    def __call__(
+        self,
+        q: Float[Array, "B H T K"],
+        k: Float[Array, "B H S K"],
+        v: Float[Array, "B H S K"],
+        mask: Bool[Array, "B T S"],
+        *,
+        train: bool,
+    ) -> Float[Array, "B H T K"]:
+        """`mask` (B, T or 1, S) is True where the query may look."""
+        scores = jnp.einsum("bhtk,bhsk->bhts", q * q.shape[-1] ** -0.5, k).astype(jnp.float32)
+        scores = jnp.where(mask[:, None], scores, jnp.finfo(jnp.float32).min)
+        weights = jnp.where(mask[:, None], jax.nn.softmax(scores, axis=-1), 0.0).astype(v.dtype)
+        weights = Dropout(self.dropout)(weights, train=train)
+        return jnp.einsum("bhts,bhsk->bhtk", weights, v)
+
+
+class MultiHeadAttention(nn.Module):
+    """Attention from `x` to `memory` with a projection each for queries, keys, values and output.
+
+    `project` and `attend` are its halves, for decoders that keep keys and values from step to step.
+    """
+
+    num_heads: int
+    d_model: int
+    dropout: float
+
+    def setup(self):
+        self.q = Dense(self.d_model)
+        self.k = Dense(self.d_model)
+        self.v = Dense(self.d_model)
+        self.out = Dense(self.d_model)
+        self.attention = DotProductAttention(self.dropout)
+
+    def project(self, memory: Float[Array, "B S D"]) -> tuple[Float[Array, "B H S K"], Float[Array, "B H S K"]]:
+        """Keys and values."""
+        return self._heads(self.k, memory), self._heads(self.v, memory)
+
+    def attend(
+        self,
+        x: Float[Array, "B T D"],
+        keys: Float[Array, "B H S K"],
+        values: Float[Array, "B H S K"],
+        mask: Bool[Array, "B T S"],
+        *,
+        train: bool,
+    ) -> Float[Array, "B T D"]:
+        y = self.attention(self._heads(self.q, x), keys, values, mask, train=train)
+        return self.out(merge_heads(y))
+
+    def __call__(
+        self,
+        x: Float[Array, "B T D"],
+        memory: Float[Array, "B S D"],
+        mask: Bool[Array, "B T S"],
+        *,
+        train: bool,
+    ) -> Float[Array, "B T D"]:
+        return self.attend(x, *self.project(memory), mask, train=train)
+
+    def _heads(self, dense: Dense, x: Float[Array, "B T D"]) -> Float[Array, "B H T K"]:
+        return split_heads(dense(x), self.num_heads)

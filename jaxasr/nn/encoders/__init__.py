@@ -1,0 +1,5 @@
+"""Encoders: frames in, frames out. Importing this package registers them all."""
+
+from jaxasr.nn.encoders.base import ENCODERS as ENCODERS
+from jaxasr.nn.encoders.base import Encoder as Encoder
+from jaxasr.nn.encoders.sanm import SanmEncoder as SanmEncoder

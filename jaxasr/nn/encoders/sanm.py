@@ -1,0 +1,133 @@
+"""SAN-M encoder: self-attention with an FSMN memory (Gao et al., 2020, https://arxiv.org/abs/2006.01713)."""
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxasr.errors import ConfigError
+from jaxasr.nn.attention import DotProductAttention, merge_heads, split_heads
+from jaxasr.nn.dropout import Dropout
+from jaxasr.nn.encoders.base import ENCODERS, Encoder, LengthsT
+from jaxasr.nn.feedforward import FeedForward
+from jaxasr.nn.fsmn import FsmnMemory
+from jaxasr.nn.layers import Dense, LayerNorm
+from jaxasr.nn.masking import length_mask
+from jaxasr.nn.positions import sinusoids_halves
+from jaxasr.typing import Array, Float, Int
+
+
+class SanmAttention(nn.Module):
+    """Multi-head self-attention plus an FSMN memory over the values (equations 6 to 8)."""
+
+    d_model: int
+    num_heads: int
+    kernel_size: int
+    shift: int
+    dropout: float
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B T F"], lengths: Int[Array, "B"], *, train: bool) -> Float[Array, "B T D"]:
+        q, k, v = jnp.split(Dense(3 * self.d_model, name="qkv")(x), 3, axis=-1)
+        mask = length_mask(lengths, x.shape[1])[:, None, :]  # every frame may look at every real frame
+        qh, kh, vh = (split_heads(y, self.num_heads) for y in (q, k, v))
+        y = merge_heads(DotProductAttention(self.dropout)(qh, kh, vh, mask, train=train))
+        memory = FsmnMemory(self.kernel_size, self.shift, name="memory")(v, lengths)
+        return Dense(self.d_model, name="out")(y) + Dropout(self.dropout)(memory, train=train)
+
+
+class SanmBlock(nn.Module):
+    """Attention and feed-forward, each behind a norm and beside a residual; may change the width."""
+
+    d_model: int
+    num_heads: int
+    d_ff: int
+    kernel_size: int
+    shift: int
+    dropout: float
+    attention_dropout: float
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B T F"], lengths: Int[Array, "B"], train: bool) -> Float[Array, "B T D"]:
+        attention = SanmAttention(
+            self.d_model, self.num_heads, self.kernel_size, self.shift, self.attention_dropout, name="attention"
+        )
+        y = attention(LayerNorm(name="attention_norm")(x), lengths, train=train)
+        y = Dropout(self.dropout)(y, train=train)
+        x = x + y if x.shape[-1] == self.d_model else y  # no residual where the width changes
+        y = FeedForward(self.d_ff, self.dropout, name="ff")(LayerNorm(name="ff_norm")(x), train=train)
+        return x + Dropout(self.dropout)(y, train=train)
+
+
+class _ScannedBlock(SanmBlock):
+    """A block in the form that `nn.scan` takes: (carry, inputs) to (carry, outputs)."""
+
+    def __call__(self, x, lengths, train):  # type: ignore[override]
+        return super().__call__(x, lengths, train), None
+
+
+@ENCODERS.register("sanm")
+class SanmEncoder(Encoder):
+    """SAN-M encoder; FunASR's `sanm` with `input_layer=pe`.
+
+    The first block maps the width of a (stacked) feature frame to `d_model`; the others are one
+    compiled block scanned over the layers.
+    """
+
+    num_layers: int = 6
+    """Number of blocks, the first one included."""
+    d_model: int = 256
+    """Width of a frame between blocks."""
+    num_heads: int = 4
+    """Attention heads; must divide d_model."""
+    d_ff: int = 1024
+    """Width inside the feed-forward networks."""
+    kernel_size: int = 11
+    """Taps of the FSMN memory, in frames."""
+    shift: int = 0
+    """Frames by which the FSMN memory looks further back; kernel_size // 2 makes it causal."""
+    dropout: float = 0.1
+    """Dropout probability of every block's two outputs and inside the feed-forward network."""
+    attention_dropout: float = 0.0
+    """Dropout probability of attention weights and of the FSMN memory."""
+
+    @property
+    def output_width(self) -> int:
+        return self.d_model
+
+    def output_lengths(self, lengths: LengthsT) -> LengthsT:
+        return lengths
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "B T F"], lengths: Int[Array, "B"], *, train: bool
+    ) -> tuple[Float[Array, "B T D"], Int[Array, "B"]]:
+        self._check()
+        options = (
+            self.d_model,
+            self.num_heads,
+            self.d_ff,
+            self.kernel_size,
+            self.shift,
+            self.dropout,
+            self.attention_dropout,
+        )
+        positions = jnp.asarray(sinusoids_halves(x.shape[1], x.shape[2]), x.dtype)
+        x = x * jnp.asarray(self.d_model**0.5, x.dtype) + positions[None]
+        x = SanmBlock(*options, name="first")(x, lengths, train)  # (B, T, D)
+        if self.num_layers > 1:
+            blocks = nn.scan(
+                _ScannedBlock,
+                variable_axes={"params": 0},
+                split_rngs={"params": True, "dropout": True},
+                in_axes=(nn.broadcast, nn.broadcast),  # pyright: ignore[reportArgumentType]
+                length=self.num_layers - 1,
+            )
+            x, _ = blocks(*options, name="blocks")(x, lengths, train)
+        return LayerNorm(name="norm")(x), lengths
+
+    def _check(self) -> None:
+        if self.num_layers < 1 or self.d_model % self.num_heads:
+            raise ConfigError(
+                f"SanmEncoder: num_layers={self.num_layers}, d_model={self.d_model}, "
+                f"num_heads={self.num_heads}; at least one layer and heads that divide d_model were expected; "
+                "change --encoder.num_layers or --encoder.num_heads."
+            )

@@ -1,0 +1,20 @@
+"""Position-wise feed-forward network."""
+
+from flax import linen as nn
+
+from jaxasr.nn.dropout import Dropout
+from jaxasr.nn.layers import Dense
+from jaxasr.typing import Array, Float
+
+
+class FeedForward(nn.Module):
+    """Two dense layers with a ReLU between (Vaswani et al., 2017, equation 2)."""
+
+    d_ff: int
+    dropout: float
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B T D"], *, train: bool) -> Float[Array, "B T D"]:
+        y = nn.relu(Dense(self.d_ff, name="in")(x))
+        y = Dropout(self.dropout)(y, train=train)
+        return Dense(x.shape[-1], name="out")(y)

@@ -1,0 +1,239 @@
+"""Waveform to feature frames, on the device."""
+
+import abc
+import dataclasses
+import math
+from typing import Literal, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxasr.errors import ConfigError
+from jaxasr.nn.masking import length_mask, zero_padding
+from jaxasr.nn.rows import row_keys
+from jaxasr.registry import Registry
+from jaxasr.typing import Array, Float, Int, Key
+
+LengthsT = TypeVar("LengthsT", int, Array)
+INT16_SCALE = 32768.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Frontend(abc.ABC):
+    """Waveforms in, feature frames out; no parameters."""
+
+    @property
+    @abc.abstractmethod
+    def output_width(self) -> int:
+        """F, the width of a feature frame."""
+
+    @property
+    @abc.abstractmethod
+    def num_bands(self) -> int:
+        """Frequency bands of one frame before frames are stacked; divides `output_width`."""
+
+    @abc.abstractmethod
+    def output_lengths(self, lengths: LengthsT, sample_rate: int) -> LengthsT:
+        """Frames that so many samples give; works on an int and on an array."""
+
+    @abc.abstractmethod
+    def frame_ms(self) -> float:
+        """Milliseconds from one frame to the next."""
+
+    @abc.abstractmethod
+    def for_encoder(self, subsampling: int) -> "Frontend":
+        """This frontend with what was left open chosen to suit an encoder that divides the rate by so much."""
+
+    @abc.abstractmethod
+    def __call__(
+        self,
+        audio: Array,
+        lengths: Int[Array, "B"],
+        *,
+        sample_rate: int,
+        key: Key | None = None,
+    ) -> tuple[Float[Array, "B T F"], Int[Array, "B"]]:
+        """Float32 features and their lengths; zeros in the padding. `audio` (B, S) is int16, or float in [-1, 1].
+
+        A key turns on what is random.
+        """
+
+
+FRONTENDS: Registry[Frontend] = Registry(
+    "frontend", Frontend, ("__call__", "output_width", "num_bands", "output_lengths", "frame_ms", "for_encoder")
+)
+
+
+@FRONTENDS.register("wav_frontend")
+@dataclasses.dataclass(frozen=True)
+class WavFrontend(Frontend):
+    """Kaldi's log-mel filterbank with low frame rate stacking; FunASR's `wav_frontend`.
+
+    Equal to kaldi.fbank(energy_floor=0, snip_edges, remove_dc_offset, round_to_power_of_two) on int16 samples.
+    """
+
+    num_mels: int = 80
+    """Mel bands."""
+    window: Literal["hamming", "povey"] = "hamming"
+    """Window of a frame: FunASR's hamming or Kaldi's povey."""
+    window_ms: float = 25.0
+    """Length of a frame's window, in milliseconds."""
+    hop_ms: float = 10.0
+    """From one window to the next, in milliseconds."""
+    lfr_m: int | None = None
+    """Frames stacked into one; None: 7 before an encoder that keeps the frame rate, 1 before one that divides it."""
+    lfr_n: int | None = None
+    """Frames from one stack to the next; None: 6 before an encoder that keeps the frame rate, else 1."""
+    low_hz: float = 20.0
+    """Lower edge of the first mel band, in Hz."""
+    high_hz: float = 0.0
+    """Upper edge of the last mel band, in Hz; 0 or less counts from half the sample rate."""
+    preemphasis: float = 0.97
+    """Coefficient of the pre-emphasis filter."""
+    dither: float = 0.0
+    """Standard deviation of the noise added while training, in steps of 16-bit sound."""
+    snip_edges: bool = True
+    """Whole windows only; False centres a window on every hop and reflects the sound at its ends."""
+
+    @property
+    def output_width(self) -> int:
+        return self.num_mels * (self.lfr_m or 1)
+
+    @property
+    def num_bands(self) -> int:
+        return self.num_mels
+
+    def frame_ms(self) -> float:
+        return self.hop_ms * (self.lfr_n or 1)
+
+    def for_encoder(self, subsampling: int) -> "WavFrontend":
+        m, n = (7, 6) if subsampling == 1 else (1, 1)
+        lfr_m = m if self.lfr_m is None else self.lfr_m
+        lfr_n = n if self.lfr_n is None else self.lfr_n
+        if lfr_m < 1 or lfr_n < 1:
+            raise ConfigError(
+                f"--frontend: lfr_m={lfr_m}, lfr_n={lfr_n}; both are at least 1; --frontend.lfr_m=7 "
+                "--frontend.lfr_n=6 is FunASR's choice."
+            )
+        return dataclasses.replace(self, lfr_m=lfr_m, lfr_n=lfr_n)
+
+    def output_lengths(self, lengths: LengthsT, sample_rate: int) -> LengthsT:
+        frames = self._num_windows(lengths, sample_rate)
+        return -(-frames // (self.lfr_n or 1))
+
+    def __call__(
+        self,
+        audio: Array,
+        lengths: Int[Array, "B"],
+        *,
+        sample_rate: int,
+        key: Key | None = None,
+    ) -> tuple[Float[Array, "B T F"], Int[Array, "B"]]:
+        audio = jnp.asarray(audio)
+        scale = INT16_SCALE if jnp.issubdtype(audio.dtype, jnp.floating) else 1.0
+        audio = zero_padding(audio.astype(jnp.float32) * scale, lengths)
+        if key is not None and self.dither > 0.0:
+            noise = jax.vmap(lambda k: jax.random.normal(k, audio.shape[1:]))(row_keys(key, audio.shape[0]))
+            audio = audio + self.dither * noise
+        features = self.log_mel(audio, lengths, sample_rate)
+        features, frames = stack_frames(
+            features, self._num_windows(lengths, sample_rate), self.lfr_m or 1, self.lfr_n or 1
+        )
+        return zero_padding(features, frames), frames
+
+    def log_mel(self, audio: Float[Array, "B S"], lengths: Int[Array, "B"], sample_rate: int) -> Float[Array, "B T F"]:
+        """Natural logarithm of mel energies of the 16-bit scaled `audio`, one frame a hop."""
+        window, hop = self._samples(sample_rate)
+        if not self.snip_edges:
+            audio = _reflect_ends(audio, lengths, window, hop)
+        frames = _windows(audio, window, hop)  # (B, T, window)
+        frames = frames - jnp.mean(frames, axis=-1, keepdims=True)
+        before = jnp.concatenate([frames[..., :1], frames[..., :-1]], axis=-1)
+        frames = (frames - self.preemphasis * before) * _window(self.window, window)[None, None]
+        size = 1 << (window - 1).bit_length()
+        power = jnp.square(jnp.abs(jnp.fft.rfft(frames, n=size)))[..., : size // 2]
+        bank = mel_filterbank(self.num_mels, size, sample_rate, self.low_hz, self.high_hz)
+        # bfloat16 passes, a TPU's default, would cost up to five units of the logarithm
+        energies = jnp.einsum("btk,kf->btf", power, bank, precision="highest")
+        return jnp.log(jnp.maximum(energies, np.finfo(np.float32).eps))
+
+    def _samples(self, sample_rate: int) -> tuple[int, int]:
+        window, hop = int(sample_rate * self.window_ms * 0.001), int(sample_rate * self.hop_ms * 0.001)
+        if window < 2 or hop < 1:
+            raise ConfigError(
+                f"--frontend: window_ms={self.window_ms}, hop_ms={self.hop_ms} at {sample_rate} Hz give windows of "
+                f"{window} samples every {hop}; at least 2 and 1 are needed; choose longer ones."
+            )
+        return window, hop
+
+    def _num_windows(self, lengths: LengthsT, sample_rate: int) -> LengthsT:
+        window, hop = self._samples(sample_rate)
+        frames = (lengths - window) // hop + 1 if self.snip_edges else (lengths + hop // 2) // hop
+        return frames * (frames > 0)
+
+
+def _windows(audio: Float[Array, "B S"], window: int, hop: int) -> Float[Array, "B T W"]:
+    """Every whole window, put together from strided slices: on every backend faster than a gather."""
+    T = max((audio.shape[1] - window) // hop + 1, 1)
+    step = math.gcd(window, hop)
+    needed = (T - 1) * hop + window
+    audio = jnp.pad(audio, ((0, 0), (0, max(needed - audio.shape[1], 0))))[:, :needed]
+    pieces = audio.reshape(audio.shape[0], needed // step, step)  # (B, S / step, step)
+    stride, last = hop // step, (T - 1) * (hop // step) + 1
+    return jnp.concatenate([pieces[:, k : k + last : stride] for k in range(window // step)], axis=-1)
+
+
+def _reflect_ends(audio: Float[Array, "B S"], lengths: Int[Array, "B"], window: int, hop: int) -> Array:
+    """`audio` shifted and extended so that frame t's window starts at sample t * hop (Kaldi, snip_edges=false)."""
+    before = (window - hop) // 2 if window > hop else 0
+    position = jnp.arange(audio.shape[1] + window) - before
+    end = jnp.maximum(lengths, 1)[:, None]
+    inside = position[None, :] % (2 * end)  # the sound and its mirror image, over and over
+    index = jnp.where(inside < end, inside, 2 * end - 1 - inside)
+    return jnp.take_along_axis(audio, index, axis=1)
+
+
+def _window(name: str, size: int) -> Float[np.ndarray, "W"]:
+    phase = np.cos(2 * np.pi * np.arange(size) / (size - 1))
+    shape = 0.54 - 0.46 * phase if name == "hamming" else (0.5 - 0.5 * phase) ** 0.85
+    return shape.astype(np.float32)
+
+
+def mel_filterbank(
+    num_mels: int, fft_size: int, sample_rate: int, low_hz: float, high_hz: float
+) -> Float[np.ndarray, "K F"]:
+    """Kaldi's triangles, linear in mel, over the first fft_size / 2 bins of a power spectrum (no Nyquist bin)."""
+    nyquist = sample_rate / 2
+    high_hz = high_hz if high_hz > 0 else nyquist + high_hz
+    if not 0 <= low_hz < high_hz <= nyquist:
+        raise ConfigError(
+            f"--frontend: low_hz={low_hz}, high_hz={high_hz} at {sample_rate} Hz; "
+            f"0 <= low_hz < high_hz <= {nyquist:g} was expected; change --frontend.low_hz or --frontend.high_hz."
+        )
+
+    def mel(hz):
+        return 1127.0 * np.log(1.0 + hz / 700.0)
+
+    edges = np.linspace(mel(low_hz), mel(high_hz), num_mels + 2)
+    bins = mel(np.arange(fft_size // 2) * sample_rate / fft_size)[:, None]
+    rise = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
+    fall = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
+    return np.maximum(np.minimum(rise, fall), 0.0).astype(np.float32)
+
+
+def stack_frames(
+    x: Float[Array, "B T F"], lengths: Int[Array, "B"], m: int, n: int
+) -> tuple[Float[Array, "B T2 F2"], Int[Array, "B"]]:
+    """Low frame rate: every n-th frame with its neighbours, m frames side by side.
+
+    ``out[i] = concat(x[clip(i*n + j - (m-1)//2, 0, length-1)] for j in range(m))``, ceil(length / n) frames.
+    """
+    if m == 1 and n == 1:
+        return x, lengths
+    T = -(-x.shape[1] // n)
+    last = jnp.take_along_axis(x, jnp.maximum(lengths - 1, 0)[:, None, None], axis=1)  # (B, 1, F)
+    x = jnp.where(length_mask(lengths, x.shape[1])[..., None], x, last)
+    left = (m - 1) // 2
+    x = jnp.concatenate([jnp.repeat(x[:, :1], left, axis=1), x, jnp.repeat(last, m + n, axis=1)], axis=1)
+    return jnp.concatenate([x[:, j : j + (T - 1) * n + 1 : n] for j in range(m)], axis=-1), -(-lengths // n)

@@ -1,0 +1,44 @@
+"""Losses over tokens."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from jaxasr.nn.masking import length_mask, zero_padding
+from jaxasr.typing import Array, Float, Int
+
+
+def label_smoothing_loss(
+    logits: Float[Array, "B U V"], targets: Int[Array, "B U"], target_lengths: Int[Array, "B"], smoothing: float
+) -> Float[Array, "B"]:
+    """Divergence of the network's distribution from the smoothed targets, summed over each row's tokens.
+
+    KL(p || softmax(logits)) in nats, float32, with p = 1 - smoothing on the target and smoothing / (V - 1)
+    elsewhere (Szegedy et al., 2016, https://arxiv.org/abs/1512.00567, section 7). As in FunASR the entropy of p
+    is taken off, so the minimum is 0.
+    """
+    real = length_mask(target_lengths, targets.shape[1])
+    # Padding is cleared before the softmax: masked after it alone, a NaN there would come back in the gradient.
+    log_probs = jax.nn.log_softmax(zero_padding(logits, target_lengths).astype(jnp.float32))
+    on_target = jnp.take_along_axis(log_probs, jnp.where(real, targets, 0)[:, :, None], axis=2)[:, :, 0]
+    loss = -on_target
+    if smoothing > 0.0:
+        others = logits.shape[2] - 1
+        share = smoothing / others
+        negative_entropy = _x_log_x(1.0 - smoothing) + others * _x_log_x(share)
+        loss = negative_entropy - (1.0 - smoothing - share) * on_target - share * jnp.sum(log_probs, axis=2)
+    return jnp.sum(jnp.where(real, loss, 0.0), axis=1)
+
+
+def _x_log_x(x: float) -> float:
+    return x * math.log(x) if x > 0.0 else 0.0
+
+
+def token_accuracy(
+    logits: Float[Array, "B U V"], targets: Int[Array, "B U"], target_lengths: Int[Array, "B"]
+) -> tuple[Float[Array, "B"], Float[Array, "B"]]:
+    """How many tokens of each row have the highest score, and how many there are."""
+    real = length_mask(target_lengths, targets.shape[1])
+    correct = (jnp.argmax(logits, axis=2) == targets) & real
+    return jnp.sum(correct, axis=1, dtype=jnp.float32), jnp.asarray(target_lengths, jnp.float32)

@@ -1,0 +1,103 @@
+"""Mean and variance normalisation of features."""
+
+import abc
+import dataclasses
+import pathlib
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxasr.errors import ConfigError, DataError
+from jaxasr.registry import Registry
+from jaxasr.typing import Array, Float, Int
+
+
+class Cmvn(NamedTuple):
+    """Statistics of a training set's features in Kaldi's form: y = (x + shift) * scale."""
+
+    shift: Float[np.ndarray, "F"]
+    scale: Float[np.ndarray, "F"]
+
+    @classmethod
+    def from_sums(cls, count: float, total: np.ndarray, squares: np.ndarray) -> "Cmvn":
+        """From the number of frames, their sum and the sum of their squares, in float64."""
+        mean = total / count
+        std = np.sqrt(np.maximum(squares / count - mean**2, 1e-20))
+        return cls((-mean).astype(np.float32), (1.0 / np.maximum(std, 1e-5)).astype(np.float32))
+
+
+@dataclasses.dataclass(frozen=True)
+class Normalizer(abc.ABC):
+    """Features in, features of the same shape out."""
+
+    @property
+    @abc.abstractmethod
+    def needs_statistics(self) -> bool:
+        """Whether it uses the training set's statistics, which are then estimated before training."""
+
+    @abc.abstractmethod
+    def __call__(self, x: Float[Array, "B T F"], lengths: Int[Array, "B"], cmvn: Cmvn | None) -> Float[Array, "B T F"]:
+        """Normalised `x`; `cmvn` is None where `needs_statistics` is False."""
+
+
+NORMALIZERS: Registry[Normalizer] = Registry("normalizer", Normalizer, ("__call__", "needs_statistics"))
+
+
+@NORMALIZERS.register("global_mvn")
+@dataclasses.dataclass(frozen=True)
+class GlobalMvn(Normalizer):
+    """Shifts and scales every feature by the training set's mean and standard deviation."""
+
+    mean: bool = True
+    """Subtract the mean."""
+    variance: bool = True
+    """Divide by the standard deviation."""
+
+    @property
+    def needs_statistics(self) -> bool:
+        return True
+
+    def __call__(self, x: Float[Array, "B T F"], lengths: Int[Array, "B"], cmvn: Cmvn | None) -> Float[Array, "B T F"]:
+        if cmvn is None or cmvn.shift.shape != x.shape[-1:]:
+            came = "no statistics" if cmvn is None else f"statistics of width {cmvn.shift.shape[0]}"
+            raise ConfigError(
+                f"GlobalMvn: {came} for features of width {x.shape[-1]}; the widths must agree; give "
+                "task.with_resources(cmvn=...) statistics made with the same frontend."
+            )
+        x = x + jnp.asarray(cmvn.shift)[None, None] if self.mean else x
+        return x * jnp.asarray(cmvn.scale)[None, None] if self.variance else x
+
+
+def read_kaldi_mvn(path: str | pathlib.Path) -> Cmvn:
+    """Statistics from a Kaldi nnet text file (FunASR's am.mvn): the vectors of <AddShift> and <Rescale>."""
+    vectors: dict[str, np.ndarray] = {}
+    layer = ""
+    for number, line in enumerate(pathlib.Path(path).read_text(encoding="utf-8").splitlines(), start=1):
+        words = line.split()
+        if words and words[0] in ("<AddShift>", "<Rescale>"):
+            layer = words[0]
+        elif layer and words and words[0] == "<LearnRateCoef>":
+            try:
+                vectors[layer] = np.array([float(w) for w in words[3:-1]], np.float32)
+            except ValueError as error:
+                raise DataError(f"{path}:{number}: {error}; numbers between [ and ] were expected.") from None
+            layer = ""
+    if set(vectors) != {"<AddShift>", "<Rescale>"} or len({len(v) for v in vectors.values()}) != 1:
+        raise DataError(
+            f"{path}: found {sorted(vectors) or 'no statistics'}; one vector each behind <AddShift> and <Rescale>, of "
+            "the same length, were expected; give a Kaldi nnet file such as FunASR's am.mvn."
+        )
+    return Cmvn(vectors["<AddShift>"], vectors["<Rescale>"])
+
+
+def write_kaldi_mvn(path: str | pathlib.Path, cmvn: Cmvn) -> None:
+    """Writes what `read_kaldi_mvn` reads, every float32 digit kept."""
+    width = len(cmvn.shift)
+
+    def vector(values):
+        return "<LearnRateCoef> 0 [ " + " ".join(f"{v:.9g}" for v in values) + " ]"
+
+    lines = ["<Nnet>", f"<Splice> {width} {width}", "[ 0 ]", f"<AddShift> {width} {width}", vector(cmvn.shift)]
+    lines += [f"<Rescale> {width} {width}", vector(cmvn.scale), "</Nnet>"]
+    pathlib.Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -1,0 +1,40 @@
+"""Where a batch's rows stand, on one device or on many."""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxasr.typing import Array, Key, UInt32
+
+DATA_AXIS = "data"
+"""The mesh axis over which a batch's rows are spread."""
+
+
+def inside_pmapped() -> bool:
+    """Whether the code being traced is one device's share (`parallel.pmapped`), not the whole batch."""
+    try:
+        lax.axis_index(DATA_AXIS)
+    except NameError:  # JAX's way of saying that no such axis is bound here
+        return False
+    return True
+
+
+def row_index(rows: int) -> UInt32[Array, "B"]:
+    """Each row's place in the global batch.
+
+    Noise drawn from (key, this index) is the same however many devices share the batch.
+    """
+    index = jnp.arange(rows, dtype=jnp.uint32)
+    if inside_pmapped():
+        index = index + lax.axis_index(DATA_AXIS).astype(jnp.uint32) * jnp.uint32(rows)
+    return index
+
+
+def row_keys(key: Key, rows: int) -> Key:
+    """One key a row, from `key` and the row's place in the global batch."""
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, row_index(rows))
+
+
+def sum_over_devices(x: Array) -> Array:
+    """`x` added up over the devices inside `parallel.pmapped`; elsewhere `x`, which is the whole already."""
+    return lax.psum(x, DATA_AXIS) if inside_pmapped() else x

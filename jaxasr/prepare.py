@@ -1,0 +1,125 @@
+"""Everything before the first step: manifests, token list, what can be used, feature statistics."""
+
+import dataclasses
+import json
+import pathlib
+from typing import Any
+
+import rich.console
+
+from jaxasr import checkpoint, config
+from jaxasr.cmvn import estimate
+from jaxasr.data import manifest
+from jaxasr.data.manifest import Utterance
+from jaxasr.data.selection import split_valid
+from jaxasr.errors import CheckpointError
+from jaxasr.inputs import Inputs, check_feasible, evaluation_inputs, training_inputs
+from jaxasr.parallel import Devices, is_main_process
+from jaxasr.tasks import AsrTask, Task
+from jaxasr.train_config import RESUMABLE, TrainConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """The task with its resources, and its data."""
+
+    task: Task
+    train: Inputs
+    valid: Inputs
+
+
+def prepare(
+    cfg: TrainConfig, workdir: pathlib.Path, devices: Devices, console: rich.console.Console, collate: Any = None
+) -> Prepared:
+    """Reads the manifests, completes the task and writes its model folder (still without parameters).
+
+    Raises:
+      DataError: a manifest is malformed, or too much of the training set cannot be used.
+      CheckpointError: the workdir holds another run.
+    """
+    check_same_run(cfg, workdir)
+    train, valid = read_manifests(cfg, console)
+    task = cfg.task.prepared(train, seed=cfg.seed)
+    task = with_resources_of(task, workdir / "model")
+    inputs = training_inputs(
+        task,
+        train,
+        speeds=task.training_speeds(),
+        batch_seconds=cfg.batch_seconds,
+        max_buckets=cfg.max_buckets,
+        rows_multiple=cfg.rows_multiple,
+        max_seconds=cfg.max_seconds,
+        leave_out_unknown=task.leaves_out_unknown(),
+        seed=cfg.seed,
+        collate=collate,
+    )
+    for shape in inputs.shapes:
+        devices.check_rows(shape.rows)
+    console.print(f"train: {inputs.selection.accounting()}; {inputs.hours:.2f} h", highlight=False, soft_wrap=True)
+    console.print(check_feasible(inputs.selection, task.frame_ms, cfg.max_infeasible), highlight=False, soft_wrap=True)
+    if isinstance(task, AsrTask) and task.needs_statistics:
+        task = task.with_resources(cmvn=estimate(task, whole_and_plain(inputs, cfg), devices, console))
+    if is_main_process():
+        checkpoint.save_model(workdir / "model", task, None, cfg.imports)
+        checkpoint.write_atomically(workdir / "config.yaml", config.to_yaml(cfg).encode())
+    inputs = dataclasses.replace(inputs, task=task)
+    inputs.print_buckets(console, "Buckets (first epoch)")
+    return Prepared(task, inputs, valid_inputs(cfg, task, valid, devices))
+
+
+def read_manifests(cfg: TrainConfig, console: rich.console.Console) -> tuple[list[Utterance], list[Utterance]]:
+    """Training and validation utterances; says where the latter come from when no manifest does."""
+    train = manifest.read_all(cfg.train)
+    if cfg.valid:
+        return train, manifest.read_all(cfg.valid)
+    train, valid, how = split_valid(train)
+    share = 100 * len(valid) / max(len(valid) + len(train), 1)
+    console.print(f"no --valid: {len(valid)} training utterances ({share:.1f} %, {how}) are held out", highlight=False)
+    return train, valid
+
+
+def with_resources_of(task: Task, folder: pathlib.Path) -> Task:
+    """The task with the resources of an earlier session of this run, which must agree with the data of this one."""
+    if not (folder / "config.yaml").exists():
+        return task
+    earlier = task.load_resources(folder)
+    if earlier.resources_hash() != task.resources_hash():
+        raise CheckpointError(
+            f"{folder}/tokens.txt: the training text gives another token list now; a run goes on with the one it "
+            "was started with; use the same --train and --token_list, or another --workdir."
+        )
+    return earlier
+
+
+def whole_and_plain(inputs: Inputs, cfg: TrainConfig) -> Inputs:
+    """The training utterances once each, as they are, for statistics."""
+    return evaluation_inputs(
+        inputs.task, inputs.selection.utterances, batch_seconds=cfg.batch_seconds, rows_multiple=cfg.rows_multiple
+    )
+
+
+def valid_inputs(cfg: TrainConfig, task: Task, utterances: list[Utterance], devices: Devices) -> Inputs:
+    return evaluation_inputs(
+        task,
+        utterances,
+        batch_seconds=max(cfg.batch_seconds, 200.0),
+        max_buckets=min(cfg.max_buckets, 4),
+        rows_multiple=cfg.rows_multiple,
+    )
+
+
+def check_same_run(cfg: TrainConfig, workdir: pathlib.Path) -> None:
+    """Raises CheckpointError where the workdir was started with options that decide another result."""
+    file = workdir / "config.yaml"
+    if not file.exists():
+        return
+    earlier = config.from_mapping(TrainConfig, config.read_yaml(file), where=str(file))
+    old, new = config.to_mapping(earlier), config.to_mapping(cfg)
+    differing = [n for n in old.keys() | new.keys() if n not in RESUMABLE and old.get(n) != new.get(n)]
+    if differing:
+        name = sorted(differing)[0]
+        raise CheckpointError(
+            f"{file}: {name} was {json.dumps(old.get(name))} and is now {json.dumps(new.get(name))}"
+            f"{f' (and {len(differing) - 1} more options differ)' if len(differing) > 1 else ''}; a run goes on "
+            "with the options it was started with; give those, or another --workdir."
+        )

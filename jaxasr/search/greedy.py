@@ -1,0 +1,70 @@
+"""Greedy search: the best token of every frame, or of every step."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxasr.nn.masking import length_mask
+from jaxasr.search.hypotheses import Hypotheses
+from jaxasr.typing import Array, Float, Int
+
+StepFn = Callable[[Int[Array, "B"], Any, Int[Array, ""]], tuple[Float[Array, "B V"], Any]]
+"""(last tokens, cache, position) to (logits of the next tokens, cache)."""
+
+
+def ctc_greedy(logits: Float[Array, "B T V"], lengths: Int[Array, "B"], *, blank_id: int = 0) -> Hypotheses:
+    """The best path, repeats merged and blanks dropped; scored by that path's log-probability."""
+    log_probs = jax.nn.log_softmax(logits.astype(jnp.float32))
+    mask = length_mask(lengths, logits.shape[1])
+    best = jnp.where(mask, jnp.argmax(log_probs, axis=-1), blank_id)  # (B, T)
+    before = jnp.pad(best, ((0, 0), (1, 0)), constant_values=blank_id)[:, :-1]
+    keep = (best != blank_id) & (best != before)
+    target = jnp.where(keep, jnp.cumsum(keep, axis=1) - 1, logits.shape[1])  # dropped where not kept
+    rows = jnp.arange(best.shape[0])[:, None]
+    tokens = jnp.full_like(best, -1).at[rows, target].set(best, mode="drop")
+    scores = jnp.sum(jnp.where(mask, jnp.max(log_probs, axis=-1), 0.0), axis=1)
+    return Hypotheses(tokens.astype(jnp.int32), keep.sum(axis=1, dtype=jnp.int32), scores)
+
+
+def attention_greedy(
+    step: StepFn,
+    cache: Any,
+    max_lengths: Int[Array, "B"],
+    *,
+    max_tokens: int,
+    sos: int,
+    eos: int,
+    forbidden: tuple[int, ...] = (),
+) -> Hypotheses:
+    """The best token at every step until eos, or until a row's own `max_lengths`.
+
+    Scored by the sum of the tokens' log-probabilities, eos included. The first step runs before the loop,
+    so that it may add to the cache what the others find there.
+    """
+    rows = max_lengths.shape[0]
+
+    def advance(position, last, cache, done, scores, tokens):
+        logits, cache = step(last, cache, position)
+        log_probs = jax.nn.log_softmax(logits.astype(jnp.float32))
+        log_probs = log_probs.at[:, jnp.asarray(forbidden, jnp.int32)].set(-jnp.inf)
+        best = jnp.argmax(log_probs, axis=-1).astype(jnp.int32)
+        done = done | (position >= max_lengths)  # no room for another token
+        scores = scores + jnp.where(done, 0.0, jnp.max(log_probs, axis=-1))
+        done = done | (best == eos)
+        tokens = lax.dynamic_update_slice_in_dim(tokens, jnp.where(done, -1, best)[:, None], position, axis=1)
+        return position + 1, jnp.where(done, eos, best), cache, done, scores, tokens
+
+    start = (
+        jnp.zeros((), jnp.int32),
+        jnp.full(rows, sos, jnp.int32),
+        cache,
+        jnp.zeros(rows, bool),
+        jnp.zeros(rows, jnp.float32),
+        jnp.full((rows, max_tokens), -1, jnp.int32),
+    )
+    state = lax.while_loop(lambda s: (s[0] < max_tokens) & ~jnp.all(s[3]), lambda s: advance(*s), advance(*start))
+    tokens = state[5]
+    return Hypotheses(tokens, jnp.sum(tokens >= 0, axis=1, dtype=jnp.int32), state[4])

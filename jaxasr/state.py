@@ -1,0 +1,86 @@
+"""The state of training, and the one step that advances it."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxasr.nn.rows import sum_over_devices
+from jaxasr.optim import Optimizer, Schedule
+from jaxasr.tasks.base import Mean, Metrics
+from jaxasr.typing import Array, Int, Key, Params, PyTree, Scalar
+
+LossFn = Callable[[Params, Any, Key | None], tuple[Scalar, Metrics]]
+
+
+class TrainState(NamedTuple):
+    """Everything that a step reads and writes on the devices."""
+
+    step: Int[Array, ""]
+    """Batches seen."""
+    skipped: Int[Array, ""]
+    """Batches whose loss or gradient was not finite; they changed nothing."""
+    skipped_in_a_row: Int[Array, ""]
+    total_steps: Int[Array, ""]
+    """Steps of the whole run; what a schedule that ends needs to know."""
+    key: Key
+    params: Params
+    opt_state: PyTree
+
+
+def init_state(init: Callable[[Key, Any], Params], optimizer: Optimizer, batch_spec: Any, key: Key) -> TrainState:
+    """The state before the first step; to be jitted, so that it is made where it stays."""
+    init_key, train_key = jax.random.split(key)
+    params = init(init_key, batch_spec)
+    zero = jnp.zeros((), jnp.int32)
+    return TrainState(zero, zero, zero, zero, train_key, params, optimizer.build().init(params))
+
+
+def make_train_step(
+    loss_fn: LossFn, optimizer: Optimizer, schedule: Schedule
+) -> Callable[[TrainState, Any], tuple[TrainState, Metrics]]:
+    """(state, batch) to (state, metrics): one update from the whole batch's gradient.
+
+    A step whose loss or gradient is not finite leaves parameters and optimizer as they were and is counted.
+    """
+    transform = optimizer.build()
+
+    def train_step(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
+        key = jax.random.fold_in(state.key, state.step)
+        (loss, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params, batch, key)
+        # under jit the batch is whole and these sums are its own; in per-device code they cross the devices
+        loss, metrics, grads = jax.tree.map(sum_over_devices, (loss, metrics, grads))
+        grad_norm = optax.global_norm(grads)
+        finite = jnp.isfinite(grad_norm) & jnp.isfinite(loss)
+        rate = optimizer.learning_rate * schedule(state.step - state.skipped, state.total_steps)
+        updates, opt_state = transform.update(grads, state.opt_state, state.params)
+        params = jax.tree.map(lambda p, u: p - rate * u, state.params, updates)
+        params, opt_state = jax.tree.map(
+            lambda new, old: jnp.where(finite, new, old), (params, opt_state), (state.params, state.opt_state)
+        )
+        bad = (~finite).astype(jnp.int32)
+        new_state = TrainState(
+            step=state.step + 1,
+            skipped=state.skipped + bad,
+            skipped_in_a_row=(state.skipped_in_a_row + 1) * bad,
+            total_steps=state.total_steps,
+            key=state.key,
+            params=params,
+            opt_state=opt_state,
+        )
+        one = jnp.ones((), jnp.float32)
+        extra = {"grad_norm": Mean(grad_norm, one), "learning_rate": Mean(rate, one), "skipped": Mean(bad, one)}
+        return new_state, metrics | extra | {"skipped_in_a_row": Mean(new_state.skipped_in_a_row, one)}
+
+    return train_step
+
+
+def make_eval_step(loss_fn: LossFn) -> Callable[[Params, Any], Metrics]:
+    """(params, batch) to metrics, without noise."""
+
+    def eval_step(params: Params, batch: Any) -> Metrics:
+        return jax.tree.map(sum_over_devices, loss_fn(params, batch, None)[1])
+
+    return eval_step

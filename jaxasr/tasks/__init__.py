@@ -1,0 +1,5 @@
+"""Tasks. Importing this package registers them all."""
+
+from jaxasr.tasks.asr import AsrTask as AsrTask
+from jaxasr.tasks.base import TASKS as TASKS
+from jaxasr.tasks.base import Task as Task

@@ -1,0 +1,383 @@
+"""Speech recognition by joint CTC and attention (Watanabe et al., 2017, https://doi.org/10.1109/JSTSP.2017.2763455)."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from jaxasr.config import resource, slot
+from jaxasr.data.batch import AsrBatch, AsrExample, BucketShape, Collate
+from jaxasr.data.manifest import Utterance
+from jaxasr.data.preprocess import Preprocess
+from jaxasr.data.tokenizer import TOKENIZERS, CharTokenizer, Tokenizer, Vocabulary
+from jaxasr.errors import ConfigError
+from jaxasr.nn.ctc import ctc_feasible, ctc_loss
+from jaxasr.nn.decoders import DECODERS, Cache, Decoder, TransformerDecoder
+from jaxasr.nn.encoders import ENCODERS, Encoder, SanmEncoder
+from jaxasr.nn.frontend import FRONTENDS, Frontend, WavFrontend
+from jaxasr.nn.layers import Dense
+from jaxasr.nn.losses import label_smoothing_loss, token_accuracy
+from jaxasr.nn.masking import length_mask
+from jaxasr.nn.normalize import NORMALIZERS, Cmvn, GlobalMvn, Normalizer, read_kaldi_mvn, write_kaldi_mvn
+from jaxasr.nn.rows import sum_over_devices
+from jaxasr.nn.specaug import SPECAUGS, SpecAugment, SpecAugmenter
+from jaxasr.search.greedy import attention_greedy, ctc_greedy
+from jaxasr.search.hypotheses import Hypotheses
+from jaxasr.tasks.base import TASKS, Mean, Metrics, Model, Task
+from jaxasr.typing import Array, Float, Int, Key, Params, Scalar
+
+BLANK, SOS, EOS = Vocabulary.BLANK, Vocabulary.SOS, Vocabulary.EOS
+
+
+class AsrOutputs(NamedTuple):
+    """What the network says of a batch; a part that the task does not have is None."""
+
+    encoded: Float[Array, "B T D"]
+    lengths: Int[Array, "B"]
+    ctc_logits: Float[Array, "B T V"] | None
+    attention_logits: Float[Array, "B U V"] | None
+    """Scores of each token after the ones before it, the last of them eos: U is the batch's U + 1."""
+
+
+class AsrNetwork(nn.Module):
+    """Encoder, CTC head and attention decoder over features."""
+
+    encoder: Encoder
+    decoder: Decoder | None
+    vocab_size: int
+    has_ctc: bool
+
+    def setup(self):
+        if self.has_ctc:
+            self.ctc = Dense(self.vocab_size)
+
+    def __call__(
+        self,
+        features: Float[Array, "B T F"],
+        lengths: Int[Array, "B"],
+        tokens_in: Int[Array, "B U"],
+        *,
+        train: bool,
+    ) -> AsrOutputs:
+        encoded, lengths, ctc_logits = self.encode(features, lengths, train=train)
+        attention_logits = None
+        if self.decoder is not None:
+            attention_logits, _ = self.decoder(tokens_in, encoded, lengths, vocab_size=self.vocab_size, train=train)
+        return AsrOutputs(encoded, lengths, ctc_logits, attention_logits)
+
+    def encode(
+        self, features: Float[Array, "B T F"], lengths: Int[Array, "B"], *, train: bool
+    ) -> tuple[Float[Array, "B T D"], Int[Array, "B"], Float[Array, "B T V"] | None]:
+        encoded, lengths = self.encoder(features, lengths, train=train)
+        return encoded, lengths, self.ctc(encoded) if self.has_ctc else None
+
+    def next_logits(
+        self,
+        last: Int[Array, "B"],
+        encoded: Float[Array, "B T D"],
+        lengths: Int[Array, "B"],
+        cache: Cache,
+        position: Any,
+    ) -> tuple[Float[Array, "B V"], Cache]:
+        """Scores of the token after `last`, which stands at `position`."""
+        assert self.decoder is not None
+        logits, cache = self.decoder(
+            last[:, None], encoded, lengths, vocab_size=self.vocab_size, train=False, cache=cache, position=position
+        )
+        return logits[:, 0], cache
+
+
+@TASKS.register("asr")
+@dataclasses.dataclass(frozen=True)
+class AsrTask(Task[AsrExample, AsrBatch]):
+    """Joint CTC and attention speech recognition: FunASR's and ESPnet's `asr` task.
+
+    These defaults are those of plain `--task=asr`.
+    """
+
+    sample_rate: int = 16_000
+    """Samples per second that the network works at; sound at any other rate is resampled."""
+    channel: int | None = None
+    """Channel of the sound, from 0; None takes the mean of all."""
+    frontend: Frontend = slot(FRONTENDS, WavFrontend())
+    """Waveform to features."""
+    normalizer: Normalizer | None = slot(NORMALIZERS, GlobalMvn())
+    """Normalisation of the features."""
+    specaug: SpecAugmenter | None = slot(SPECAUGS, SpecAugment())
+    """Parts of the features hidden while training."""
+    encoder: Encoder = slot(ENCODERS, SanmEncoder())
+    """Frames to encoded frames."""
+    decoder: Decoder | None = slot(DECODERS, TransformerDecoder())
+    """Attention decoder; none for a pure CTC model, with ctc_weight 1."""
+    tokenizer: Tokenizer = slot(TOKENIZERS, CharTokenizer())
+    """Transcript to tokens."""
+    token_list: str | None = None
+    """File with one token a line, in FunASR's order; None makes the list from the training text."""
+    unknown_symbols: Literal["leave_out", "unk"] = "leave_out"
+    """Training utterances with a symbol outside the token list: left out and counted, or read as <unk>."""
+    cmvn_file: str | None = None
+    """Kaldi statistics (FunASR's am.mvn); None estimates them on the training set."""
+    ctc_weight: float = 0.3
+    """Share of the CTC loss; the rest is the attention loss."""
+    label_smoothing: float = 0.1
+    """Probability that the attention loss spreads over wrong tokens."""
+    length_normalized_loss: bool = False
+    """Divide the attention loss by the number of tokens, not of utterances."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """What encoder and decoder compute in; parameters, norms, softmax and losses stay float32."""
+    speeds: tuple[float, ...] = (0.9, 1.0, 1.1)
+    """Speed factors of training utterances, one drawn for each and epoch; 1.0 alone for none."""
+    volume_db: float = 0.0
+    """Random gain of training utterances, drawn from minus to plus this many dB."""
+    vocabulary: Vocabulary | None = resource()
+    cmvn: Cmvn | None = resource()
+
+    # --- resources -------------------------------------------------------------------------------------------
+
+    def with_resources(self, *, vocabulary: Vocabulary | None = None, cmvn: Cmvn | None = None) -> "AsrTask":
+        """This task with what only data can tell; None leaves a resource as it is."""
+        return dataclasses.replace(self, vocabulary=vocabulary or self.vocabulary, cmvn=cmvn or self.cmvn)
+
+    def prepared(self, utterances: Sequence[Utterance], *, seed: int = 0) -> "AsrTask":
+        task = self
+        if task.vocabulary is None:
+            texts = (u.text for u in utterances)
+            task = task.with_resources(
+                vocabulary=Vocabulary.from_file(self.token_list)
+                if self.token_list
+                else Vocabulary.from_texts(texts, self.tokenizer)
+            )
+        if task.cmvn is None and self.cmvn_file:
+            task = task.with_resources(cmvn=read_kaldi_mvn(self.cmvn_file))
+        return task
+
+    def save_resources(self, folder: pathlib.Path) -> None:
+        self._vocabulary.save(folder / "tokens.txt")
+        if self.cmvn is not None:
+            write_kaldi_mvn(folder / "am.mvn", self.cmvn)
+
+    def load_resources(self, folder: pathlib.Path) -> "AsrTask":
+        cmvn = read_kaldi_mvn(folder / "am.mvn") if (folder / "am.mvn").exists() else None
+        return self.with_resources(vocabulary=Vocabulary.from_file(folder / "tokens.txt"), cmvn=cmvn)
+
+    def resources_hash(self) -> str:
+        return self._vocabulary.hash
+
+    @property
+    def needs_statistics(self) -> bool:
+        """Whether feature statistics are still to be estimated."""
+        return self.normalizer is not None and self.normalizer.needs_statistics and self.cmvn is None
+
+    @property
+    def _vocabulary(self) -> Vocabulary:
+        if self.vocabulary is None:
+            raise ConfigError(
+                "AsrTask: no token list yet; a network's size depends on it; call "
+                "task.with_resources(vocabulary=...) or task.prepared(utterances)."
+            )
+        return self.vocabulary
+
+    # --- data ------------------------------------------------------------------------------------------------
+
+    def preprocess_fn(self, *, train: bool) -> Callable[[Utterance, np.random.Generator], AsrExample]:
+        return Preprocess(
+            self.sample_rate, self.tokenizer, self.vocabulary, self.channel, self.volume_db if train else 0.0
+        )
+
+    def collate_fn(self) -> Callable[[Sequence[AsrExample], BucketShape], AsrBatch]:
+        return Collate(float_pad_value=0.0, int_pad_value=-1)
+
+    def batch_spec(self, shape: BucketShape) -> AsrBatch:
+        def spec(dtype, *dims):
+            return jax.ShapeDtypeStruct(dims, dtype)
+
+        B, S, U = shape
+        return AsrBatch(
+            spec(jnp.int16, B, S), spec(jnp.int32, B), spec(jnp.int32, B, U), spec(jnp.int32, B), spec(jnp.float32, B)
+        )
+
+    def frames(self, samples: Any) -> Any:
+        return self.encoder.output_lengths(self._frontend.output_lengths(samples, self.sample_rate))
+
+    def frames_needed(self, text: str) -> int:
+        if self.ctc_weight == 0.0:
+            return 1
+        ids = self._vocabulary.encode(self.tokenizer.split(text))
+        return len(ids) + int(np.sum(ids[1:] == ids[:-1]))
+
+    def num_tokens(self, text: str) -> int:
+        return len(self.tokenizer.split(text))
+
+    def unknown(self, text: str) -> list[str]:
+        return self._vocabulary.unknown(self.tokenizer.split(text))
+
+    def training_speeds(self) -> tuple[float, ...]:
+        return self.speeds
+
+    def leaves_out_unknown(self) -> bool:
+        return self.unknown_symbols == "leave_out"
+
+    def text(self, tokens: Sequence[int]) -> str:
+        return self.tokenizer.join(self._vocabulary.decode(tokens))
+
+    # --- network and loss ------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        if not 0.0 <= self.ctc_weight <= 1.0 or not 0.0 <= self.label_smoothing < 1.0:
+            raise ConfigError(
+                f"--ctc_weight={self.ctc_weight} --label_smoothing={self.label_smoothing}: both are shares; "
+                "0 <= ctc_weight <= 1 and 0 <= label_smoothing < 1 were expected; change them."
+            )
+        if self.decoder is None and self.ctc_weight < 1.0:
+            raise ConfigError(
+                f"--decoder=none with --ctc_weight={self.ctc_weight}: the attention loss needs a decoder; "
+                "give --ctc_weight=1.0 or choose a decoder."
+            )
+        if self.decoder is not None and self.ctc_weight == 1.0:
+            raise ConfigError(
+                "--ctc_weight=1.0 with a decoder: the decoder would never learn; add --decoder=none, or give a "
+                "smaller --ctc_weight."
+            )
+        if not self.speeds or any(not 0.5 <= s <= 2.0 for s in self.speeds):
+            raise ConfigError(f"--speeds={self.speeds}: factors from 0.5 to 2 were expected; --speeds 1.0 for none.")
+
+    @property
+    def _frontend(self) -> Frontend:
+        """The frontend, what it leaves open chosen to suit the encoder's frame rate."""
+        return self.frontend.for_encoder(round(1000 / self.encoder.output_lengths(1000)))
+
+    @property
+    def frame_ms(self) -> float:
+        """Milliseconds of sound in one encoder frame."""
+        frames = self._frontend.output_lengths(3600 * self.sample_rate, self.sample_rate)
+        return self._frontend.frame_ms() * frames / self.encoder.output_lengths(frames)
+
+    def features(
+        self, batch: AsrBatch, *, key: Key | None = None, normalize: bool = True
+    ) -> tuple[Float[Array, "B T F"], Int[Array, "B"]]:
+        """Features of a batch and their lengths; with a key dithered and with SpecAugment's masks."""
+        frontend = self._frontend
+        dither_key, specaug_key = (None, None) if key is None else jax.random.split(key)
+        features, lengths = frontend(batch.audio, batch.audio_lengths, sample_rate=self.sample_rate, key=dither_key)
+        if self.normalizer is not None and normalize:
+            features = self.normalizer(features, lengths, self.cmvn)
+        if self.specaug is not None and specaug_key is not None:
+            features = self.specaug(features, lengths, num_bands=frontend.num_bands, key=specaug_key)
+        return features, lengths
+
+    def network(self) -> AsrNetwork:
+        return AsrNetwork(self.encoder, self.decoder, len(self._vocabulary), self.ctc_weight > 0.0)
+
+    def model(self) -> Model:
+        network = self.network()
+
+        def inputs(batch: AsrBatch, key: Key | None):
+            features, lengths = self.features(batch, key=key)
+            tokens_in, _, _ = with_sos_eos(batch.tokens, batch.token_lengths)
+            return features.astype(self.dtype), lengths, tokens_in
+
+        def init(key: Key, batch: AsrBatch) -> Params:
+            blank = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), batch)
+            return network.init(key, *inputs(blank, None), train=False)["params"]
+
+        def apply(params: Params, batch: AsrBatch, *, key: Key | None = None) -> AsrOutputs:
+            feature_key, dropout_key = (None, None) if key is None else jax.random.split(key)
+            rngs = None if dropout_key is None else {"dropout": dropout_key}
+            return network.apply({"params": params}, *inputs(batch, feature_key), train=key is not None, rngs=rngs)  # type: ignore[return-value]
+
+        return Model(init, apply)
+
+    def loss_fn(self) -> Callable[[Params, AsrBatch, Key | None], tuple[Scalar, Metrics]]:
+        apply = self.model().apply
+
+        def loss_fn(params: Params, batch: AsrBatch, key: Key | None = None) -> tuple[Scalar, Metrics]:
+            return self.loss_of(apply(params, batch, key=key), batch)
+
+        return loss_fn
+
+    def loss_of(self, outputs: AsrOutputs, batch: AsrBatch) -> tuple[Scalar, Metrics]:
+        """``ctc_weight * ctc + (1 - ctc_weight) * attention``, and the parts; of the batch without its audio."""
+        parts: dict[str, Mean] = {}
+        metrics: Metrics = {}
+        if outputs.ctc_logits is not None:
+            parts["ctc"], metrics["infeasible"] = self._ctc_part(outputs, batch)
+        if outputs.attention_logits is not None:
+            parts["att"], metrics["acc/token"] = self._attention_part(outputs, batch)
+        shares = {"ctc": self.ctc_weight, "att": 1.0 - self.ctc_weight}
+        # the counts are those of the global batch, so the devices' losses and gradients add up to the whole's
+        loss: Any = sum(shares[name] * part.total / _global_count(part.count) for name, part in parts.items())
+        rows = jnp.sum(batch.weights)
+        metrics |= {f"loss/{name}": part for name, part in parts.items()}
+        return loss, {"loss": Mean(loss * _global_count(rows), rows)} | metrics
+
+    def _ctc_part(self, outputs: AsrOutputs, batch: AsrBatch) -> tuple[Mean, Mean]:
+        """CTC loss over the rows that have an alignment, and how many have none."""
+        assert outputs.ctc_logits is not None
+        feasible = ctc_feasible(outputs.lengths, batch.tokens, batch.token_lengths)
+        loss = ctc_loss(outputs.ctc_logits, outputs.lengths, batch.tokens, batch.token_lengths, blank_id=BLANK)
+        weights = batch.weights * feasible
+        rows = jnp.sum(batch.weights)
+        return Mean(jnp.sum(loss * weights), jnp.sum(weights)), Mean(rows - jnp.sum(weights), rows)
+
+    def _attention_part(self, outputs: AsrOutputs, batch: AsrBatch) -> tuple[Mean, Mean]:
+        """Label-smoothed attention loss, and the share of tokens that the decoder has right."""
+        assert outputs.attention_logits is not None
+        _, targets, lengths = with_sos_eos(batch.tokens, batch.token_lengths)
+        loss = label_smoothing_loss(outputs.attention_logits, targets, lengths, self.label_smoothing)
+        correct, count = token_accuracy(outputs.attention_logits, targets, lengths)
+        tokens = jnp.sum(count * batch.weights)
+        loss_count = tokens if self.length_normalized_loss else jnp.sum(batch.weights)
+        return Mean(jnp.sum(loss * batch.weights), loss_count), Mean(jnp.sum(correct * batch.weights), tokens)
+
+    # --- search ----------------------------------------------------------------------------------------------
+
+    def searches(self) -> tuple[str, ...]:
+        names = ("ctc_greedy",) if self.ctc_weight > 0.0 else ()
+        return names if self.decoder is None else (*names, "attention_greedy")
+
+    def decode_fn(self, search: str) -> Callable[[Params, AsrBatch], Hypotheses]:
+        if search not in self.searches():
+            raise ConfigError(f"--search={search}: this model has {', '.join(self.searches())}; choose one of them.")
+        network = self.network()
+
+        def decode(params: Params, batch: AsrBatch) -> Hypotheses:
+            features, lengths = self.features(batch)
+            variables = {"params": params}
+            inputs = (features.astype(self.dtype), lengths)
+            outputs: Any = network.apply(variables, *inputs, train=False, method="encode")
+            encoded, lengths, ctc_logits = outputs
+            if search == "ctc_greedy":
+                return ctc_greedy(ctc_logits, lengths, blank_id=BLANK)
+
+            def step(last: Any, cache: Any, position: Any) -> Any:
+                return network.apply(variables, last, encoded, lengths, cache, position, method="next_logits")
+
+            max_tokens = encoded.shape[1]  # as FunASR's maxlenratio 0: a token a frame at most
+            assert self.decoder is not None
+            cache = self.decoder.empty_cache(encoded.shape[0], max_tokens, encoded.dtype)
+            return attention_greedy(
+                step, cache, lengths, max_tokens=max_tokens, sos=SOS, eos=EOS, forbidden=(BLANK, SOS)
+            )
+
+        return decode
+
+
+def with_sos_eos(
+    tokens: Int[Array, "B U"], lengths: Int[Array, "B"]
+) -> tuple[Int[Array, "B U2"], Int[Array, "B U2"], Int[Array, "B"]]:
+    """What the decoder reads (sos, tokens, then eos), what it should say (tokens, eos, then -1), and lengths + 1."""
+    real = length_mask(lengths, tokens.shape[1])
+    read = jnp.pad(jnp.where(real, tokens, EOS), ((0, 0), (1, 0)), constant_values=SOS)
+    said = jnp.pad(jnp.where(real, tokens, -1), ((0, 0), (0, 1)), constant_values=-1)
+    said = jnp.where(jnp.arange(said.shape[1])[None, :] == lengths[:, None], EOS, said)
+    return read, said, lengths + 1
+
+
+def _global_count(count: Scalar) -> Scalar:
+    """The count over every device, at least 1: a batch without a single usable row has loss 0."""
+    return jnp.maximum(sum_over_devices(count), 1.0)  # type: ignore[arg-type, return-value]

@@ -1,0 +1,136 @@
+"""What a task is: a frozen dataclass of choices whose methods return pure functions."""
+
+import abc
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import numpy as np
+
+from jaxasr.data.batch import BucketShape
+from jaxasr.data.manifest import Utterance
+from jaxasr.registry import Registry
+from jaxasr.search.hypotheses import Hypotheses
+from jaxasr.typing import Key, Params, Scalar
+
+BatchT = TypeVar("BatchT")
+ExampleT = TypeVar("ExampleT")
+TaskT = TypeVar("TaskT", bound="Task")
+
+
+class Mean(NamedTuple):
+    """A metric that adds up exactly over rows, devices and steps."""
+
+    total: Any
+    count: Any
+
+    def __add__(self, other: "Mean") -> "Mean":  # type: ignore[override]
+        return Mean(self.total + other.total, self.count + other.count)
+
+    @property
+    def value(self) -> Any:
+        return self.total / self.count
+
+
+Metrics = dict[str, Mean]
+
+
+class Model(NamedTuple):
+    """A network as two pure functions."""
+
+    init: Callable[[Key, Any], Params]
+    """(key, batch) to parameters; of the batch only shapes and types matter."""
+    apply: Callable[..., Any]
+    """apply(params, batch, *, key=None) to outputs; a key means training: noise is added."""
+
+
+class Task(abc.ABC, Generic[ExampleT, BatchT]):
+    """Abstract; every concrete task is a frozen dataclass and is not derived from further.
+
+    What only the data can tell (token list, statistics) is no field of the configuration: it enters by
+    `prepared` or `with_resources` and is saved beside the model.
+    """
+
+    sample_rate: int
+
+    @abc.abstractmethod
+    def check(self) -> None:
+        """Raises ConfigError where the choices do not go together; reads no data."""
+
+    @abc.abstractmethod
+    def prepared(self: TaskT, utterances: Sequence[Utterance], *, seed: int = 0) -> TaskT:
+        """This task with every resource that it still lacks made from its files or from the training set."""
+
+    @abc.abstractmethod
+    def save_resources(self, folder: pathlib.Path) -> None:
+        """Writes the resources into `folder`, each as a file that other tools can read."""
+
+    @abc.abstractmethod
+    def load_resources(self: TaskT, folder: pathlib.Path) -> TaskT:
+        """This task with the resources that `save_resources` wrote."""
+
+    @abc.abstractmethod
+    def resources_hash(self) -> str:
+        """A fingerprint of what must not change between the runs of one workdir."""
+
+    @abc.abstractmethod
+    def preprocess_fn(self, *, train: bool) -> Callable[[Utterance, np.random.Generator], ExampleT]:
+        """From an utterance to an example; NumPy only, so that it can run in a worker."""
+
+    @abc.abstractmethod
+    def collate_fn(self) -> Callable[[Sequence[ExampleT], BucketShape], BatchT]:
+        """From examples to a batch of exactly the given shape."""
+
+    @abc.abstractmethod
+    def batch_spec(self, shape: BucketShape) -> BatchT:
+        """A batch of `jax.ShapeDtypeStruct`s."""
+
+    @abc.abstractmethod
+    def frames(self, samples: Any) -> Any:
+        """Encoder frames that so many samples give; works on an int and on an array."""
+
+    @abc.abstractmethod
+    def frames_needed(self, text: str) -> int:
+        """The fewest encoder frames that the loss can align `text` with."""
+
+    @abc.abstractmethod
+    def num_tokens(self, text: str) -> int:
+        """Tokens of the transcript."""
+
+    @abc.abstractmethod
+    def unknown(self, text: str) -> list[str]:
+        """Symbols of the transcript that the token list lacks."""
+
+    @property
+    @abc.abstractmethod
+    def frame_ms(self) -> float:
+        """Milliseconds of sound in one encoder frame."""
+
+    @abc.abstractmethod
+    def training_speeds(self) -> tuple[float, ...]:
+        """Speed factors that training draws from."""
+
+    @abc.abstractmethod
+    def leaves_out_unknown(self) -> bool:
+        """Whether training leaves out transcripts with unknown symbols."""
+
+    @abc.abstractmethod
+    def model(self) -> Model: ...
+
+    @abc.abstractmethod
+    def loss_fn(self) -> Callable[[Params, BatchT, Key | None], tuple[Scalar, Metrics]]:
+        """(params, batch, key or None) to the loss over the global batch and its parts."""
+
+    @abc.abstractmethod
+    def searches(self) -> tuple[str, ...]:
+        """Names of the searches this model can be decoded with, the usual one first."""
+
+    @abc.abstractmethod
+    def decode_fn(self, search: str) -> Callable[[Params, BatchT], Hypotheses]: ...
+
+    @abc.abstractmethod
+    def text(self, tokens: Sequence[int]) -> str:
+        """The text of a hypothesis."""
+
+
+TASKS: Registry[Task] = Registry("task", Task, ("model", "loss_fn", "decode_fn", "preprocess_fn", "collate_fn"))

@@ -1,0 +1,263 @@
+"""Training: `python -m jaxasr.train --task=asr --encoder=sanm`. `train` reads from top to bottom."""
+
+import contextlib
+import pathlib
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import rich.console
+
+from jaxasr import config, corpora
+from jaxasr.errors import CheckpointError, exit_with_message
+from jaxasr.train_config import TrainConfig
+
+UNKNOWN_TOTAL = 2**30
+MEASURED_STEPS = 20
+DIGITS = "digits"
+
+
+def train(cfg: TrainConfig, *, collate_fn: Callable[..., Any] | None = None) -> pathlib.Path:
+    """Trains, keeps the best, averages them and scores the test sets; returns the workdir.
+
+    The same configuration on the same workdir goes on where it stopped, to the same result. SIGTERM and
+    Ctrl-C save and raise `Stopped`.
+
+    Args:
+      collate_fn: from examples and a `BucketShape` to a batch; None for the task's own.
+    """
+    # what --help does not need is imported here
+    from jaxasr.checkpoint import BestModels, Checkpoints, Progress, save_model
+    from jaxasr.compiled import CompiledByShape, use_persistent_cache
+    from jaxasr.logs import RunLog, StepLog
+    from jaxasr.parallel import Devices, any_process, is_main_process, start_processes
+    from jaxasr.prepare import prepare
+    from jaxasr.state import init_state, make_train_step
+    from jaxasr.validate import Validator, finish
+
+    cfg.check()
+    start_processes(cfg.coordinator, cfg.num_processes, cfg.process_id)
+    use_persistent_cache()
+    devices, workdir = Devices.all(), pathlib.Path(cfg.workdir)
+    workdir.mkdir(parents=True, exist_ok=True)
+    console = rich.console.Console(quiet=not is_main_process())
+    data = prepare(cfg, workdir, devices, console, collate_fn)
+    task, model, began = data.task, data.task.model(), time.perf_counter()
+
+    spec = task.batch_spec(data.train.shapes[0])
+    key = jax.random.key(cfg.seed)
+    create = jax.jit(lambda k: init_state(model.init, cfg.optimizer, spec, k), out_shardings=devices.replicated)
+    state = create(key)
+    abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
+    train_step = make_train_step(task.loss_fn(), cfg.optimizer, cfg.schedule)
+    steps = CompiledByShape(
+        devices.compiled_for(train_step, mode=cfg.parallel),
+        lambda shape: (abstract, devices.spec(task.batch_spec(shape))),
+    )
+    steps.announce(data.train.shapes)
+    validator = Validator(cfg, data, devices)
+    validator.announce(state.params)
+
+    checkpoints, best = Checkpoints(workdir / "checkpoints"), BestModels(workdir / "best", cfg.keep_best)
+    progress = Progress(data_hash=data.train.fingerprint())
+    if (restored := checkpoints.restore(abstract)) is not None:
+        state, progress = restored
+        check_same_data(progress, data.train.fingerprint(), workdir)
+        console.print(f"going on from step {int(state.step)} in epoch {progress.epoch}", highlight=False)
+    step, total = int(state.step), total_steps(cfg, data.train, int(state.total_steps))
+    state = state._replace(total_steps=jax.device_put(jnp.int32(total), devices.replicated))
+    log = RunLog(workdir, console, active=is_main_process())
+    step_log = StepLog(log, task.sample_rate, cfg.log_steps, cfg.nonfinite_limit)
+    budget = Budget(cfg.minutes, began) if total == UNKNOWN_TOTAL else None
+
+    def save() -> None:
+        checkpoints.save(step, jax.tree.map(jnp.copy, state), progress)  # a copy: the next step donates the state
+        best.remove_others(progress.best)
+
+    def validate(epochs: float) -> None:
+        params, record = state.params, validator(state.params)
+        progress.best = best.add(progress.best, record[cfg.best_metric], step, params)
+        is_best = progress.best[0][1] == step
+        if is_best and is_main_process():
+            save_model(workdir / "model", task, params, cfg.imports)
+        log.validation(record, step, epochs, "best so far" if is_best else "")
+
+    with contextlib.closing(steps), contextlib.closing(log), contextlib.closing(checkpoints), StopSignals() as stop:
+        for position, host, waited in batches(data.train, progress.epoch, progress.batch, cfg.workers):
+            if step >= total:
+                break
+            state, metrics = steps[host.planned.shape](state, devices.put(host.batch))
+            step += 1
+            progress.epoch, progress.batch = position.next()
+            step_log.add(step, None if total == UNKNOWN_TOTAL else total, position.epochs, host, metrics, waited)
+            if budget is not None and budget.measured(steps.ready(), state.step):
+                seconds = validator.timed(state.params)
+                total = step + budget.steps_left(seconds, cfg.valid_steps or position.batches)
+                state = state._replace(total_steps=jax.device_put(jnp.int32(total), devices.replicated))
+                log.say(f"--minutes={cfg.minutes:g}: {total} steps at {budget.step_seconds:.2f} s a step")
+                budget = None
+                save()
+            finished = step >= total
+            due = step % cfg.valid_steps == 0 if cfg.valid_steps else position.ends_epoch
+            stopping = any_process(stop.requested)
+            if (due and not stopping) or finished:
+                step_log.flush()
+                validate(position.epochs)
+            if due or finished or stopping:
+                save()
+            if stopping and not finished:
+                checkpoints.wait()
+                raise Stopped(stop.signal, step, workdir)
+        step_log.flush()
+        finish(cfg, data, devices, validator, best, progress, workdir, log)
+    return workdir
+
+
+class Position(NamedTuple):
+    """Where a batch stands in the run."""
+
+    epoch: int
+    batch: int
+    """Batches of the epoch up to and with this one."""
+    batches: int
+
+    @property
+    def epochs(self) -> float:
+        return self.epoch + self.batch / self.batches
+
+    @property
+    def ends_epoch(self) -> bool:
+        return self.batch == self.batches
+
+    def next(self) -> tuple[int, int]:
+        """(epoch, batches done in it) after this batch."""
+        return (self.epoch + 1, 0) if self.ends_epoch else (self.epoch, self.batch)
+
+
+def batches(inputs: Any, epoch: int, start: int, workers: int) -> Iterator[tuple[Position, Any, float]]:
+    """Positions, host batches and seconds waited for them, from batch `start` of `epoch` on and without end."""
+    from jaxasr.data import pipeline
+
+    while True:
+        loader = inputs.epoch(epoch)
+        with contextlib.closing(pipeline.load(loader, start=start, workers=workers)) as loaded:
+            for number in range(start + 1, len(loader.plan) + 1):
+                asked = time.perf_counter()
+                host = next(loaded)
+                yield Position(epoch, number, len(loader.plan)), host, time.perf_counter() - asked
+        epoch, start = epoch + 1, 0
+
+
+def total_steps(cfg: TrainConfig, inputs: Any, saved: int) -> int:
+    """Steps of the run: given, counted over all epochs, or not known yet with --minutes."""
+    if cfg.steps is not None:
+        return cfg.steps
+    if cfg.minutes is not None:
+        return saved or UNKNOWN_TOTAL
+    return sum(inputs.num_batches(epoch) for epoch in range(cfg.epochs or DEFAULT_EPOCHS))
+
+
+class Budget:
+    """Turns minutes into steps once their speed has been seen; from then on the run is exact again."""
+
+    def __init__(self, minutes: float | None, began: float):
+        self._end = began + 60 * (minutes or 0)
+        self._times: list[float] = []
+        self.step_seconds = 0.0
+
+    def measured(self, all_compiled: bool, step: jax.Array) -> bool:
+        """Whether enough steps have been timed; only those after the last compilation count."""
+        if not all_compiled:
+            return False
+        step.block_until_ready()
+        self._times.append(time.perf_counter())
+        self.step_seconds = (self._times[-1] - self._times[0]) / max(len(self._times) - 1, 1)
+        return len(self._times) > MEASURED_STEPS
+
+    def steps_left(self, valid_seconds: float, steps_per_valid: int) -> int:
+        """Steps that fit into what is left, validations counted, and two more of them at the end."""
+        left = self._end - time.perf_counter() - 2 * valid_seconds
+        return max(int(left / (self.step_seconds + valid_seconds / steps_per_valid)), 1)
+
+
+def check_same_data(progress: Any, fingerprint: str, workdir: pathlib.Path) -> None:
+    if progress.data_hash != fingerprint:
+        raise CheckpointError(
+            f"{workdir}: the training utterances or their lengths are not those that the run was started with; a run "
+            "goes on with the same data; restore it, or use another --workdir."
+        )
+
+
+class Stopped(Exception):  # noqa: N818 (it is no error)
+    """The run was asked to stop, and its state is saved."""
+
+    def __init__(self, signum: int, step: int, workdir: pathlib.Path):
+        super().__init__(f"stopped at step {step}; the same command goes on from there ({workdir})")
+        self.exit_status = 128 + signum
+
+
+class StopSignals:
+    """Notes SIGTERM and Ctrl-C, so that the loop can save; a second one ends the program at once."""
+
+    def __init__(self):
+        self.signal = 0
+        self._before: dict[int, Any] = {}
+
+    @property
+    def requested(self) -> bool:
+        return self.signal != 0
+
+    def __enter__(self) -> "StopSignals":
+        with contextlib.suppress(ValueError):  # signals belong to the main thread; elsewhere there are none to note
+            self._before = {s: signal.signal(s, self._note) for s in (signal.SIGTERM, signal.SIGINT)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for signum, handler in self._before.items():
+            signal.signal(signum, handler)
+
+    def _note(self, signum: int, frame: Any) -> None:
+        del frame
+        self.signal = signum
+        signal.signal(signum, self._before[signum])
+
+
+DEFAULT_EPOCHS = 40
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command line; without --train it trains on the bundled digits by the recipe `digits`."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    description = "Trains a model, averages its best validations and scores the test sets."
+
+    def run() -> None:
+        cfg = config.parse(TrainConfig, argv, prog="python -m jaxasr.train", description=description, fallback=DIGITS)
+        if cfg is not None:
+            train(with_bundled_digits(cfg))
+
+    try:
+        exit_with_message(run)
+    except Stopped as stopped:
+        print(stopped, file=sys.stderr)
+        sys.exit(stopped.exit_status)
+
+
+def with_bundled_digits(cfg: TrainConfig) -> TrainConfig:
+    """`cfg` with the bundled digits where it names no training data, said out loud."""
+    import dataclasses
+
+    if cfg.train:
+        return cfg
+    folder = corpora.digits()
+    print(f"no --train: training on the bundled spoken digits ({folder}) with configs/digits.yaml")
+    return dataclasses.replace(
+        cfg, train=(str(folder / "train"),), valid=(str(folder / "valid"),), test=(str(folder / "test"),)
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""The options of a training run."""
+
+import dataclasses
+from typing import Annotated, Literal
+
+import tyro
+
+from jaxasr import config, optim
+from jaxasr.errors import ConfigError
+from jaxasr.optim import OPTIMIZERS, SCHEDULES
+from jaxasr.tasks import TASKS, AsrTask, Task
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """Everything a run is made of: the task, how it learns, from what, for how long."""
+
+    task: Annotated[Task, tyro.conf.arg(name="")] = config.slot(TASKS, AsrTask(), flat=True)
+    """What is learnt."""
+    optimizer: optim.Optimizer = config.slot(OPTIMIZERS, optim.AdamW())
+    """How gradients become updates."""
+    schedule: optim.Schedule = config.slot(SCHEDULES, optim.WarmupRsqrt())
+    """How the learning rate moves."""
+
+    train: tuple[str, ...] = ()
+    """Training manifests: Kaldi folders or .jsonl files."""
+    valid: tuple[str, ...] = ()
+    """Validation manifests; without any, 5 % of the training set."""
+    test: tuple[str, ...] = ()
+    """Manifests to decode and score at the end."""
+    workdir: str = "exp/asr"
+    """Folder of the run; the same command on the same folder goes on where it stopped."""
+    seed: int = 0
+    """Seed of parameters, order, speeds, dropout and masks."""
+
+    epochs: int | None = None
+    """Stop after so many passes over the training set (40, if neither steps nor minutes are given)."""
+    steps: int | None = None
+    """Stop after so many updates."""
+    minutes: float | None = None
+    """Stop after about so many minutes: turned into a number of steps once their speed is known."""
+
+    batch_seconds: float = 120.0
+    """Seconds of sound in a batch, padding included, over all devices."""
+    max_buckets: int = 5
+    """Most batch shapes; one compilation each."""
+    rows_multiple: int = 8
+    """Rows of a batch come in multiples of it; the number of devices must divide it."""
+    max_seconds: float = 40.0
+    """Longer training utterances are left out and counted."""
+    max_infeasible: float = 0.01
+    """Share of training utterances that may have fewer frames than CTC needs."""
+
+    valid_steps: int | None = None
+    """Validate and save every so many steps; None: after every epoch."""
+    search: str | None = None
+    """How validation and test are decoded: ctc_greedy or attention_greedy; None: the task's usual way."""
+    best_metric: Literal["wer", "cer", "loss"] = "wer"
+    """What the best models are chosen by, on the validation set."""
+    keep_best: int = 5
+    """Best models kept, and averaged into the final one."""
+    log_steps: int = 20
+    """Steps from one line of the log to the next."""
+
+    parallel: Literal["jit", "pmap"] = "jit"
+    """One program over all devices that XLA divides, or one program a device with explicit sums."""
+    workers: int = 0
+    """Processes that read data; 0 for threads."""
+    nonfinite_limit: int = 10
+    """Stop after so many steps in a row without a finite loss and gradient."""
+    coordinator: str | None = None
+    """HOST:PORT of process 0, in a run of several processes."""
+    num_processes: int | None = None
+    """Processes in the run."""
+    process_id: int | None = None
+    """This process's number, from 0."""
+    imports: tuple[str, ...] = ()
+    """Modules that register entries of their own; --import=MODULE."""
+
+    def check(self) -> None:
+        """Raises ConfigError where the choices do not go together; reads no data."""
+        self.task.check()
+        self.optimizer.check()
+        searches = self.task.searches()
+        if self.search is not None and self.search not in searches:
+            raise ConfigError(f"--search={self.search}: this model has {', '.join(searches)}; choose one of them.")
+        ends = {"epochs": self.epochs, "steps": self.steps, "minutes": self.minutes}
+        given = {name: value for name, value in ends.items() if value is not None}
+        if len(given) > 1 or any(value <= 0 for value in given.values()):
+            raise ConfigError(
+                f"{' '.join(f'--{n}={v}' for n, v in given.items())}: one positive end of the run was expected; "
+                "give one of --epochs, --steps and --minutes."
+            )
+        for name in ("batch_seconds", "max_buckets", "rows_multiple", "max_seconds", "keep_best", "log_steps"):
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"--{name}={getattr(self, name)}: a positive number was expected; change it.")
+
+
+RESUMABLE = {  # what the same run may be started again with; everything else decides its result
+    "test", "workdir", "epochs", "steps", "minutes", "log_steps", "workers", "nonfinite_limit",
+    "parallel", "coordinator", "num_processes", "process_id", "imports",
+}  # fmt: skip

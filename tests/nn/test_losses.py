@@ -1,0 +1,107 @@
+import functools
+import math
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxasr.nn.losses import label_smoothing_loss, token_accuracy
+
+PARITY = pathlib.Path(__file__).parents[1] / "parity"
+
+loss_of = jax.jit(label_smoothing_loss, static_argnums=3)
+accuracy_of = jax.jit(token_accuracy)
+
+
+@functools.partial(jax.jit, static_argnums=3)
+def gradient_of(logits, targets, target_lengths, smoothing, weights):
+    return jax.grad(lambda x: weights @ label_smoothing_loss(x, targets, target_lengths, smoothing))(logits)
+
+
+def random_batch(seed, B=3, U=6, V=8):
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(size=(B, U, V)).astype(np.float32)
+    return logits, rng.integers(0, V, (B, U)), np.array([U, 0, U // 2])
+
+
+def divergence(logits, target, smoothing):
+    """KL(p || q) in float64, term by term."""
+    exponents = np.exp(logits.astype(np.float64) - logits.max())
+    q = exponents / exponents.sum()
+    p = np.full(len(q), smoothing / (len(q) - 1))
+    p[target] = 1 - smoothing
+    return sum(a * (math.log(a) - math.log(b)) for a, b in zip(p, q, strict=True) if a > 0)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("per_token", [False, True])
+def test_equals_funasr(smoothing, per_token):
+    golden = np.load(PARITY / "f_label_smoothing_mae_acc.npz")
+    logits, targets = golden["in/x"], golden["in/target"]
+    lengths = (targets >= 0).sum(axis=1)
+    count = lengths.sum() if per_token else len(targets)
+    name = f"s{smoothing}_norm{int(per_token)}"
+    loss = loss_of(logits, targets, lengths, smoothing)
+    gradient = gradient_of(logits, targets, lengths, smoothing, np.full(len(targets), 1 / count, np.float32))
+    np.testing.assert_allclose(loss.sum() / count, golden[f"out/loss_{name}"], rtol=1e-5)
+    np.testing.assert_allclose(gradient, golden[f"out/dx_{name}"], rtol=1e-5, atol=1e-6)
+    correct, counts = accuracy_of(logits, targets, lengths)
+    np.testing.assert_array_equal(counts, lengths)
+    assert correct.sum() / counts.sum() == golden["out/acc"]
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.9, 1.0])
+def test_equals_the_divergence_term_by_term(smoothing):
+    logits, targets, lengths = random_batch(0)
+    expected = [
+        sum(divergence(logits[row, u], targets[row, u], smoothing) for u in range(length))
+        for row, length in enumerate(lengths)
+    ]
+    np.testing.assert_allclose(loss_of(logits, targets, lengths, smoothing), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_is_zero_at_the_smoothed_targets():
+    _, targets, lengths = random_batch(1)
+    logits = np.log(np.where(np.eye(8)[targets] > 0, 0.9, 0.1 / 7)).astype(np.float32)
+    np.testing.assert_allclose(loss_of(logits, targets, lengths, 0.1), 0, atol=1e-5)
+
+
+@pytest.mark.parametrize("garbage", [np.nan, np.inf, -np.inf, 1e30])
+def test_padding_changes_nothing(garbage):
+    logits, targets, lengths = random_batch(2)
+    padded = np.arange(6) >= lengths[:, None]
+    dirty = np.where(padded[:, :, None], np.float32(garbage), logits), np.where(padded, -1, targets), lengths
+    weights = np.ones(3, np.float32)
+    np.testing.assert_array_equal(loss_of(*dirty, 0.1), loss_of(logits, targets, lengths, 0.1))
+    gradient = gradient_of(*dirty, 0.1, weights)
+    np.testing.assert_array_equal(gradient, gradient_of(logits, targets, lengths, 0.1, weights))
+    assert not np.any(gradient[padded])
+    for found, expected in zip(accuracy_of(*dirty), accuracy_of(logits, targets, lengths), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_a_forbidden_symbol_costs_nothing_without_smoothing():
+    logits, targets, lengths = random_batch(3)
+    logits[:, :, 7] = -np.inf
+    targets = targets % 7
+    np.testing.assert_allclose(
+        loss_of(logits, targets, lengths, 0.0), loss_of(logits[:, :, :7], targets, lengths, 0.0), rtol=1e-6
+    )
+    assert np.all(np.isfinite(gradient_of(logits, targets, lengths, 0.0, np.ones(3, np.float32))))
+
+
+def test_half_precision_logits_are_computed_in_float32():
+    logits, targets, lengths = random_batch(4)
+    half = jnp.asarray(logits, jnp.bfloat16)
+    loss = loss_of(half, targets, lengths, 0.1)
+    assert loss.dtype == jnp.float32
+    np.testing.assert_allclose(loss, loss_of(half.astype(jnp.float32), targets, lengths, 0.1), rtol=1e-6)
+
+
+def test_accuracy_by_hand():
+    logits = np.eye(4, dtype=np.float32)[[[1, 2, 3], [0, 0, 0]]]
+    correct, count = accuracy_of(logits, np.array([[1, 3, 3], [0, -1, -1]]), np.array([3, 1]))
+    np.testing.assert_array_equal(correct, [2, 1])
+    np.testing.assert_array_equal(count, [3, 1])
