@@ -5,14 +5,17 @@ A *slot* is a field that holds an entry of a registry; in YAML it is a name, or 
 A *flat* slot (the task) has its entry's fields beside the others, without a prefix.
 """
 
+import contextlib
 import dataclasses
 import importlib
+import math
 import pathlib
+import re
 import sys
 import types
 import typing
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple, TypeVar
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any, Literal, NoReturn, TypeVar
 
 import yaml
 
@@ -24,7 +27,7 @@ RECIPES = pathlib.Path(__file__).parent / "configs"
 
 
 def slot(registry: Registry, default: Any, *, flat: bool = False) -> Any:
-    """A dataclass field that holds an entry of `registry`; `default` None where it may stay empty."""
+    """A dataclass field that holds an entry of `registry`; it may stay empty if its type allows None."""
     return dataclasses.field(default=default, metadata={"registry": registry, "flat": flat})
 
 
@@ -47,6 +50,14 @@ def slots(cls: type) -> dict[str, Registry]:
     return {n: f.metadata["registry"] for n, f in option_fields(cls).items() if "registry" in f.metadata}
 
 
+def _flat_slot(cls: type) -> str | None:
+    return next((n for n in slots(cls) if option_fields(cls)[n].metadata["flat"]), None)
+
+
+def _optional(cls: type, name: str) -> bool:
+    return type(None) in typing.get_args(typing.get_type_hints(cls)[name])
+
+
 # --- from a mapping, and back ------------------------------------------------------------------------------------
 
 
@@ -56,93 +67,171 @@ def from_mapping(cls: type[ConfigT], mapping: Mapping[str, Any], *, where: str) 
     Raises:
       ConfigError: an unknown key or choice (with the nearest known one) or a value of the wrong type.
     """
-    return _build(cls(), dict(mapping), where, "")
+    return _build(cls(), _underscored(mapping, f"{where}: "), f"{where}: ")
 
 
-def _build(default: Any, mapping: dict[str, Any], where: str, prefix: str) -> Any:
-    cls = type(default)
-    fields, registries = option_fields(cls), slots(cls)
-    hints = typing.get_type_hints(cls)
-    mapping = {str(k).replace("-", "_"): v for k, v in mapping.items()}
-    flat = next((n for n in registries if fields[n].metadata["flat"]), None)
-    changes: dict[str, Any] = {}
+def _underscored(mapping: Mapping[Any, Any], where: str) -> dict[str, Any]:
+    """`mapping` with `_` for every `-` in its keys and its sections' keys."""
+    out: dict[str, Any] = {}
+    for key, value in mapping.items():
+        name = str(key).replace("-", "_")
+        if name in out:
+            raise ConfigError(f"{where}{name}: given twice, with - and with _; once was expected; remove one.")
+        out[name] = _underscored(value, f"{where}{name}.") if isinstance(value, Mapping) else value
+    return out
+
+
+def _build(default: Any, mapping: dict[str, Any], where: str) -> Any:
+    """`default` with what `mapping` says changed; `where` stands before an option's name in errors."""
+    cls, mapping, changes = type(default), dict(mapping), {}
+    known, flat = list(option_fields(cls)), _flat_slot(cls)
     if flat is not None:
-        entry = _entry(registries[flat], getattr(default, flat), mapping.pop(flat, _MISSING), where, flat)
+        entry = _entry(default, flat, mapping.pop(flat, _MISSING), where)
         inner = option_fields(type(entry))
-        _refuse_unknown([k for k in mapping if k not in fields and k not in inner], [*fields, *inner], where, prefix)
-        own = {k: mapping.pop(k) for k in list(mapping) if k in inner}
-        changes[flat] = _build(entry, own, where, prefix)
-    _refuse_unknown([k for k in mapping if k not in fields], list(fields), where, prefix)
+        changes[flat] = _build(entry, {k: mapping.pop(k) for k in inner if k in mapping}, where)
+        known += inner
+    _refuse_unknown([k for k in mapping if k not in known], known, default, where)
+    hints, registries = typing.get_type_hints(cls), slots(cls)
     for name, value in mapping.items():
-        path = prefix + name
         if name in registries:
-            changes[name] = _slot_value(registries[name], getattr(default, name), value, where, path)
+            changes[name] = _slot_value(default, name, value, where)
         else:
-            changes[name] = coerce(value, hints[name], f"{where}: {path}")
+            changes[name] = coerce(value, hints[name], where + name)
     return dataclasses.replace(default, **changes)
 
 
 _MISSING: Any = object()
 
 
-def _slot_value(registry: Registry, default: Any, value: Any, where: str, path: str) -> Any:
+def _slot_value(default: Any, name: str, value: Any, where: str) -> Any:
     section = dict(value) if isinstance(value, Mapping) else {"type": value}
-    entry = _entry(registry, default, section.pop("type", _MISSING), where, path)
-    if entry is None:
-        _refuse_unknown(list(section), [], where, path + ".")
-        return None
-    return _build(entry, section, where, path + ".")
+    entry = _entry(default, name, section.pop("type", _MISSING), where)
+    if entry is not None:
+        return _build(entry, section, f"{where}{name}.")
+    if section:
+        raise ConfigError(
+            f"{where}{name}.{next(iter(section))}: {name} is none, which has no options; "
+            f"choose one of {', '.join(slots(type(default))[name])} for it, or remove the option."
+        )
+    return None
 
 
-def _entry(registry: Registry, default: Any, name: Any, where: str, path: str) -> Any:
-    """The default instance of a slot's choice; `default` itself where the choice is the same or missing."""
-    if name is _MISSING:
-        return default
-    if name is None or str(name).lower() == "none":
-        return None
+def _entry(default: Any, name: str, choice: Any, where: str) -> Any:
+    """The default instance of a slot's choice; what `default` has where the choice is the same or missing."""
+    now, registry = getattr(default, name), slots(type(default))[name]
+    if choice is _MISSING:
+        return now
+    if isinstance(choice, Mapping):
+        raise ConfigError(f"{where}{name}: a section; a name was expected; write its options beside it, not below it.")
+    choice = " ".join(choice) if isinstance(choice, Words) else choice
+    if _says_none(choice):
+        if _optional(type(default), name):
+            return None
+        raise ConfigError(f"{where}{name}: none; one of {', '.join(registry)} was expected; choose one of them.")
     try:
-        cls = registry[str(name)]
+        chosen = registry[str(choice)]
     except ConfigError as error:
-        raise ConfigError(f"{where}: {path}: {error}") from None
-    return default if type(default) is cls else cls()
+        raise ConfigError(f"{where}{name}: {error}") from None
+    return now if type(now) is chosen else chosen()
 
 
-def _refuse_unknown(names: Sequence[str], known: Sequence[str], where: str, prefix: str) -> None:
+def _refuse_unknown(names: Sequence[str], known: Sequence[str], default: Any, where: str) -> None:
     if names:
-        hint = did_you_mean(names[0], known)
-        there = f"there are {', '.join(sorted(known))}" if known else "there is none here"
-        raise ConfigError(f"{where}: unknown option {prefix + names[0]!r}; {there}; correct or remove it.{hint}")
+        deeper = [path for path in _paths(default) if path.endswith(f".{names[0]}")]
+        near = f" Did you mean {' or '.join(map(repr, deeper))}?" if deeper else did_you_mean(names[0], known)
+        there = f"there are {', '.join(sorted(known)) or 'none here'}; "
+        raise ConfigError(f"{where}{names[0]}: no such option; {'' if near else there}correct or remove it.{near}")
+
+
+def _paths(config: Any, prefix: str = "") -> Iterator[str]:
+    """The name of every option, `encoder.num_layers` and the like."""
+    flat, registries = _flat_slot(type(config)), slots(type(config))
+    for name in option_fields(type(config)):
+        yield prefix + name
+        value = getattr(config, name)
+        if name in registries and value is not None:
+            yield from _paths(value, prefix if name == flat else f"{prefix}{name}.")
+
+
+# --- values ------------------------------------------------------------------------------------------------------
+
+
+class Words(tuple[str, ...]):
+    """What stands behind a flag: text, whatever type the option has."""
 
 
 def coerce(value: Any, hint: Any, where: str) -> Any:
-    """`value`, as YAML or JSON reads it, as the type `hint`; numbers that YAML takes for text (1e-3) are numbers."""
+    """`value`, as YAML, JSON or the command line gives it, as the type `hint`; 1e-3, text in YAML, is a number."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
-        if value is None and type(None) in args:
-            return None
-        return coerce(value, next(a for a in args if a is not type(None)), where)
+        return _coerce_union(value, args, hint, where)
     if origin is tuple:
-        items = value if isinstance(value, list | tuple) else [value]
-        return tuple(coerce(v, args[0], where) for v in items)
+        return _coerce_tuple(value, args, where)
+    if isinstance(value, Words):
+        value = _one(value, hint, where)
     if origin is Literal:
         if value in args and type(value) in {type(a) for a in args}:
             return value
-        choices = ", ".join(map(str, args))
-        raise ConfigError(
-            f"{where}: {value!r}; one of {choices} was expected.{did_you_mean(str(value), map(str, args))}"
-        )
-    if hint is float and isinstance(value, int | str) and not isinstance(value, bool):
-        try:
-            return float(value)
-        except ValueError:
-            pass
-    if isinstance(hint, type) and type(value) is hint:
+        near = did_you_mean(str(value), map(str, args))
+        raise ConfigError(f"{where}: {value!r}; one of {_type_name(hint)} was expected; choose one of them.{near}")
+    if hint is float and type(value) in (int, str):
+        with contextlib.suppress(ValueError, OverflowError):
+            value = float(value)
+    if type(value) is hint and (hint is not float or math.isfinite(value)):
         return value
-    raise ConfigError(f"{where}: {value!r} is of type {type(value).__name__}; {_type_name(hint)} was expected.")
+    raise ConfigError(f"{where}: {value!r}; {_type_name(hint)} was expected; correct it.")
+
+
+def _coerce_union(value: Any, args: tuple[Any, ...], hint: Any, where: str) -> Any:
+    """The value as the first type of a union that takes it; `none` is None wherever None is one of them."""
+    if type(None) in args and _says_none(value[0] if isinstance(value, Words) and len(value) == 1 else value):
+        return None
+    kinds = [a for a in args if a is not type(None)]
+    for kind in kinds[:-1]:
+        try:
+            return coerce(value, kind, where)
+        except ConfigError:
+            continue
+    return coerce(value, kinds[-1], where)
+
+
+def _coerce_tuple(value: Any, args: tuple[Any, ...], where: str) -> tuple[Any, ...]:
+    if isinstance(value, Words):
+        items: list[Any] = [Words([word]) for word in value]
+    else:
+        items = list(value) if isinstance(value, list | tuple) else [value]
+    kinds = [args[0]] * len(items) if args[1:] == (...,) else list(args)
+    if len(items) != len(kinds):
+        raise ConfigError(f"{where}: {len(items)} values; {len(kinds)} were expected; correct it.")
+    return tuple(coerce(item, kind, where) for item, kind in zip(items, kinds, strict=True))
+
+
+def _one(words: Words, hint: Any, where: str) -> Any:
+    """The single word behind a flag as YAML would have read it for this type; a switch needs none."""
+    if not words and hint is bool:
+        return True
+    if len(words) != 1:
+        came = f"{len(words)} values ({' '.join(words)})" if words else "no value"
+        raise ConfigError(f"{where}: {came}; {_type_name(hint)} was expected; write {where}=VALUE.")
+    word = words[0]
+    if hint is bool:
+        return {"true": True, "false": False}.get(word.lower(), word)
+    if hint is int:
+        return int(word) if re.fullmatch(r"[+-]?[0-9]{1,30}", word) else word
+    return next((choice for choice in typing.get_args(hint) if str(choice) == word), word)
+
+
+def _says_none(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and value.lower() in ("none", "null"))
 
 
 def _type_name(hint: Any) -> str:
-    return {float: "a number", int: "a whole number", str: "text", bool: "true or false"}.get(hint, str(hint))
+    if typing.get_origin(hint) is Literal:
+        return ", ".join(map(str, typing.get_args(hint)))
+    return {float: "a finite number", int: "a whole number", str: "text", bool: "true or false"}.get(hint, str(hint))
+
+
+# --- as YAML -----------------------------------------------------------------------------------------------------
 
 
 def to_mapping(config: Any) -> dict[str, Any]:
@@ -151,7 +240,7 @@ def to_mapping(config: Any) -> dict[str, Any]:
     for name, field in option_fields(type(config)).items():
         value = getattr(config, name)
         if name not in registries:
-            out[name] = list(value) if isinstance(value, tuple) else value
+            out[name] = _plain(value, f"{type(config).__qualname__}.{name}")
         elif value is None:
             out[name] = None
         elif field.metadata["flat"]:
@@ -161,6 +250,18 @@ def to_mapping(config: Any) -> dict[str, Any]:
     return out
 
 
+def _plain(value: Any, where: str) -> Any:
+    """The value as YAML can hold it."""
+    if isinstance(value, tuple | list):
+        return [_plain(item, where) for item in value]
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    raise ConfigError(
+        f"{where}: {value!r}; an option is a number, text, true or false, or a tuple of these, so that YAML can hold "
+        "it; give the field a name to choose by instead."
+    )
+
+
 def to_yaml(config: Any) -> str:
     return yaml.safe_dump(to_mapping(config), sort_keys=False, allow_unicode=True, width=110)
 
@@ -168,30 +269,48 @@ def to_yaml(config: Any) -> str:
 def read_yaml(path: str | pathlib.Path) -> dict[str, Any]:
     """The mapping in a YAML file; a bare NAME is also looked for among the recipes that come with jaxasr."""
     path = pathlib.Path(path)
-    if not path.exists() and path.parent in (pathlib.Path("."), pathlib.Path("configs")):
-        path = RECIPES / path.with_suffix(".yaml").name
     try:
-        mapping = yaml.safe_load(path.read_text(encoding="utf-8"))
+        mapping = yaml.load(_found(path).read_text(encoding="utf-8"), _Loader)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 0
+        raise ConfigError(f"{path}:{line}: {error.problem}; a file of YAML was expected; correct it.") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        recipes = ", ".join(sorted(p.stem for p in RECIPES.glob("*.yaml")))
-        raise ConfigError(
-            f"--config: {' '.join(str(error).split())}; a YAML file or one of the recipes {recipes} was expected."
-        ) from None
+        raise ConfigError(f"{path}: {' '.join(str(error).split())}; a file of YAML was expected; correct it.") from None
     if mapping is not None and not isinstance(mapping, dict):
-        raise ConfigError(f"{path}: holds a {type(mapping).__name__}; a mapping of option to value was expected.")
+        raise ConfigError(
+            f"{path}: holds a {type(mapping).__name__}; a mapping was expected; write one `option: value` a line."
+        )
     return mapping or {}
 
 
+def _found(path: pathlib.Path) -> pathlib.Path:
+    """The file itself, or the recipe of that name."""
+    recipes = {p.stem: p for p in sorted(RECIPES.glob("*.yaml"))}
+    bare = path.parent in (pathlib.Path("."), pathlib.Path("configs")) and path.suffix in ("", ".yaml")
+    if not path.is_file() and bare and path.stem in recipes:
+        return recipes[path.stem]
+    if not path.exists():
+        raise ConfigError(
+            f"{path}: no such file; a YAML file or one of the recipes {', '.join(recipes)} was expected; "
+            f"check the path.{did_you_mean(path.stem, recipes)}"
+        )
+    return path
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that stands twice in one mapping, of which YAML would keep the last."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen:
+                problem = f"{key.value!r} for the second time"
+                raise yaml.constructor.ConstructorError(problem=problem, problem_mark=key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 # --- from a command line -----------------------------------------------------------------------------------------
-
-
-class _Arguments(NamedTuple):
-    """A command line taken apart: what decides which options there are, and the rest for the second stage."""
-
-    choices: dict[str, str]
-    config: str | None
-    print_config: bool
-    rest: list[str]
 
 
 def import_modules(names: Sequence[str], where: str) -> None:
@@ -200,12 +319,14 @@ def import_modules(names: Sequence[str], where: str) -> None:
         sys.path.insert(0, "")  # a module beside the caller, as `python -m` finds it and a script does not
     for name in names:
         try:
+            if not all(part.isidentifier() for part in name.split(".")):
+                raise ImportError("not the name of a module, such as my_folder.my_file")
             importlib.import_module(name)
         except ImportError as error:
             raise ConfigError(
-                f"{where}: module {name!r}: {error}; a module that can be imported was expected; run from the "
+                f"{where}: {name}: {error}; a module that can be imported was expected; run from the "
                 "folder that holds it, or put that folder on PYTHONPATH."
-            ) from None
+            ) from error
 
 
 def parse(
@@ -216,114 +337,119 @@ def parse(
     Args:
       fallback: the recipe that is used where neither `--config` nor `--train` is given; empty for none.
 
-    A wrong option ends the program with status 2 and names the nearest one; `--help` ends it with 0.
+    Raises:
+      ConfigError: a fault in the YAML file or the flags, with the nearest option or choice that there is.
+      SystemExit: `--help` was asked for and printed.
     """
-    arguments = _first_stage(cls, argv)
-    name = arguments.config or (fallback if not any(a.startswith("--train") for a in argv) else "")
-    mapping = read_yaml(name) if name else {}
-    import_modules(mapping.get("imports", ()) or (), f"{name}: imports")
-    where = name or "the command line"
-    default = from_mapping(cls, _with_choices(cls, mapping, arguments.choices, where), where=where)
-    config = _second_stage(default, arguments, prog, description)
-    if arguments.print_config:
-        print(to_yaml(config), end="")
-        return None
-    return config
+    flags = _flags(argv)
+    helping, printing = (coerce(flags.pop(n, Words(["false"])), bool, f"--{n}") for n in ("help", "print_config"))
+    name = "" if "train" in flags else fallback
+    if "config" in flags:
+        name = coerce(flags.pop("config"), str, "--config") or "."
+    mapping = _underscored(read_yaml(name), f"{name}: ") if name else {}
+    imports = coerce(mapping.get("imports") or (), tuple[str, ...], f"{name}: imports")
+    import_modules(imports, f"{name}: imports")
+    if "imports" in flags:
+        import_modules(flags["imports"], "--import")
+        flags["imports"] = Words(dict.fromkeys([*imports, *flags["imports"]]))
+    default = from_mapping(cls, _with_choices(cls(), mapping, flags, f"{name}: "), where=name)
+    if helping:
+        _print_help(default, prog, description, name)
+    config = _build(default, _nested(flags), "--")
+    text = to_yaml(config)  # not only to print it: what cannot be saved is refused before any data is read
+    if not printing:
+        return config
+    print(text, end="")
+    return None
 
 
-def _first_stage(cls: type, argv: Sequence[str]) -> _Arguments:
-    """Takes `--config`, `--print_config`, `--imports` and the slots out of `argv`."""
-    names = slots(cls) | {n: r for s in _flat_entries(cls) for n, r in slots(s).items()}
-    taken, rest, seen = {}, [], set()
-    words = list(argv)
-    while words:
-        word = words.pop(0)
-        key, equals, value = word.partition("=")
-        key = key.replace("-", "_") if key.startswith("--") else key
-        option = key.lstrip("_") if key.startswith("__") else ""
-        if option and option in seen:
-            raise ConfigError(f"--{option}: given twice; give it once (several values stand behind one flag).")
-        seen.add(option or None)
-        if option == "import":
-            option = "imports"
-        if option == "print_config":
-            taken[option] = value or "true"
-        elif option == "config" or option in names:
-            if not equals and (not words or words[0].startswith("--")):
-                raise ConfigError(f"--{option}: no value; a name was expected; write --{option}=NAME.")
-            taken[option] = value if equals else words.pop(0)
-        elif option == "imports":
-            modules = [value] if equals else []
-            while not equals and words and not words[0].startswith("-"):
-                modules.append(words.pop(0))
-            import_modules(modules, "--import")
-            rest += ["--imports", *modules]
+def _flags(argv: Sequence[str]) -> dict[str, Words]:
+    """Options to the words behind them; in their names `-` and `_` are alike."""
+    flags: dict[str, Words] = {}
+    name = ""
+    for word in argv:
+        if word.startswith("--") or word == "-h":
+            key, equals, value = word.removeprefix("--").partition("=")
+            name = {"import": "imports", "-h": "help"}.get(key, key.replace("-", "_"))
+            if name in flags:
+                raise ConfigError(f"--{key}: given twice; once was expected; several values stand behind one flag.")
+            flags[name] = Words([value] if equals else [])
+        elif name:
+            flags[name] = Words([*flags[name], word])
         else:
-            rest.append(f"{word.partition('=')[0]}={'None' if value.lower() == 'none' else value}" if equals else word)
-    choices = {n: v for n, v in taken.items() if n in names}
-    printing = taken.get("print_config", "false").lower() in ("true", "1", "yes")
-    return _Arguments(choices, taken.get("config"), printing, rest)
+            raise ConfigError(f"{word}: stands before any option; --OPTION=VALUE was expected; correct or remove it.")
+    return flags
 
 
-def _flat_entries(cls: type) -> list[type]:
-    """Every entry a flat slot can hold: their slots are options too, whichever is chosen."""
-    return [
-        registry[name]
-        for slot_name, registry in slots(cls).items()
-        if option_fields(cls)[slot_name].metadata["flat"]
-        for name in registry
-    ]
+def _nested(flags: Mapping[str, Words]) -> dict[str, Any]:
+    """`{"encoder": {"type": ..., "num_layers": ...}}` from `{"encoder": ..., "encoder.num_layers": ...}`."""
+    out: dict[str, Any] = {}
+    for name in sorted(flags, key=lambda n: n.split(".")):  # a slot's choice before the options of what it chooses
+        *sections, last = name.split(".")
+        inner = out
+        for section in sections:
+            if isinstance(inner.get(section), Words):
+                inner[section] = {"type": inner[section]}
+            inner = inner.setdefault(section, {})
+        inner[last] = flags[name]
+    return out
 
 
-def _with_choices(cls: type, mapping: dict[str, Any], choices: dict[str, str], where: str) -> dict[str, Any]:
-    """`mapping` with slots chosen by flags; of another choice's options those stay that the new one has too."""
-    mapping = {k.replace("-", "_"): v for k, v in mapping.items()}
-    registries = slots(cls) | {n: r for s in _flat_entries(cls) for n, r in slots(s).items()}
-    for name, choice in choices.items():
-        section = mapping.get(name)
-        if not isinstance(section, Mapping) or choice.lower() == "none":
-            mapping[name] = choice
-            continue
-        known = option_fields(registries[name][choice])
-        dropped = [k for k in section if k not in known and k != "type"]
-        if dropped:
-            print(f"note: {where}: {name}={choice} has no {', '.join(dropped)}; left out.", file=sys.stderr)
-        mapping[name] = {k: v for k, v in section.items() if k in known} | {"type": choice}
+def _with_choices(default: Any, mapping: dict[str, Any], flags: Mapping[str, Words], where: str) -> dict[str, Any]:
+    """`mapping` with the slots that flags choose; of another choice's options those stay that the new one has too."""
+    cls, flat = type(default), _flat_slot(type(default))
+    if flat is not None:
+        before = _entry(default, flat, mapping.get(flat, _MISSING), where)
+        entry = _entry(default, flat, flags[flat], "--") if flat in flags else before
+        mapping = _without_lost(mapping, before, entry, option_fields(cls), f"{where}--{flat}")
+        mapping[flat] = slots(cls)[flat].name_of(type(entry))
+        mapping |= _with_choices(entry, mapping, flags, where)
+    for name in slots(cls).keys() & flags.keys() - {flat}:
+        new, section = _entry(default, name, flags[name], "--"), mapping.get(name)
+        if new is not None and isinstance(section, Mapping):
+            before = _entry(default, name, section.get("type", _MISSING), where)
+            kept = _without_lost(section, before, new, ("type",), f"{where}--{name}")
+            mapping = mapping | {name: kept | {"type": slots(cls)[name].name_of(type(new))}}
+        else:
+            mapping = mapping | {name: " ".join(flags[name])}
     return mapping
 
 
-def _second_stage(default: ConfigT, arguments: _Arguments, prog: str, description: str) -> ConfigT:
+def _without_lost(
+    section: Mapping[str, Any], before: Any, new: Any, others: Collection[str], where: str
+) -> dict[str, Any]:
+    """`section` without the options that `before` has and `new` lacks, which are named on stderr."""
+    mine = set() if before is None else option_fields(type(before)).keys() - option_fields(type(new)).keys()
+    lost = [name for name in section if name in mine and name not in others]
+    if lost:
+        print(f"note: {where}: {type(new).__name__} has no {', '.join(lost)}; left out.", file=sys.stderr)
+    return {name: value for name, value in section.items() if name not in lost}
+
+
+def _print_help(default: Any, prog: str, description: str, recipe: str) -> NoReturn:
     import tyro
 
+    lines = ["Choices (their own options are listed below, those of what is chosen now):", *_choices(default), ""]
+    lines += [f"Defaults are those of {recipe}.", ""] if recipe else []
+    lines += ["Also: --config=FILE.yaml (flags stand above it), --print_config, --import=MODULE ..."]
     marks = (
         tyro.conf.AvoidSubcommands,
         tyro.conf.SuppressFixed,
         tyro.conf.HelptextFromCommentsOff,
-        tyro.conf.FlagCreatePairsOff,
+        tyro.conf.FlagConversionOff,
     )
-    return tyro.cli(
-        type(default), prog=prog, description=_described(default, description), args=arguments.rest, default=default,
-        config=marks,
-    )  # fmt: skip
+    description = "\n".join([description, "", *lines])
+    tyro.cli(type(default), prog=prog, description=description, args=["--help"], default=default, config=marks)
+    raise AssertionError("tyro returned from --help")
 
 
-def _described(default: Any, description: str) -> str:
-    """The description with the choices of every slot, which are options of the first stage."""
-    lines = ["", "Choices (their own options are listed below, those of what is chosen now):"]
-
-    def add(config: Any) -> None:
-        for name, registry in slots(type(config)).items():
-            value, field = getattr(config, name), option_fields(type(config))[name]
-            chosen = "none" if value is None else registry.name_of(type(value))
-            may_be_empty = "" if field.default is not None and not _optional(type(config), name) else ",none"
-            lines.append(f"  --{name} {{{','.join(registry)}{may_be_empty}}}  (now: {chosen})")
-            if field.metadata["flat"]:
-                add(value)
-
-    add(default)
-    lines += ["", "Also: --config=FILE.yaml (flags stand above it), --print_config, --import=MODULE ..."]
-    return description + "\n".join(lines)
-
-
-def _optional(cls: type, name: str) -> bool:
-    return type(None) in typing.get_args(typing.get_type_hints(cls)[name])
+def _choices(config: Any) -> Iterator[str]:
+    """`--encoder {...}  (now: sanm)` for every slot."""
+    cls = type(config)
+    for name, registry in slots(cls).items():
+        value = getattr(config, name)
+        names = [*registry, "none"] if _optional(cls, name) else list(registry)
+        now = "none" if value is None else registry.name_of(type(value))
+        yield f"  --{name} {{{','.join(names)}}}  (now: {now})"
+        if name == _flat_slot(cls):
+            yield from _choices(value)

@@ -60,7 +60,7 @@ class Inputs:
 
     @property
     def hours(self) -> float:
-        return self.selection.seconds / self.task.sample_rate / 3600
+        return self.selection.total_samples / self.task.sample_rate / 3600
 
     def fingerprint(self) -> str:
         """A hash of the utterances, their lengths and the shapes: what a batch plan is made from."""

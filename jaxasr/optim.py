@@ -59,7 +59,7 @@ class WarmupLinear(Schedule):
         total = jnp.maximum(total_steps, 2).astype(jnp.float32)
         warmup = jnp.clip(jnp.float32(self.warmup_steps), 1.0, total / 2)
         step = (updates + 1).astype(jnp.float32)
-        down = 1.0 - (1.0 - self.final_share) * (step - warmup) / (total - warmup)
+        down = 1.0 - (1.0 - self.final_share) * (step - warmup) / (total + 1.0 - warmup)  # above its end at the last step
         return jnp.where(step < warmup, step / warmup, jnp.maximum(down, self.final_share))
 
 

@@ -52,7 +52,7 @@ def make_train_step(
         (loss, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params, batch, key)
         # under jit the batch is whole and these sums are its own; in per-device code they cross the devices
         loss, metrics, grads = jax.tree.map(sum_over_devices, (loss, metrics, grads))
-        grad_norm = optax.global_norm(grads)
+        grad_norm = optax.tree.norm(grads)
         finite = jnp.isfinite(grad_norm) & jnp.isfinite(loss)
         rate = optimizer.learning_rate * schedule(state.step - state.skipped, state.total_steps)
         updates, opt_state = transform.update(grads, state.opt_state, state.params)

@@ -2,8 +2,6 @@
 
 import pathlib
 import time
-from typing import Any
-
 import jax
 import numpy as np
 
@@ -60,7 +58,7 @@ def finish(
     log: RunLog,
 ) -> None:
     """Chooses between the best model and the average of the best, saves it, and scores the test sets with it."""
-    params, note = choose(cfg, devices, validator, best, progress)
+    params, note = choose(devices, validator, best, progress)
     log.say(note)
     if is_main_process():
         checkpoint.save_model(workdir / "model", data.task, params, cfg.imports)
@@ -86,10 +84,12 @@ def finish(
 
 
 def choose(
-    cfg: TrainConfig, devices: Devices, validator: Validator, best: BestModels, progress: Progress
-) -> tuple[Any, str]:
+    devices: Devices, validator: Validator, best: BestModels, progress: Progress
+) -> tuple[Params, str]:
     """(parameters, why): the average of the best models, unless the best of them does better on the validation set."""
     paths = [best.path(step) for _, step in progress.best]
+    if len(paths) == 1:
+        return checkpoint.load_params(paths[0]), f"the model of step {progress.best[0][1]} is kept, the only one"
     averaged, single = checkpoint.average(paths), checkpoint.load_params(paths[0])
     found = [validator(jax.device_put(params, devices.replicated)) for params in (averaged, single)]
     lines = [f"loss {r['loss']:.3f}, WER {100 * r['wer']:.2f} %" for r in found]

@@ -1,3 +1,4 @@
+import io
 import json
 import math
 import random
@@ -34,9 +35,9 @@ def random_pairs(count):
 
 
 def shown(found, **options):
-    console = rich.console.Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    print_score(found, console, **options)
-    return console.export_text()
+    file = io.StringIO()
+    print_score(found, rich.console.Console(file=file, width=80), **options)
+    return file.getvalue()
 
 
 def test_totals_equal_jiwers():
@@ -48,13 +49,13 @@ def test_totals_equal_jiwers():
         edits = (theirs.substitutions, theirs.deletions, theirs.insertions)
         assert counts == (*edits, theirs.hits + theirs.substitutions + theirs.deletions)
     assert found.wer.rate == by_words.wer and found.cer.rate == by_characters.cer
-    assert sum(text == "" for text in references.values()) > 100
+    assert list(references.values()).count("") > 100
 
 
 def test_counts_by_hand():
-    assert count_errors(["a", "b", "c"], ["a", "x", "c", "d"]) == (1, 0, 1, 3)
-    assert count_errors(["a", "b", "c"], []) == (0, 3, 0, 3)
-    assert count_errors([], ["a", "b"]) == (0, 0, 2, 0)
+    assert count_errors("abc", "axcd") == (1, 0, 1, 3)
+    assert count_errors("abc", "") == (0, 3, 0, 3)
+    assert count_errors("", "ab") == (0, 0, 2, 0)
     found = score({"1": "今天 好", "2": "ok"}, {"1": "今天好", "2": "ok"})
     assert found.wer == (1, 1, 0, 3) and found.cer == (0, 1, 0, 6)
     assert found.ser == 0.5
@@ -122,19 +123,19 @@ def test_the_interval_holds_the_rate_and_shrinks_with_more_utterances():
 
 def test_the_worst_utterances_are_shown_aligned():
     references = {"one": "the [b]cat[/b] sat", "han": "今天天气很好", "right": "x"}
-    hypotheses = {"one": "a [b]cat[/b] sat on", "han": "今天气好啊呀", "right": "x"}
+    hypotheses = {"one": "a [b]cat[/b] sat on", "han": "今天气很好啊呀", "right": "x"}
     lines = shown(score(references, hypotheses), worst=5).splitlines()
     assert lines[lines.index("one: 2 errors in 3 words") :] == [
         "one: 2 errors in 3 words",
         "REF: the [b]cat[/b] sat **",
         "HYP: a   [b]cat[/b] sat on",
-        "OPS: S              " + "    I",
+        "OPS: S                  I",
     ]
-    start = lines.index("han: 4 errors in 6 characters")
+    start = lines.index("han: 3 errors in 6 characters")
     columns = {line[:4]: line[5:].split() for line in lines[start + 1 : start + 4]}
     assert "".join(columns["REF:"]).replace("*", "") == references["han"]
     assert "".join(columns["HYP:"]).replace("*", "") == hypotheses["han"]
-    assert sorted(columns["OPS:"]) == ["D", "D", "I", "I"]
+    assert sorted(columns["OPS:"]) == ["D", "I", "I"]
     assert not any(line.startswith("right") for line in lines)
 
 
@@ -177,7 +178,7 @@ FAULTS = {
     "latin-1": ("text", "u1 a\nu2 é\n".encode("latin-1"), "text:2: byte 0xe9 is not UTF-8"),
     "bad JSON": ("h.jsonl", b'{"id": "u", "text": "a"}\n{"id": \n', "h.jsonl:2: not JSON"),
     "JSON list": ("h.json", b"[1]\n", "h.json:1: JSON, but no object"),
-    "no text": ("h.jsonl", b'{"id": "u", "txt": "a"}\n', "h.jsonl:1: no string in field text, but fields id, txt"),
+    "no text": ("h.jsonl", b'{"id": "u", "txt": "a"}\n', "h.jsonl:1: no string in field text, but fields id"),
     "no id": ("h.jsonl", b'{"text": "a"}\n', "h.jsonl:1: no string in field id or key or utt_id"),
     "number as text": ("h.jsonl", b'{"id": "u", "text": 3}\n', "h.jsonl:1: no string in field text"),
 }
@@ -203,20 +204,7 @@ def test_the_command_line(tmp_path):
     output = tmp_path / "new" / "score.json"
     command = [sys.executable, "-m", "jaxasr.evaluate", str(tmp_path / "ref"), str(tmp_path / "hyp")]
     found = subprocess.run([*command, f"--output={output}"], capture_output=True, text=True, check=True)
-    assert found.stdout.splitlines()[1].split() == [
-        "WER",
-        "50.00",
-        "%",
-        "33.33",
-        "-",
-        "100.00",
-        "2",
-        "1",
-        "1",
-        "0",
-        "4",
-        "words",
-    ]
+    assert " ".join(found.stdout.splitlines()[1].split()) == "WER 50.00 % 33.33 - 100.00 2 1 1 0 4 words"
     assert "HYP: the cats sat" in found.stdout and "\x1b" not in found.stdout
     content = json.loads(output.read_text())
     assert content["wer"]["errors"] == 2 and content["missing"] == ["u2"]

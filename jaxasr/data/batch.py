@@ -58,7 +58,7 @@ class Collate:
         """A batch of `shape`; rows that no example fills have length and weight 0.
 
         Raises:
-          DataError: there are more examples than rows, or one is longer than the shape.
+          DataError: there are more examples than rows, or one is longer than the shape or of another type.
         """
         if len(examples) > shape.rows:
             raise DataError(
@@ -72,6 +72,12 @@ class Collate:
             weights=np.zeros(shape.rows, np.float32),
         )
         for row, example in enumerate(examples):
+            # a float between -1 and 1 would silently become a 0
+            if example.audio.dtype != np.int16 or not np.issubdtype(example.tokens.dtype, np.integer):
+                raise DataError(
+                    f"Collate: {example.id} has {example.audio.dtype} audio and {example.tokens.dtype} tokens; int16 "
+                    "and whole numbers were expected; take audio.to_int16 and int32."
+                )
             if len(example.audio) > shape.samples or len(example.tokens) > shape.tokens:
                 raise DataError(
                     f"Collate: {example.id} has {len(example.audio)} samples and {len(example.tokens)} tokens; at most "

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxasr.data.batch import BucketShape
+from jaxasr.errors import DataError
 
 _MAX_EDGES = 256
 """Candidate edges looked at; finer ones change the padding by less than half a percent."""
@@ -45,7 +46,7 @@ def choose(
     rows_multiple: int,
     variants: int = 1,
 ) -> list[BucketShape]:
-    """At most `max_buckets` shapes, shortest first, with the least padding for these lengths.
+    """At most `max_buckets` shapes, shortest first, with the least padding for these lengths; none for no lengths.
 
     Args:
       samples, tokens: (N,) lengths of every utterance; `variants` entries each where speed is perturbed.
@@ -54,6 +55,8 @@ def choose(
 
     Shapes grow in both dimensions, so what fits one fits every later one.
     """
+    if not len(samples):
+        return []
     edges = _best_edges(np.asarray(samples), max_buckets)
     bucket = np.searchsorted(edges, samples)
     shapes, longest = [], 0
@@ -61,7 +64,9 @@ def choose(
         inside = bucket == index
         longest = max(longest, int(tokens[inside].max(initial=0)))
         filled = -(-int(inside.sum()) // variants)  # utterances that an epoch puts here, on average
-        rows = min(batch_samples // int(edge), filled + rows_multiple - 1) // rows_multiple * rows_multiple
+        if edge == edges[-1]:
+            filled += rows_multiple - 1  # the largest takes what is left over; the others are to fill a batch
+        rows = min(batch_samples // int(edge), filled) // rows_multiple * rows_multiple
         shapes.append(BucketShape(max(rows, rows_multiple), int(edge), longest))
     return shapes
 
@@ -103,9 +108,18 @@ def plan(
 
     With an `rng` the order of utterances and of batches is drawn from it; without, utterances go by length.
     Only the largest shape can be left with filler rows.
+
+    Raises:
+      DataError: an utterance fits no shape.
     """
     order = np.argsort(samples, kind="stable") if rng is None else rng.permutation(len(samples))
     bucket = assign(samples, tokens, shapes)[order]
+    if (bucket == len(shapes)).any():
+        index = int(order[bucket == len(shapes)][0])
+        raise DataError(
+            f"plan: utterance {index} has {samples[index]} samples and {tokens[index]} tokens; at most those of the "
+            f"largest shape, {shapes[-1] if shapes else 'of none'}, were expected; choose the shapes for these lengths."
+        )
     batches, waiting = [], np.zeros(0, order.dtype)
     for index, shape in enumerate(shapes):
         waiting = np.concatenate([waiting, order[bucket == index]])

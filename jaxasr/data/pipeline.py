@@ -2,16 +2,23 @@
 
 import contextlib
 import dataclasses
+import itertools
+import multiprocessing
+import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
+from multiprocessing import resource_tracker
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxasr.data.batch import BucketShape
 from jaxasr.data.bucketing import PlannedBatch
 from jaxasr.data.manifest import Utterance
 from jaxasr.data.selection import id_hash
-from jaxasr.errors import DataError
+from jaxasr.errors import ConfigError, DataError
 
 
 class HostBatch(NamedTuple):
@@ -37,6 +44,14 @@ class LoadBatch:
     process: tuple[int, int] = (0, 1)
     """This process's index and the number of processes; each reads its share of a batch's rows."""
 
+    def __post_init__(self):
+        for planned in self.plan:
+            if planned.shape.rows % self.process[1]:
+                raise ConfigError(
+                    f"--num_processes={self.process[1]}: batches of {planned.shape.rows} rows; rows that the number of "
+                    "processes divides were expected; change --rows_multiple or --num_processes."
+                )
+
     def __call__(self, number: int) -> HostBatch:
         planned = self.plan[number]
         index, count = self.process
@@ -44,7 +59,7 @@ class LoadBatch:
         mine = planned.indices[index * rows : (index + 1) * rows]
         examples = [self._example(int(i)) for i in mine]
         ids = [self.utterances[int(i)].id for i in planned.indices]
-        return HostBatch(planned, ids, self.collate(examples, planned.shape._replace(rows=rows)))
+        return HostBatch(planned, ids, self._collated(examples, planned.shape._replace(rows=rows), ids))
 
     def _example(self, index: int) -> Any:
         utterance = self.utterances[index]
@@ -53,12 +68,23 @@ class LoadBatch:
         rng = np.random.default_rng([self.seed, self.epoch, id_hash(utterance.id)])
         try:
             return self.preprocess(utterance, rng)
+        except Exception as error:  # a user's own preprocessing may raise anything: say on which utterance
+            came = str(error)
+            if not isinstance(error, DataError):
+                came = f"preprocessing raised {type(error).__name__}: {came}; correct or remove the utterance."
+            elif f"(utterance {utterance.id})" in came:
+                raise
+            raise DataError(f"{utterance.id} ({utterance.audio}): {came}") from error
+
+    def _collated(self, examples: Sequence[Any], shape: BucketShape, ids: Sequence[str]) -> Any:
+        try:
+            return self.collate(examples, shape)
         except DataError:
             raise
-        except Exception as error:  # a user's own preprocessing may raise anything: say on which utterance
+        except Exception as error:  # as above; and an error that cannot be pickled would hang a worker
             raise DataError(
-                f"{utterance.id} ({utterance.audio}): preprocessing raised {type(error).__name__}: {error}; "
-                "correct or remove the utterance."
+                f"batch of {', '.join(ids)}: collating to {shape} raised {type(error).__name__}: {error}; correct the "
+                "collate function."
             ) from error
 
 
@@ -76,20 +102,15 @@ def load(
     if workers:
         _mark_flags_parsed()
         dataset = dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2))
-        dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2))
+        options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
+        dataset = dataset.mp_prefetch(options, _end_with_parent)
     else:
         dataset = dataset.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead))
-    with _without_main() if workers else contextlib.nullcontext():
-        iterator = iter(dataset)
-        first = next(iterator, None)
-    try:
-        if first is not None:
-            yield first
-            yield from iterator
-    finally:
-        close = getattr(iterator, "close", None)
-        if close is not None:
-            close()
+    with contextlib.closing(iter(dataset)) as iterator:
+        with _spawning() if workers else contextlib.nullcontext():
+            first = list(itertools.islice(iterator, 1))
+        yield from first
+        yield from iterator
 
 
 def _mark_flags_parsed() -> None:
@@ -100,13 +121,32 @@ def _mark_flags_parsed() -> None:
         flags.FLAGS.mark_as_parsed()
 
 
+def _end_with_parent(worker: int, count: int) -> None:
+    """Lets a worker end when its program was killed; it would wait for a reader for ever."""
+    del worker, count
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 @contextlib.contextmanager
-def _without_main() -> Iterator[None]:
-    """Keeps a spawned worker from importing the program's own module again, and all of JAX with it."""
-    main = sys.modules["__main__"]
-    hidden = {name: main.__dict__.pop(name) for name in ("__spec__", "__file__") if name in main.__dict__}
-    main.__dict__["__spec__"] = None
+def _spawning() -> Iterator[None]:
+    """Workers that start meanwhile neither run the program's own module again nor take its signals.
+
+    Ctrl-C and a scheduler's SIGTERM reach every process of a group; the program saves and then ends its workers.
+    """
+    main = sys.modules["__main__"].__dict__
+    hidden = {name: main.pop(name) for name in ("__spec__", "__file__") if name in main}
+    main["__spec__"] = None
+    resource_tracker.ensure_running()  # while it starts it lets the signals through
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield
     finally:
-        main.__dict__.update(hidden)
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        main.update(hidden)

@@ -50,9 +50,9 @@ class Selection:
             raise AssertionError(f"{self.total} utterances came in, {count} are used or left out")
 
     @property
-    def seconds(self) -> float:
-        """Length of the sound in use at speed 1, in units of the sample rate given to `select`."""
-        return float(self.samples[:, self.speeds.index(1.0) if 1.0 in self.speeds else 0].sum())
+    def total_samples(self) -> int:
+        """Samples of all the sound in use, at speed 1 or else at the first speed."""
+        return int(self.samples[:, self.speeds.index(1.0) if 1.0 in self.speeds else 0].sum())
 
     def accounting(self) -> str:
         """`in = used + reasons`, with the first ids of each reason."""
@@ -77,46 +77,37 @@ def select(
     A speed at which an utterance is too long, or has too few frames for its tokens, is not used for it; an
     utterance without any speed left stays out.
     """
-    kept, rows, usable, tokens = [], [], [], []
     left_out: dict[str, list[str]] = {}
+    measured: list[tuple[Utterance, np.ndarray]] = []
     for utterance in utterances:
-        reason, samples, fits = _judge(utterance, infos, measures, speeds, max_seconds, leave_out_unknown)
+        try:
+            samples = lengths(utterance, infos, measures.sample_rate, speeds)
+            reason = _text_fault(utterance.text, measures, leave_out_unknown)
+        except DataError:
+            samples, reason = np.zeros(0), "unreadable"
         if reason:
             left_out.setdefault(reason, []).append(utterance.id)
-            continue
-        kept.append(utterance)
-        rows.append(samples)
-        usable.append(fits)
-        tokens.append(measures.num_tokens(utterance.text))
-    shape = (len(kept), len(speeds))
-    return Selection(
-        kept,
-        np.array(rows, np.int64).reshape(shape),
-        np.array(usable, bool).reshape(shape),
-        np.array(tokens, np.int64),
-        speeds,
-        left_out,
-        len(utterances),
-    )
-
-
-def _judge(utterance, infos, measures, speeds, max_seconds, leave_out_unknown):
-    """(reason or "", samples at each speed, which speeds fit)."""
-    try:
-        samples = lengths(utterance, infos, measures.sample_rate, speeds)
-    except DataError:
-        return "unreadable", None, None
-    if not utterance.text.strip():
-        return "with empty text", None, None
-    if leave_out_unknown and measures.unknown(utterance.text):
-        return "with unknown symbols", None, None
+        else:
+            measured.append((utterance, samples))
+    samples = np.array([row for _, row in measured], np.int64).reshape(len(measured), len(speeds))
+    needed = np.array([max(measures.frames_needed(u.text), 1) for u, _ in measured], np.int64)
     short_enough = samples <= max_seconds * measures.sample_rate
-    if not short_enough.any():
-        return "too long", None, None
-    fits = short_enough & (measures.frames(samples) >= max(measures.frames_needed(utterance.text), 1))
-    if not fits.any():
-        return INFEASIBLE, None, None
-    return "", samples, fits
+    usable = short_enough & (measures.frames(samples) >= needed[:, None])
+    for row, (utterance, _) in enumerate(measured):
+        if not usable[row].any():
+            reason = INFEASIBLE if short_enough[row].any() else "too long"
+            left_out.setdefault(reason, []).append(utterance.id)
+    kept = np.flatnonzero(usable.any(axis=1))
+    used = [measured[row][0] for row in kept]
+    tokens = np.array([measures.num_tokens(u.text) for u in used], np.int64)
+    return Selection(used, samples[kept], usable[kept], tokens, speeds, left_out, len(utterances))
+
+
+def _text_fault(text: str, measures: Measures, leave_out_unknown: bool) -> str:
+    """Why training cannot use a transcript; empty where it can."""
+    if not text.strip():
+        return "with empty text"
+    return "with unknown symbols" if leave_out_unknown and measures.unknown(text) else ""
 
 
 INFEASIBLE = "with fewer frames than CTC needs"
@@ -174,7 +165,15 @@ def split_valid(utterances: Sequence[Utterance], share: float = 0.05) -> tuple[l
     """(train, valid, how it was split): whole speakers where there are enough of them, else single utterances.
 
     Which ones is a function of the ids alone, so every run of the same data splits alike.
+
+    Raises:
+      DataError: there are fewer than two utterances.
     """
+    if len(utterances) < 2:
+        raise DataError(
+            f"--train: {len(utterances)} utterances; at least two were expected, one of them to validate with; "
+            "give more, or a --valid of their own."
+        )
     wanted = max(1, round(share * len(utterances)))
     by_speaker: dict[str, list[Utterance]] = {}
     for utterance in utterances:

@@ -71,15 +71,23 @@ class GlobalMvn(Normalizer):
 
 def read_kaldi_mvn(path: str | pathlib.Path) -> Cmvn:
     """Statistics from a Kaldi nnet text file (FunASR's am.mvn): the vectors of <AddShift> and <Rescale>."""
+    try:
+        lines = pathlib.Path(path).read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}; a Kaldi nnet file was expected; check the path.") from None
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path}: {error}; a Kaldi nnet text file was expected; copy it with nnet-copy --binary=false."
+        ) from None
     vectors: dict[str, np.ndarray] = {}
     layer = ""
-    for number, line in enumerate(pathlib.Path(path).read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(lines, start=1):
         words = line.split()
         if words and words[0] in ("<AddShift>", "<Rescale>"):
             layer = words[0]
         elif layer and words and words[0] == "<LearnRateCoef>":
             try:
-                vectors[layer] = np.array([float(w) for w in words[3:-1]], np.float32)
+                vectors[layer] = np.array([_finite(w) for w in words[3:-1]], np.float32)
             except ValueError as error:
                 raise DataError(f"{path}:{number}: {error}; numbers between [ and ] were expected.") from None
             layer = ""
@@ -89,6 +97,14 @@ def read_kaldi_mvn(path: str | pathlib.Path) -> Cmvn:
             "the same length, were expected; give a Kaldi nnet file such as FunASR's am.mvn."
         )
     return Cmvn(vectors["<AddShift>"], vectors["<Rescale>"])
+
+
+def _finite(word: str) -> np.float32:
+    with np.errstate(over="ignore"):
+        value = np.float32(float(word))
+    if not np.isfinite(value):
+        raise ValueError(f"{word} is not a finite float32")
+    return value
 
 
 def write_kaldi_mvn(path: str | pathlib.Path, cmvn: Cmvn) -> None:

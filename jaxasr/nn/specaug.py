@@ -6,6 +6,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from jaxasr.nn.masking import length_mask
 from jaxasr.nn.rows import row_keys
 from jaxasr.registry import Registry
 from jaxasr.typing import Array, Bool, Float, Int, Key
@@ -52,7 +53,8 @@ class SpecAugment(SpecAugmenter):
         hidden = jax.vmap(self._masks, in_axes=(0, 0, None, None))(row_keys(key, B), lengths, T, num_bands)
         time, freq = hidden
         freq = jnp.tile(freq, (1, F // num_bands))  # (B, F)
-        return jnp.where(time[:, :, None] | freq[:, None, :], 0.0, x)
+        hide = (time[:, :, None] | freq[:, None, :]) & length_mask(lengths, T)[:, :, None]
+        return jnp.where(hide, jnp.zeros((), x.dtype), x)
 
     def _masks(self, key: Key, length: Int[Array, ""], T: int, F: int) -> tuple[Bool[Array, "T"], Bool[Array, "F"]]:
         time_key, freq_key = jax.random.split(key)

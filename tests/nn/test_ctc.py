@@ -1,13 +1,14 @@
 import functools
 import itertools
 import pathlib
+import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from jax.sharding import AxisType, PartitionSpec
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxasr.nn.ctc import ctc_feasible, ctc_loss
 
@@ -27,7 +28,7 @@ def loss_and_gradient(logits, lengths, tokens, token_lengths, weights=1.0, *, bl
 @jax.jit
 @functools.partial(jax.value_and_grad, argnums=(0, 1, 2), has_aux=True)
 def mean_of_projection(hidden, weight, bias, lengths, tokens, token_lengths):
-    loss = ctc_loss(hidden @ weight.T + bias, lengths, tokens, token_lengths)
+    loss = ctc_loss(hidden @ weight.T + bias[None, None], lengths, tokens, token_lengths)
     return loss.sum() / ctc_feasible(lengths, tokens, token_lengths).sum(), loss
 
 
@@ -254,24 +255,26 @@ def test_the_gradient_scales_with_the_weight_of_its_row():
     np.testing.assert_allclose(weighted, weights[:, None, None] * gradient, atol=1e-6)
 
 
-def test_under_vmap_and_shard_map():
+def test_under_vmap():
     batch = random_batch(11)
     loss, gradient = loss_and_gradient(*batch)
     pairs = jax.vmap(loss_and_gradient)(*(x.reshape(2, 2, *x.shape[1:]) for x in batch))
     np.testing.assert_allclose(pairs[0].ravel(), loss, rtol=1e-5)
     np.testing.assert_allclose(pairs[1].reshape(gradient.shape), gradient, atol=1e-5)
-    devices = jax.devices()[:2]
-    mesh = jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)
-    rows = PartitionSpec("data")
-    mapped = jax.shard_map(loss_and_gradient, mesh=mesh, in_specs=rows, out_specs=rows, check_vma=False)
-    shards = jax.jit(mapped)(*batch)
-    np.testing.assert_allclose(shards[0], loss, rtol=1e-5)
-    np.testing.assert_allclose(shards[1], gradient, atol=1e-5)
 
 
-def test_needs_no_rank_promotion():
-    with jax.numpy_rank_promotion("raise"):
-        jax.jit(jax.grad(lambda x, *rest: ctc_loss(x, *rest).sum())).trace(*random_batch(12))
+def test_rows_spread_over_devices_stay_where_they_are():
+    mesh = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices("cpu")[:2])
+    spec = PartitionSpec("data")
+    batch = random_batch(12)
+    mapped = jax.jit(jax.shard_map(loss_and_gradient, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False))
+    spread = jax.device_put(batch, NamedSharding(mesh, spec))
+    partitioned = loss_and_gradient.lower(*spread).compile()
+    assert not re.search("all-gather|all-reduce|all-to-all|collective-permute", partitioned.as_text())
+    loss, gradient = loss_and_gradient(*batch)
+    for other_loss, other_gradient in (mapped(*spread), partitioned(*spread)):
+        np.testing.assert_allclose(other_loss, loss, rtol=1e-5)
+        np.testing.assert_allclose(other_gradient, gradient, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["f_ctc", "f_ctc_infeasible"])

@@ -12,7 +12,7 @@ from jaxasr.nn.decoders.base import DECODERS, Cache, Decoder
 from jaxasr.nn.dropout import Dropout
 from jaxasr.nn.feedforward import FeedForward
 from jaxasr.nn.layers import Dense, LayerNorm
-from jaxasr.nn.masking import length_mask
+from jaxasr.nn.masking import length_mask, zero_padding
 from jaxasr.nn.positions import sinusoids_interleaved
 from jaxasr.typing import Array, Bool, Float, Int
 
@@ -119,6 +119,7 @@ class TransformerDecoder(Decoder):
             length=self.num_layers,
         )(self.d_model, self.num_heads, self.d_ff, self.dropout, self.attention_dropout, name="blocks")
         memory_mask = length_mask(memory_lengths, memory.shape[1])[:, None, :]
+        memory = zero_padding(memory, memory_lengths)  # a weight of 0 does not stop a NaN
         x, cache = blocks(x, cache, memory, memory_mask, position, train)
         return Dense(vocab_size, name="output")(LayerNorm(name="norm")(x)), cache
 

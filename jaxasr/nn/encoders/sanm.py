@@ -10,7 +10,7 @@ from jaxasr.nn.encoders.base import ENCODERS, Encoder, LengthsT
 from jaxasr.nn.feedforward import FeedForward
 from jaxasr.nn.fsmn import FsmnMemory
 from jaxasr.nn.layers import Dense, LayerNorm
-from jaxasr.nn.masking import length_mask
+from jaxasr.nn.masking import length_mask, zero_padding
 from jaxasr.nn.positions import sinusoids_halves
 from jaxasr.typing import Array, Float, Int
 
@@ -111,7 +111,8 @@ class SanmEncoder(Encoder):
             self.attention_dropout,
         )
         positions = jnp.asarray(sinusoids_halves(x.shape[1], x.shape[2]), x.dtype)
-        x = x * jnp.asarray(self.d_model**0.5, x.dtype) + positions[None]
+        # a weight of 0 does not stop a NaN in the padding
+        x = zero_padding(x, lengths) * jnp.asarray(self.d_model**0.5, x.dtype) + positions[None]
         x = SanmBlock(*options, name="first")(x, lengths, train)  # (B, T, D)
         if self.num_layers > 1:
             blocks = nn.scan(

@@ -1,0 +1,352 @@
+"""FunASR's own numbers; manifest.json says how each file was made and how near ours must come."""
+
+import functools
+import json
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+
+from jaxasr.convert import (
+    ASR_SANM_TRANSFORMER,
+    CTC_HEAD,
+    SANM_ENCODER,
+    TRANSFORMER_DECODER,
+    convert_params,
+)
+from jaxasr.data.batch import AsrBatch
+from jaxasr.data.tokenizer import Vocabulary
+from jaxasr.errors import CheckpointError
+from jaxasr.nn.decoders import TransformerDecoder
+from jaxasr.nn.encoders import SanmEncoder
+from jaxasr.nn.frontend import WavFrontend
+from jaxasr.nn.losses import label_smoothing_loss
+from jaxasr.nn.normalize import Cmvn, GlobalMvn, read_kaldi_mvn
+from jaxasr.optim import Adam, AdamW, WarmupRsqrt
+from jaxasr.state import init_state, make_train_step
+from jaxasr.tasks.asr import AsrTask, with_sos_eos
+
+HERE = pathlib.Path(__file__).parent
+FIXTURES = json.loads((HERE / "manifest.json").read_text())["fixtures"]
+
+
+@functools.cache
+def fixture(name):
+    """The arrays of one file by kind (in, param, out, grad), and an assertion at the file's tolerance."""
+    kinds = {"in": {}, "param": {}, "out": {}, "grad": {}}
+    with np.load(HERE / FIXTURES[name]["file"]) as arrays:
+        for key in arrays:
+            kind, _, rest = key.partition("/")
+            if kind in kinds:
+                kinds[kind][rest] = arrays[key]
+    return kinds, functools.partial(np.testing.assert_allclose, **FIXTURES[name]["tolerance"])
+
+
+def assert_rows_close(assert_close, found, expected, lengths):
+    """Equal on every row's own frames."""
+    found = np.asarray(found)
+    assert found.shape[0] == len(lengths)
+    for row, (length, frames) in enumerate(zip(lengths, expected, strict=True)):
+        assert_close(found[row, :length], frames[:length], err_msg=f"row {row}")
+
+
+def assert_trees_close(assert_close, found, expected):
+    found, expected = (dict(jax.tree_util.tree_flatten_with_path(tree)[0]) for tree in (found, expected))
+    assert found.keys() == expected.keys()
+    for path in expected:
+        assert found[path].shape == expected[path].shape
+        assert_close(found[path], expected[path], err_msg=jax.tree_util.keystr(path))
+
+
+# --- a: frontend -------------------------------------------------------------------------------------------------
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def features_of(frontend, audio, lengths, cmvn=None):
+    features, frames = frontend(audio, lengths, sample_rate=16_000)
+    return features if cmvn is None else GlobalMvn()(features, frames, cmvn), frames
+
+
+@pytest.mark.parametrize("sound", ["int16", "float32"])
+@pytest.mark.parametrize(
+    ("variant", "options", "mvn"),
+    [
+        ("fbank_hamming", {}, None),
+        ("fbank_povey", {"window": "povey"}, None),
+        ("fbank_hamming_nosnip", {"snip_edges": False}, None),
+        ("lfr", {"lfr_m": 7, "lfr_n": 6}, None),
+        ("lfr_cmvn", {"lfr_m": 7, "lfr_n": 6}, "am_560.mvn"),
+        ("cmvn", {}, "am_80.mvn"),
+    ],
+)
+def test_wav_frontend(sound, variant, options, mvn):
+    arrays, assert_close = fixture("a_wav_frontend")
+    audio, lengths, out = arrays["in"]["wav_int16"], arrays["in"]["wav_lengths"], arrays["out"]
+    if sound == "float32":
+        audio = audio.astype(np.float32) / 32768
+    cmvn = None if mvn is None else read_kaldi_mvn(HERE / mvn)
+    features, frames = features_of(WavFrontend(**options), audio, lengths, cmvn)
+    np.testing.assert_array_equal(frames, out[f"{variant}_lens"])
+    assert features.shape == out[variant].shape
+    assert_rows_close(assert_close, features, out[variant], frames)
+
+
+@pytest.mark.parametrize("window", ["hamming", "povey"])
+def test_wav_frontend_equals_kaldi(window):
+    arrays, assert_close = fixture("a_wav_frontend")
+    features, frames = features_of(WavFrontend(window=window), arrays["in"]["wav_int16"], arrays["in"]["wav_lengths"])
+    expected = [arrays["out"][f"knf_{window}_utt{row}"] for row in (0, 1)]
+    assert [len(x) for x in expected] == frames.tolist()
+    assert_rows_close(assert_close, features, expected, frames)
+
+
+def test_mvn_files():
+    arrays, _ = fixture("a_wav_frontend")
+    cmvn = read_kaldi_mvn(HERE / "am_560.mvn")
+    np.testing.assert_array_equal(cmvn.shift, arrays["in"]["cmvn_add_shift"])
+    np.testing.assert_array_equal(cmvn.scale, arrays["in"]["cmvn_rescale"])
+    assert read_kaldi_mvn(HERE / "am_80.mvn").shift.shape == (80,)
+
+
+# --- b, d: encoder and decoder -----------------------------------------------------------------------------------
+
+SANM = SanmEncoder(num_layers=3, d_model=64, num_heads=4, d_ff=128)
+TRANSFORMER = TransformerDecoder(num_layers=2, d_model=32, num_heads=4, d_ff=64)
+
+
+@jax.jit
+def encoded_by_sanm(params, x, lengths):
+    return SANM.apply({"params": params}, x, lengths, train=False)
+
+
+def test_sanm_encoder():
+    arrays, assert_close = fixture("b_sanm_encoder")
+    params = convert_params(arrays["param"], SANM_ENCODER)
+    x, lengths = arrays["in"]["x"], arrays["in"]["x_lens"]
+    y, y_lengths = encoded_by_sanm(params, x, lengths)
+    np.testing.assert_array_equal(y_lengths, arrays["out"]["y_lens"])
+    assert_rows_close(assert_close, y, arrays["out"]["y"], lengths)
+    for row, length in enumerate(lengths):
+        alone, _ = encoded_by_sanm(params, x[row : row + 1, :length], lengths[row : row + 1])
+        assert_close(alone, arrays["out"][f"y_alone_{row}"])
+
+
+@jax.jit
+def decoded(params, tokens, memory, lengths):
+    return TRANSFORMER.apply({"params": params}, tokens, memory, lengths, vocab_size=37, train=False)[0]
+
+
+@jax.jit
+def decoded_step(params, token, memory, lengths, cache, position):
+    logits, cache = TRANSFORMER.apply(
+        {"params": params}, token, memory, lengths, vocab_size=37, train=False, cache=cache, position=position
+    )
+    return jax.nn.log_softmax(logits[:, 0]), cache
+
+
+def test_transformer_decoder():
+    arrays, assert_close = fixture("d_transformer_decoder")
+    params = convert_params(arrays["param"], TRANSFORMER_DECODER)
+    ys, hs, hs_lengths = (arrays["in"][k] for k in ("ys", "hs", "hs_lens"))
+    logits = decoded(params, ys, hs, hs_lengths)
+    assert_rows_close(assert_close, logits, arrays["out"]["logits"], arrays["in"]["ys_lens"])
+
+
+def test_transformer_decoder_step_by_step():
+    arrays, assert_close = fixture("d_transformer_decoder")
+    params = convert_params(arrays["param"], TRANSFORMER_DECODER)
+    ys, hs, hs_lengths = (arrays["in"][k][:1] for k in ("ys", "hs", "hs_lens"))
+    expected = arrays["out"]["incremental_logp_utt0"]
+    cache = TRANSFORMER.empty_cache(1, len(expected), np.float32)
+    for position, log_probs in enumerate(expected):
+        found, cache = decoded_step(params, ys[:, position, None], hs, hs_lengths, cache, position)
+        assert_close(found[0], log_probs, err_msg=f"position {position}")
+
+
+# --- g: the whole model ------------------------------------------------------------------------------------------
+
+VOCABULARY = Vocabulary(("<blank>", "<s>", "</s>", *(f"t{i}" for i in range(27)), "<unk>"))
+TASK = AsrTask(
+    encoder=SanmEncoder(num_layers=2, d_model=32, num_heads=4, d_ff=64),
+    decoder=TRANSFORMER,
+    ctc_weight=0.3,
+    label_smoothing=0.1,
+    vocabulary=VOCABULARY,
+)
+PER_TOKEN = AsrTask(ctc_weight=0.3, label_smoothing=0.1, length_normalized_loss=True, vocabulary=VOCABULARY)
+
+
+def text_of(arrays, weights=(1.0, 1.0, 1.0)):
+    """The batch without its audio."""
+    tokens = arrays["in"]["text"].astype(np.int32)
+    return AsrBatch(
+        np.zeros((3, 0), np.int16), np.zeros(3, np.int32), tokens, arrays["in"]["text_lengths"], np.float32(weights)
+    )
+
+
+@functools.cache
+def run_of_model():
+    """The loss of the batch with metrics and outputs, its gradient, and our parameters."""
+    arrays, _ = fixture("g_aed_sanm_transformer")
+    params = convert_params(arrays["param"], ASR_SANM_TRANSFORMER)
+    network = TASK.network()
+
+    @jax.jit
+    @functools.partial(jax.value_and_grad, has_aux=True)
+    def loss_and_gradient(params, speech, lengths, batch):
+        tokens_in, _, _ = with_sos_eos(batch.tokens, batch.token_lengths)
+        outputs = network.apply({"params": params}, speech, lengths, tokens_in, train=False)
+        loss, metrics = TASK.loss_of(outputs, batch)
+        return loss, (metrics, outputs)
+
+    speech, lengths = arrays["in"]["speech"], arrays["in"]["speech_lengths"]
+    (loss, (metrics, outputs)), gradient = loss_and_gradient(params, speech, lengths, text_of(arrays))
+    return loss, metrics, outputs, gradient
+
+
+loss_per_utterance = jax.jit(TASK.loss_of)
+loss_per_token = jax.jit(PER_TOKEN.loss_of)
+
+
+def test_aed_losses():
+    arrays, assert_close = fixture("g_aed_sanm_transformer")
+    loss, metrics, outputs, _ = run_of_model()
+    for norm, (found, parts) in enumerate([(loss, metrics), loss_per_token(outputs, text_of(arrays))]):
+        expected = {k.removesuffix(f"_norm{norm}"): v[0] for k, v in arrays["out"].items() if k.endswith(f"norm{norm}")}
+        assert_close(found, expected["loss"])
+        assert_close(parts["loss"].value, expected["loss"])
+        assert_close(parts["loss/ctc"].value, expected["loss_ctc"])
+        assert_close(parts["loss/att"].value, expected["loss_att"])
+        assert_close(parts["acc/token"].value, expected["acc"])
+        assert parts["loss/att"].count == expected["weight"]
+        assert parts["infeasible"].total == 0
+
+
+def test_aed_loss_of_each_utterance_alone():
+    arrays, assert_close = fixture("g_aed_sanm_transformer")
+    outputs = run_of_model()[2]
+    for row, expected in enumerate(arrays["out"]["loss_alone_per_utt"]):
+        assert_close(loss_per_utterance(outputs, text_of(arrays, np.arange(3) == row))[0], expected)
+
+
+def test_aed_outputs():
+    arrays, assert_close = fixture("g_aed_sanm_transformer")
+    outputs, lengths = run_of_model()[2], arrays["in"]["speech_lengths"]
+    np.testing.assert_array_equal(outputs.lengths, arrays["out"]["encoder_out_lens"])
+    assert_rows_close(assert_close, outputs.encoded, arrays["out"]["encoder_out"], lengths)
+    log_probs = jax.jit(jax.nn.log_softmax)(outputs.ctc_logits)
+    assert_rows_close(assert_close, log_probs, arrays["out"]["ctc_log_probs"], lengths)
+    _, targets, target_lengths = jax.jit(with_sos_eos)(text_of(arrays).tokens, text_of(arrays).token_lengths)
+    nll = jax.jit(label_smoothing_loss)(outputs.attention_logits, targets, target_lengths, 0.0)
+    assert_close(nll, arrays["out"]["nll"])
+
+
+def test_aed_gradient():
+    arrays, assert_close = fixture("g_aed_sanm_transformer")
+    expected = convert_params(arrays["grad"], ASR_SANM_TRANSFORMER)
+    assert_trees_close(assert_close, run_of_model()[3], expected)
+
+
+# --- i: normalisation --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mean", [True, False])
+@pytest.mark.parametrize("variance", [True, False])
+def test_global_mvn(mean, variance):
+    arrays, assert_close = fixture("i_mvn")
+    x, lengths = arrays["in"]["x"], arrays["in"]["x_lens"]
+    count, total, squares = (arrays["in"][f"stats_{k}"] for k in ("count", "sum", "sum_square"))
+    cmvn = Cmvn.from_sums(float(count), total, squares)
+    y = jax.jit(GlobalMvn(mean, variance))(x, lengths, cmvn)
+    assert_rows_close(assert_close, y, arrays["out"][f"glob_mean{mean:d}_var{variance:d}"], lengths)
+
+
+# --- k: optimizers -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "optimizer"),
+    [
+        ("adam", Adam(learning_rate=2e-3, clip_norm=5.0, beta2=0.999)),
+        ("adam_wd", Adam(learning_rate=2e-3, clip_norm=5.0, beta2=0.999, weight_decay=1e-2)),
+        ("adamw", AdamW(learning_rate=2e-3, clip_norm=5.0, beta2=0.999, weight_decay=1e-2)),
+    ],
+)
+def test_optimizer(name, optimizer):
+    arrays, assert_close = fixture("k_optim_warmup_clip")
+    out = arrays["out"]
+
+    def loss_fn(params, gradient, key):
+        return (params["w"] * gradient).sum(), {}
+
+    state = init_state(lambda key, batch: {"w": arrays["in"]["p0"]}, optimizer, None, jax.random.key(0))
+    step = jax.jit(make_train_step(loss_fn, optimizer, WarmupRsqrt(warmup_steps=10)))
+    for i, gradient in enumerate(arrays["in"]["grads"]):
+        state, metrics = step(state, gradient)
+        assert_close(metrics["learning_rate"].value, out[f"{name}_lr"][i], err_msg=f"step {i}")
+        assert_close(metrics["grad_norm"].value, out[f"{name}_gradnorm"][i], err_msg=f"step {i}")
+        assert_close(state.params["w"], out[f"{name}_params"][i], err_msg=f"step {i}")
+
+
+# --- parameters --------------------------------------------------------------------------------------------------
+
+
+def shapes_of(tree):
+    return jax.tree.map(lambda x: (x.shape, x.dtype), tree)
+
+
+def shapes_at_init(module, *args, **kwargs):
+    init = functools.partial(module.init, train=False, **kwargs)
+    return shapes_of(jax.eval_shape(init, jax.random.key(0), *args)["params"])
+
+
+def test_every_parameter_is_filled():
+    arrays, _ = fixture("b_sanm_encoder")
+    x, lengths = arrays["in"]["x"], arrays["in"]["x_lens"]
+    assert shapes_of(convert_params(arrays["param"], SANM_ENCODER)) == shapes_at_init(SANM, x, lengths)
+
+    arrays, _ = fixture("d_transformer_decoder")
+    found = convert_params(arrays["param"], TRANSFORMER_DECODER)
+    inputs = [arrays["in"][k] for k in ("ys", "hs", "hs_lens")]
+    assert shapes_of(found) == shapes_at_init(TRANSFORMER, *inputs, vocab_size=37)
+
+    arrays, _ = fixture("g_aed_sanm_transformer")
+    found = convert_params(arrays["param"], ASR_SANM_TRANSFORMER)
+    inputs = [arrays["in"][k] for k in ("speech", "speech_lengths", "text")]
+    assert shapes_of(found) == shapes_at_init(TASK.network(), *inputs)
+
+
+def test_a_tensor_without_a_place_is_refused():
+    state_dict = dict(fixture("b_sanm_encoder")[0]["param"])
+    state_dict["encoders.0.self_attn.linear_pos.weight"] = np.zeros((64, 32), np.float32)
+    message = r"encoders\.0\.self_attn\.linear_pos\.weight: a tensor of shape \(64, 32\) that no rule places; "
+    with pytest.raises(CheckpointError, match=message):
+        convert_params(state_dict, SANM_ENCODER)
+
+
+@pytest.mark.parametrize("name", ["xafter_norm.weight", "after_norm.weight.more", "after_normXweight"])
+def test_names_must_agree_to_the_letter(name):
+    with pytest.raises(CheckpointError, match=f"{name}: a tensor of shape"):
+        convert_params({name: np.zeros(3)}, SANM_ENCODER)
+
+
+@pytest.mark.parametrize("missing", ["encoders.0.", "encoders.0.norm1.weight"])
+def test_a_gap_in_the_layers_is_refused(missing):
+    kept = {k: v for k, v in fixture("b_sanm_encoder")[0]["param"].items() if not k.startswith(missing)}
+    with pytest.raises(CheckpointError, match=r"blocks/.*: layers \[1\]; numbers from 0 without a gap were expected; "):
+        convert_params(kept, SANM_ENCODER)
+
+
+def test_layouts():
+    rng = np.random.default_rng(0)
+    weight, bias = rng.normal(size=(5, 3)), rng.normal(size=5)
+    found = convert_params({"ctc_lo.weight": weight, "ctc_lo.bias": bias}, CTC_HEAD)
+    np.testing.assert_array_equal(found["kernel"], weight.T)
+    np.testing.assert_array_equal(found["bias"], bias)
+    # layers go by number, not by the order in which they come or by their names' alphabet
+    layers = {f"encoders.{i}.self_attn.fsmn_block.weight": rng.normal(size=(4, 1, 11)) for i in (10, *range(10))}
+    kernel = convert_params(layers, SANM_ENCODER)["blocks"]["attention"]["memory"]["kernel"]
+    assert kernel.shape == (11, 11, 4)
+    for i in range(11):
+        np.testing.assert_array_equal(kernel[i], layers[f"encoders.{i}.self_attn.fsmn_block.weight"][:, 0].T)

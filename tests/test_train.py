@@ -1,0 +1,261 @@
+import dataclasses
+import json
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from jaxasr import checkpoint, config, decode, evaluate
+from jaxasr.data.batch import Collate
+from jaxasr.errors import CheckpointError, DataError, TrainingError
+from jaxasr.inputs import evaluation_inputs
+from jaxasr.parallel import Devices
+from jaxasr.tasks import AsrTask
+from jaxasr.train import Stopped, train
+
+from . import tiny
+
+
+def records(cfg, split: str) -> list[dict]:
+    lines = (pathlib.Path(cfg.workdir) / "log.jsonl").read_text().splitlines()
+    return [r for r in map(json.loads, lines) if r["split"] == split]
+
+
+def losses(cfg) -> dict[int, float]:
+    """The last loss written for each step: a run that went on writes some steps twice."""
+    return {r["step"]: r["loss"] for r in records(cfg, "train")}
+
+
+def final_params(cfg) -> dict[str, np.ndarray]:
+    return checkpoint.flatten(checkpoint.load_params(pathlib.Path(cfg.workdir) / "model" / checkpoint.PARAMS_FILE))
+
+
+def assert_same(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> None:
+    assert a.keys() == b.keys()
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """One whole run, never interrupted; the others are held against it."""
+    traces = []
+    with pytest.MonkeyPatch.context() as patch:
+        loss_of = AsrTask.loss_of
+        patch.setattr(AsrTask, "loss_of", lambda *a: traces.append(1) or loss_of(*a))
+        cfg = tiny.config(tmp_path_factory.mktemp("finished"))
+        train(cfg)
+    return cfg, len(traces)
+
+
+def rerun(cfg, folder: pathlib.Path, **changes):
+    """The same run in another workdir."""
+    return dataclasses.replace(cfg, workdir=str(folder / "run"), **changes)
+
+
+class FailsAt:
+    """The task's collate until batch number `count`, then a fault, as a dead disk or a power cut would be."""
+
+    def __init__(self, count: int):
+        self.left = count
+
+    def __call__(self, examples, shape):
+        self.left -= 1
+        if self.left < 0:
+            raise DataError("the disk is gone")
+        return Collate()(examples, shape)
+
+
+def test_a_run_leaves_what_the_readme_says(finished):
+    cfg, _ = finished
+    workdir = pathlib.Path(cfg.workdir)
+    for name in ("config.yaml", "log.jsonl", "tensorboard", "checkpoints", "best", "test/ctc_greedy/text"):
+        assert (workdir / name).exists(), name
+    for name in ("config.yaml", "tokens.txt", "am.mvn", "params.safetensors"):
+        assert (workdir / "model" / name).exists(), name
+    assert losses(cfg)[1] > list(losses(cfg).values())[-1]
+    again = config.from_mapping(type(cfg), config.read_yaml(workdir / "config.yaml"), where="test")
+    assert again == cfg
+
+
+def test_every_shape_is_traced_once(finished):
+    cfg, traces = finished
+    table = [r for r in records(cfg, "train")]
+    assert len(table) >= 4
+    task, _ = checkpoint.load_model(cfg.workdir)
+    assert isinstance(task, AsrTask)
+    from jaxasr.prepare import prepare
+    import rich.console
+
+    data = prepare(cfg, pathlib.Path(cfg.workdir), Devices.all(), rich.console.Console(quiet=True))
+    # each training shape: once for the step; each validation shape: once for the loss beside the decoding
+    assert traces == len(data.train.shapes) + len(data.valid.shapes)
+
+
+def test_the_log_and_the_command_line_agree(finished, tmp_path):
+    cfg, _ = finished
+    logged = {r["search"]: r["wer"] for r in records(cfg, "test")}
+    assert set(logged) == {"ctc_greedy", "attention_greedy"}
+    for search, wer in logged.items():
+        options = decode.DecodeOptions(cfg.test, cfg.workdir, output=str(tmp_path / search), search=search)
+        decode.decode(options)
+        score = evaluate.score(
+            evaluate.read_texts(f"{cfg.test[0]}/text"), evaluate.read_texts(str(tmp_path / search / "text"))
+        )
+        assert score.wer.rate == wer
+
+
+@pytest.mark.parametrize("batches_before", [1, 4])
+def test_resume_is_exact(finished, tmp_path, batches_before):
+    cfg, _ = finished
+    cfg_2 = rerun(cfg, tmp_path, valid_steps=None)
+    with pytest.raises(DataError, match="the disk is gone"):
+        train(cfg_2, collate_fn=FailsAt(batches_before))
+    train(cfg_2)
+    assert losses(cfg_2) == losses(cfg)
+    assert_same(final_params(cfg_2), final_params(cfg))
+
+
+def test_a_finished_run_started_again_changes_nothing(finished):
+    cfg, _ = finished
+    before = final_params(cfg)
+    train(cfg)
+    assert_same(final_params(cfg), before)
+
+
+@pytest.mark.parametrize("mode", ["jit", "pmap"])
+def test_one_device_equals_eight(finished, tmp_path, mode, monkeypatch):
+    cfg, _ = finished  # on eight
+    assert jax.device_count() == 8
+    if mode == "jit":
+        monkeypatch.setattr(Devices, "all", Devices.first)
+    other = rerun(cfg, tmp_path, parallel=mode, test=())
+    train(other)
+    ours, theirs = losses(cfg), losses(other)
+    np.testing.assert_allclose(list(ours.values()), list(theirs.values()), rtol=2e-6)
+
+
+def test_options_of_another_run_are_refused(finished):
+    cfg, _ = finished
+    changed = dataclasses.replace(cfg, batch_seconds=4.0)
+    with pytest.raises(CheckpointError, match=r"batch_seconds was 9.0 and is now 4.0"):
+        train(changed)
+
+
+def test_other_data_is_refused(finished, tmp_path):
+    cfg, _ = finished
+    with pytest.raises(CheckpointError, match="not those that the run was started with"):
+        train(dataclasses.replace(cfg, train=(tiny.corpus(tmp_path / "train", "train", 21),), workdir=cfg.workdir))
+
+
+def test_infinite_gradients_change_nothing_and_stop_the_run(tmp_path):
+    class Poison(Collate):
+        def __call__(self, examples, shape):
+            batch = super().__call__(examples, shape)
+            return batch._replace(weights=batch.weights * np.float32(np.nan))
+
+    cfg = tiny.config(tmp_path, nonfinite_limit=3, test=())
+    with pytest.raises(TrainingError, match=r"3 steps in a row, last on the bucket of \d+ rows x \d+ samples with \w+"):
+        train(cfg, collate_fn=Poison())
+    skipped = records(cfg, "skipped")
+    assert len(skipped) == 3 and all(r["ids"] for r in skipped)
+
+
+def test_minutes_become_steps_once(tmp_path):
+    cfg = tiny.config(tmp_path, epochs=None, minutes=0.2, valid_steps=40, test=(), log_steps=10)
+    train(cfg)
+    said = max(r["step"] for r in records(cfg, "valid"))
+    state = checkpoint.Checkpoints(pathlib.Path(cfg.workdir) / "checkpoints")
+    assert said == state._newest > 20
+    state.close()
+    before = final_params(cfg)
+    train(cfg)
+    assert_same(final_params(cfg), before)
+
+
+def command(cfg, *flags: str) -> list[str]:
+    file = pathlib.Path(cfg.workdir).parent / "config.yaml"
+    file.write_text(config.to_yaml(cfg))
+    return [sys.executable, "-m", "jaxasr.train", f"--config={file}", *flags]
+
+
+def wait_for(path: pathlib.Path, pattern: str, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline and process.poll() is None:
+        if path.exists() and re.search(pattern, path.read_text()):
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"{pattern} never came in {path}: {process.poll()}")
+
+
+@pytest.mark.parametrize(("signum", "status"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143)])
+def test_killed_and_started_again(tmp_path, signum, status, monkeypatch):
+    monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "1")
+    cfg = tiny.config(tmp_path, epochs=None, steps=30, valid_steps=8, test=())
+    log = pathlib.Path(cfg.workdir) / "log.jsonl"
+    process = subprocess.Popen(command(cfg), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    wait_for(log, r'"step": 1[0-9]\b', process)
+    process.send_signal(signum)
+    _, stderr = process.communicate()
+    assert process.returncode == status
+    assert status < 0 or "the same command goes on from there" in stderr
+    subprocess.run(command(cfg), check=True, stdout=subprocess.DEVNULL)
+    whole = rerun(cfg, tmp_path / "whole")
+    pathlib.Path(whole.workdir).parent.mkdir()
+    subprocess.run(command(whole), check=True, stdout=subprocess.DEVNULL)
+    assert losses(cfg) == losses(whole)
+    assert_same(final_params(cfg), final_params(whole))
+
+
+def test_stopping_is_no_error(tmp_path):
+    class StopsAt(FailsAt):
+        def __call__(self, examples, shape):
+            if self.left == 0:
+                signal.raise_signal(signal.SIGINT)
+            self.left -= 1
+            return Collate()(examples, shape)
+
+    cfg = tiny.config(tmp_path, test=())
+    with pytest.raises(Stopped) as stopped:
+        train(cfg, collate_fn=StopsAt(2))
+    assert stopped.value.exit_status == 130
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_two_processes_agree_with_one(tmp_path, monkeypatch):
+    monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "1")
+    cfg = tiny.config(tmp_path, epochs=None, steps=4, test=())
+    import socket
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    flags = [f"--coordinator=127.0.0.1:{port}", "--num_processes=2"]
+    processes = [
+        subprocess.Popen(command(cfg, *flags, f"--process_id={i}"), stdout=subprocess.DEVNULL) for i in range(2)
+    ]
+    assert [p.wait(timeout=110) for p in processes] == [0, 0]
+    single = rerun(cfg, tmp_path / "single")
+    train(single)
+    np.testing.assert_allclose(list(losses(cfg).values()), list(losses(single).values()), rtol=2e-6)
+
+
+def test_no_valid_holds_out_training_utterances(tmp_path, capsys):
+    cfg = tiny.config(tmp_path, valid=(), steps=1, epochs=None, test=())
+    train(cfg)
+    assert re.search(r"no --valid: \d+ training utterances \(\d+\.\d %, .*\) are held out", capsys.readouterr().out)
+
+
+def test_evaluation_leaves_nothing_out(finished):
+    cfg, _ = finished
+    task, _ = checkpoint.load_model(cfg.workdir)
+    utterances = decode.read_inputs(cfg.test)
+    inputs = evaluation_inputs(task, utterances, batch_seconds=10.0, rows=7)
+    ids = [inputs.selection.utterances[i].id for b in inputs.epoch(0).plan for i in b.indices]
+    assert sorted(ids) == sorted(u.id for u in utterances)
