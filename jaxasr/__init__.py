@@ -1,0 +1,43 @@
+"""Speech recognition in JAX and Flax.
+
+    python -m jaxasr.train --task=asr --encoder=sanm      # trains on the bundled digits
+    text = jaxasr.load("exp/digits").transcribe("a.wav")
+
+The names below are the public ones; each is loaded when it is first used.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from jaxasr.data.batch import AsrBatch as AsrBatch
+    from jaxasr.data.batch import AsrExample as AsrExample
+    from jaxasr.data.batch import BucketShape as BucketShape
+    from jaxasr.data.manifest import Utterance as Utterance
+    from jaxasr.data.tokenizer import Vocabulary as Vocabulary
+    from jaxasr.decode import load as load
+    from jaxasr.errors import JaxasrError as JaxasrError
+    from jaxasr.tasks.asr import AsrTask as AsrTask
+    from jaxasr.train_config import TrainConfig as TrainConfig
+
+_PLACES = {
+    "AsrBatch": "jaxasr.data.batch",
+    "AsrExample": "jaxasr.data.batch",
+    "AsrTask": "jaxasr.tasks.asr",
+    "BucketShape": "jaxasr.data.batch",
+    "JaxasrError": "jaxasr.errors",
+    "TrainConfig": "jaxasr.train_config",
+    "Utterance": "jaxasr.data.manifest",
+    "Vocabulary": "jaxasr.data.tokenizer",
+    "load": "jaxasr.decode",
+}
+
+__all__ = ["__version__", *_PLACES]  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module 'jaxasr' has no attribute {name!r}; there are {', '.join(sorted(_PLACES))}")
+    return getattr(importlib.import_module(_PLACES[name]), name)

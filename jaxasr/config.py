@@ -132,7 +132,12 @@ def _entry(default: Any, name: str, choice: Any, where: str) -> Any:
         chosen = registry[str(choice)]
     except ConfigError as error:
         raise ConfigError(f"{where}{name}: {error}") from None
-    return now if type(now) is chosen else chosen()
+    try:
+        return now if type(now) is chosen else chosen()
+    except TypeError as error:
+        raise ConfigError(
+            f"{where}{name}: {chosen.__name__} cannot be made from its defaults: {error}; every option has one; add it."
+        ) from error
 
 
 def _refuse_unknown(names: Sequence[str], known: Sequence[str], default: Any, where: str) -> None:
@@ -263,7 +268,17 @@ def _plain(value: Any, where: str) -> Any:
 
 
 def to_yaml(config: Any) -> str:
-    return yaml.safe_dump(to_mapping(config), sort_keys=False, allow_unicode=True, width=110)
+    """`to_mapping` as text."""
+    return yaml.dump(to_mapping(config), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes text with control characters; SafeDumper writes some of them, such as U+0085, so that they are lost."""
+
+
+_Dumper.add_representer(
+    str, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, "" if text.isprintable() else '"')
+)
 
 
 def read_yaml(path: str | pathlib.Path) -> dict[str, Any]:

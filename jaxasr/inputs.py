@@ -40,8 +40,7 @@ class Inputs:
 
     def epoch(self, number: int) -> LoadBatch:
         """The batches of epoch `number`, in order: every utterance once."""
-        speed = draw_speeds(self.selection, self.seed, number)
-        samples = self.selection.samples[np.arange(len(speed)), speed]
+        speed, samples = self._drawn(number)
         rng = np.random.default_rng([self.seed, number]) if self.shuffle else None
         return LoadBatch(
             bucketing.plan(samples, self.selection.tokens, self.shapes, rng),
@@ -53,6 +52,11 @@ class Inputs:
             np.array(self.selection.speeds)[speed],
             (jax.process_index(), jax.process_count()),
         )
+
+    def _drawn(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """(N,) index of each utterance's speed in epoch `number`, and its samples at that speed."""
+        speed = draw_speeds(self.selection, self.seed, number)
+        return speed, self.selection.samples[np.arange(len(speed)), speed]
 
     def num_batches(self, number: int) -> int:
         """How many batches epoch `number` has."""
@@ -73,22 +77,17 @@ class Inputs:
 
     def print_buckets(self, console: rich.console.Console, title: str) -> None:
         """A table of the shapes: rows, seconds, utterances and padding of the first epoch."""
-        loader = self.epoch(0)
-        speed = draw_speeds(self.selection, self.seed, 0)
-        samples = self.selection.samples[np.arange(len(speed)), speed]
+        uses = bucketing.usage(self.epoch(0).plan, self._drawn(0)[1], self.shapes)
         table = rich.table.Table(title=title, title_justify="left")
         for name in ("rows", "seconds", "tokens", "batches", "utterances", "padding %"):
             table.add_column(name, justify="right")
-        uses = bucketing.usage(loader.plan, samples, self.shapes)
         for use in uses:
-            rows, size, tokens = use.shape
-            seconds = f"{size / self.task.sample_rate:.2f}"
-            row = (rows, seconds, tokens, use.batches, use.utterances, f"{100 * use.padding:.1f}")
-            table.add_row(*map(str, row))
-        room = sum(u.batches * u.shape.rows * u.shape.samples for u in uses)
-        padding = f"{100 * (1 - sum(u.samples for u in uses) / max(room, 1)):.1f}"
-        total = ("", "", "all", sum(u.batches for u in uses), sum(u.utterances for u in uses), padding)
-        table.add_row(*map(str, total), style="bold")
+            rows, samples, tokens = use.shape
+            seconds, padding = f"{samples / self.task.sample_rate:.2f}", f"{100 * use.padding:.1f}"
+            table.add_row(str(rows), seconds, str(tokens), str(use.batches), str(use.utterances), padding)
+        batches, utterances = sum(u.batches for u in uses), sum(u.utterances for u in uses)
+        padding = 1 - sum(u.samples for u in uses) / max(sum(u.room for u in uses), 1) if uses else 0.0
+        table.add_row("", "", "all", str(batches), str(utterances), f"{100 * padding:.1f}", style="bold")
         console.print(table)
 
 
@@ -188,8 +187,6 @@ def evaluation_inputs_of(
     extra_seconds: float,
 ) -> Inputs:
     """`evaluation_inputs` for utterances that have been measured."""
-    if not selection.utterances:
-        return Inputs(task, selection, [], shuffle=False, train=False)
     shapes = bucketing.choose(
         selection.samples[:, 0],
         selection.tokens,

@@ -37,8 +37,8 @@ class WarmupRsqrt(Schedule):
     """Steps until the learning rate is reached."""
 
     def __call__(self, updates: Int[Array, ""], total_steps: Int[Array, ""]) -> Float[Array, ""]:
-        step = (updates + 1).astype(jnp.float32)
-        return self.warmup_steps**0.5 * jnp.minimum(step**-0.5, step * self.warmup_steps**-1.5)
+        step, warmup = (updates + 1).astype(jnp.float32), max(self.warmup_steps, 1)
+        return warmup**0.5 * jnp.minimum(step**-0.5, step * warmup**-1.5)
 
 
 @SCHEDULES.register("warmup_linear")
@@ -59,7 +59,7 @@ class WarmupLinear(Schedule):
         total = jnp.maximum(total_steps, 2).astype(jnp.float32)
         warmup = jnp.clip(jnp.float32(self.warmup_steps), 1.0, total / 2)
         step = (updates + 1).astype(jnp.float32)
-        down = 1.0 - (1.0 - self.final_share) * (step - warmup) / (total + 1.0 - warmup)  # above its end at the last step
+        down = 1.0 - (1.0 - self.final_share) * (step - warmup) / (total + 1.0 - warmup)
         return jnp.where(step < warmup, step / warmup, jnp.maximum(down, self.final_share))
 
 

@@ -2,6 +2,7 @@
 
 import pathlib
 import time
+
 import jax
 import numpy as np
 
@@ -83,9 +84,7 @@ def finish(
     )
 
 
-def choose(
-    devices: Devices, validator: Validator, best: BestModels, progress: Progress
-) -> tuple[Params, str]:
+def choose(devices: Devices, validator: Validator, best: BestModels, progress: Progress) -> tuple[Params, str]:
     """(parameters, why): the average of the best models, unless the best of them does better on the validation set."""
     paths = [best.path(step) for _, step in progress.best]
     if len(paths) == 1:

@@ -9,8 +9,8 @@ import numpy as np
 from jaxasr.data.batch import BucketShape
 from jaxasr.errors import DataError
 
-_MAX_EDGES = 256
-"""Candidate edges looked at; finer ones change the padding by less than half a percent."""
+_MAX_EDGES = 512
+"""Candidate edges looked at; more of them make the batches smaller by less than one percent."""
 
 
 class PlannedBatch(NamedTuple):
@@ -28,13 +28,17 @@ class BucketUse:
     batches: int
     utterances: int
     samples: int
-    """Real samples; the rest of batches * rows * shape.samples is padding."""
+    """Real samples; the rest of the room is padding."""
+
+    @property
+    def room(self) -> int:
+        """Samples of all its batches, padding and filler rows counted."""
+        return self.batches * self.shape.rows * self.shape.samples
 
     @property
     def padding(self) -> float:
-        """Share of the samples that are padding, filler rows counted."""
-        room = self.batches * self.shape.rows * self.shape.samples
-        return 1.0 - self.samples / room if room else 0.0
+        """Share of the room that is padding."""
+        return 1.0 - self.samples / self.room if self.room else 0.0
 
 
 def choose(
@@ -73,9 +77,7 @@ def choose(
 
 def _best_edges(samples: np.ndarray, max_buckets: int) -> np.ndarray:
     """The upper edges that minimise the padded total: dynamic programming over candidate edges."""
-    candidates = np.unique(np.maximum(samples, 1))
-    if len(candidates) > _MAX_EDGES:
-        candidates = candidates[np.linspace(0, len(candidates) - 1, _MAX_EDGES).round().astype(int)]
+    candidates = _candidates(np.unique(np.maximum(samples, 1)))
     below = np.searchsorted(np.sort(samples), candidates, side="right").astype(float)  # utterances up to each edge
     cost = candidates * below  # padded total with one bucket up to each edge
     choice = []
@@ -92,6 +94,15 @@ def _best_edges(samples: np.ndarray, max_buckets: int) -> np.ndarray:
             end = int(best[end])
             edges.append(end)
     return candidates[sorted(set(edges))]
+
+
+def _candidates(edges: np.ndarray) -> np.ndarray:
+    """At most `_MAX_EDGES` of the edges: half of them even in rank, half, for the sake of a long tail, in length."""
+    if len(edges) <= _MAX_EDGES:
+        return edges
+    by_rank = np.linspace(0, len(edges) - 1, _MAX_EDGES // 2).round().astype(int)
+    by_length = np.searchsorted(edges, np.linspace(edges[0], edges[-1], _MAX_EDGES // 2))
+    return edges[np.union1d(by_rank, by_length)]
 
 
 def assign(samples: np.ndarray, tokens: np.ndarray, shapes: Sequence[BucketShape]) -> np.ndarray:

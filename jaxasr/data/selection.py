@@ -82,10 +82,10 @@ def select(
     for utterance in utterances:
         try:
             samples = lengths(utterance, infos, measures.sample_rate, speeds)
-            reason = _text_fault(utterance.text, measures, leave_out_unknown)
         except DataError:
-            samples, reason = np.zeros(0), "unreadable"
-        if reason:
+            left_out.setdefault("unreadable", []).append(utterance.id)
+            continue
+        if reason := _text_fault(utterance.text, measures, leave_out_unknown):
             left_out.setdefault(reason, []).append(utterance.id)
         else:
             measured.append((utterance, samples))

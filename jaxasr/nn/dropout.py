@@ -24,7 +24,8 @@ def keep_mask(key: Key, shape: tuple[int, ...], rate: float) -> Bool[Array, "B .
     Wider padding, other rows and the number of devices change nothing. Threefry costs several times as
     much here on a CPU, and XLA fuses this hash into the product that uses it.
     """
-    seeds = jax.random.bits(key, (2,), jnp.uint32)
+    words = jax.random.key_data(key)  # hashed below; drawing bits from the key would cost more to compile
+    seeds = words[0], words[-1]
     row = row_index(shape[0])
     per_row = (shape[0],) + (1,) * (len(shape) - 1)
     offset = _mix(row ^ seeds[0]).reshape(per_row)

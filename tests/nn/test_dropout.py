@@ -66,9 +66,7 @@ def test_padding_and_further_rows_change_nothing():
 
 def test_devices_change_nothing():
     key, devices = jax.random.key(4), Devices.all()
-    share = pmapped(
-        lambda key: keep_mask(key, (2, 9, 5), 0.3), devices.mesh, PartitionSpec(), PartitionSpec(DATA_AXIS)
-    )
+    share = pmapped(lambda key: keep_mask(key, (2, 9, 5), 0.3), devices.mesh, PartitionSpec(), PartitionSpec(DATA_AXIS))
     whole = np.asarray(mask_of(key, (16, 9, 5), 0.3))
     np.testing.assert_array_equal(share(key), whole)
     spread = jax.jit(keep_mask, static_argnums=(1, 2), out_shardings=devices.by_row)

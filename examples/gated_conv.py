@@ -1,0 +1,39 @@
+"""An encoder of one's own, in one file; `--import` makes it a choice like any other.
+
+cd examples
+python -m jaxasr.train --import=gated_conv --encoder=gated_conv --encoder.num_layers=3 --workdir=exp/gated_conv
+"""
+
+from flax import linen as nn
+
+from jaxasr.nn.encoders import ENCODERS, Encoder
+from jaxasr.nn.layers import Dense, LayerNorm
+from jaxasr.nn.masking import zero_padding
+
+
+@ENCODERS.register("gated_conv")
+class GatedConvEncoder(Encoder):
+    """Gated convolutions with residuals (Dauphin et al., 2017, https://arxiv.org/abs/1612.08083)."""
+
+    num_layers: int = 4
+    """Number of blocks."""
+    d_model: int = 128
+    """Width of a frame."""
+    kernel_size: int = 7
+    """Taps of each convolution, in frames."""
+
+    @property
+    def output_width(self):
+        return self.d_model
+
+    def output_lengths(self, lengths):
+        return lengths
+
+    @nn.compact
+    def __call__(self, x, lengths, *, train: bool):
+        x = Dense(self.d_model, name="input")(x)
+        for i in range(self.num_layers):
+            y = LayerNorm(name=f"norm_{i}")(x)
+            y = zero_padding(y, lengths)  # what stands in the padding must not reach a real frame
+            x = x + nn.glu(nn.Conv(2 * self.d_model, (self.kernel_size,), dtype=x.dtype, name=f"conv_{i}")(y))
+        return x, lengths

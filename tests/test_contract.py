@@ -1,0 +1,907 @@
+"""What every entry of every registry promises: a new one is tested by being registered."""
+
+import copy
+import dataclasses
+import functools
+import pickle
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxasr.data.batch import AsrBatch, BucketShape
+from jaxasr.data.manifest import Utterance
+from jaxasr.data.tokenizer import TOKENIZERS
+from jaxasr.nn.ctc import ctc_feasible
+from jaxasr.nn.decoders import DECODERS
+from jaxasr.nn.encoders import ENCODERS
+from jaxasr.nn.frontend import FRONTENDS
+from jaxasr.nn.masking import length_mask
+from jaxasr.nn.normalize import NORMALIZERS, Cmvn
+from jaxasr.nn.specaug import SPECAUGS
+from jaxasr.optim import OPTIMIZERS, SCHEDULES, Constant, Optimizer
+from jaxasr.parallel import Devices
+from jaxasr.state import TrainState, make_train_step
+from jaxasr.tasks import TASKS, AsrTask
+
+# Compiling is nearly all that these tests cost: a fifth of it without optimisation.
+UNOPTIMISED = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+jit = functools.partial(jax.jit, compiler_options=UNOPTIMISED)
+
+SMALL = {
+    "num_layers": 2,
+    "d_model": 16,
+    "num_heads": 2,
+    "d_ff": 32,
+    "kernel_size": 3,
+    "dropout": 0.2,
+    "attention_dropout": 0.2,
+    "num_mels": 16,
+    "dither": 1.0,
+    "max_freq_width": 5,
+    "max_time_width": 5,
+    "warmup_steps": 5,
+    "sample_rate": 8000,
+}
+GARBAGE = [np.nan, 1e30, -7.0]
+
+
+def tiny(cls, **changes):
+    """An instance of width 16; whatever is random while training is on."""
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    slots = {n: tiny(type(f.default)) for n, f in fields.items() if f.metadata.get("registry") and f.default}
+    return cls(**{n: v for n, v in (SMALL | slots | changes).items() if n in fields})
+
+
+def random_like(shapes, seed=0):
+    """Parameters of these shapes, none of them zero: compiling `init` would take longer, and hides biases."""
+    rng = np.random.default_rng(seed)
+
+    def draw(path, spec):
+        assert spec.dtype == jnp.float32, jax.tree_util.keystr(path)
+        x = rng.normal(size=spec.shape).astype(np.float32)
+        name = path[-1].key
+        return 1 + x / 10 if name == "scale" else x / 10 if name == "bias" else x / spec.shape[-2] ** 0.5
+
+    return jax.tree_util.tree_map_with_path(draw, shapes)
+
+
+def padded(x, lengths, garbage, extra=0):
+    """`x` (B, T, ...) with T wider by `extra` and garbage after each row's length."""
+    x = np.pad(x, [(0, 0), (0, extra)] + [(0, 0)] * (x.ndim - 2))
+    for row, length in zip(x, lengths, strict=True):
+        row[length:] = garbage(row[length:].shape) if callable(garbage) else garbage
+    return x
+
+
+def assert_rows_close(found, expected, lengths, atol=1e-5):
+    """Equal on each row's own positions, of which one array may have more room."""
+    found, expected = np.asarray(found, np.float32), np.asarray(expected, np.float32)
+    assert np.max(lengths) > 0
+    for row, length in enumerate(lengths):
+        np.testing.assert_allclose(found[row, :length], expected[row, :length], rtol=1e-5, atol=atol, err_msg=f"{row}")
+
+
+def assert_trees_close(found, expected):
+    """Equal to 1e-5 of each array's largest element, and finite."""
+    trees = jax.device_get((found, expected))
+    found, expected = (dict(jax.tree_util.tree_flatten_with_path(tree)[0]) for tree in trees)
+    assert found.keys() == expected.keys()
+    for path, value in expected.items():
+        assert np.all(np.isfinite(value)), jax.tree_util.keystr(path)
+        atol = 1e-5 * max(1.0, np.max(np.abs(value), initial=0.0))
+        np.testing.assert_allclose(found[path], value, rtol=1e-5, atol=atol, err_msg=jax.tree_util.keystr(path))
+
+
+def assert_differ(found, expected, lengths):
+    with pytest.raises(AssertionError, match="Not equal to tolerance"):
+        assert_rows_close(found, expected, lengths)
+
+
+def assert_near(half, full, lengths):
+    """A bfloat16 result within five percent of the float32 one, in norm."""
+    assert half.dtype == jnp.bfloat16
+    mask = np.arange(full.shape[1]) < np.asarray(lengths)[:, None]
+    half, full = np.asarray(half, np.float32)[mask], np.asarray(full)[mask]
+    assert np.linalg.norm(half - full) < 0.05 * np.linalg.norm(full)
+
+
+def assert_is_value(make):
+    """Made twice it is the same: hashable, equal, printable, and a copy is no other."""
+    one, other = make(), make()
+    assert one == other == copy.copy(one) == pickle.loads(pickle.dumps(one))
+    assert hash(one) == hash(other)
+    assert repr(one) == repr(other)
+
+
+def check_lengths(output_lengths, sizes):
+    """The same from whole numbers, a NumPy array and a traced one; never less for more."""
+    expected = [output_lengths(int(s)) for s in sizes]
+    assert all(type(n) is int and n >= 0 for n in expected)
+    assert expected == sorted(expected)
+    assert output_lengths(0) == 0
+    as_array = output_lengths(np.asarray(sizes, np.int32))
+    traced = jit(output_lengths)(np.asarray(sizes, np.int32))
+    assert (as_array.dtype, traced.dtype) == (np.int32, np.int32)
+    assert as_array.tolist() == traced.tolist() == expected
+
+
+# --- encoders ----------------------------------------------------------------------------------------------------
+
+FRAMES, WIDER, WIDTH = 29, 8, 20
+LENGTHS = np.array([FRAMES, 18, 11], np.int32)
+
+
+@functools.cache
+def encoder_case(name):
+    """The encoder, its variables, an input and `encode(variables, x, lengths, key=None)`."""
+    encoder = tiny(ENCODERS[name])
+    x = np.random.default_rng(0).normal(size=(3, FRAMES, WIDTH)).astype(np.float32)
+    init = functools.partial(encoder.init, train=False)
+    variables = random_like(jax.eval_shape(init, jax.random.key(0), x, LENGTHS))
+
+    @jit
+    def encode(variables, x, lengths, key=None):
+        rngs = None if key is None else {"dropout": key}
+        return encoder.apply(variables, x, lengths, train=key is not None, rngs=rngs)
+
+    return encoder, variables, padded(x, LENGTHS, 0.0), encode
+
+
+every_encoder = pytest.mark.parametrize("name", list(ENCODERS))
+
+
+@every_encoder
+def test_encoder_padding_changes_nothing(name):
+    _, variables, x, encode = encoder_case(name)
+    y, lengths = encode(variables, x, LENGTHS)
+    assert np.all(np.isfinite(y[0]))
+    for garbage in GARBAGE:
+        for extra in (0, WIDER):
+            found, found_lengths = encode(variables, padded(x, LENGTHS, garbage, extra), LENGTHS)
+            np.testing.assert_array_equal(found_lengths, lengths)
+            assert_rows_close(found, y, lengths)
+
+
+@every_encoder
+def test_encoder_rows_are_independent(name):
+    _, variables, x, encode = encoder_case(name)
+    y, lengths = encode(variables, x, LENGTHS)
+    alone, alone_lengths = encode(variables, x[1:2, : LENGTHS[1]], LENGTHS[1:2])
+    assert_rows_close(alone, y[1:2], lengths[1:2])
+    assert alone_lengths[0] == lengths[1]
+    others, other_lengths = encode(variables, x[[2, 1, 0]], LENGTHS[[0, 1, 2]])
+    assert_rows_close(others[1:2], y[1:2], lengths[1:2])
+    np.testing.assert_array_equal(other_lengths, lengths)
+
+
+@every_encoder
+def test_encoder_lengths(name):
+    encoder, variables, x, encode = encoder_case(name)
+    check_lengths(encoder.output_lengths, range(100))
+    for lengths in (LENGTHS, [FRAMES, FRAMES - 1, 0], [12, 10, 9]):
+        lengths = np.array(lengths, np.int32)
+        _, found = encode(variables, x, lengths)
+        assert found.tolist() == encoder.output_lengths(lengths).tolist()
+    for size in (9, 10, 11, 12, 13, FRAMES):
+        y, _ = jax.eval_shape(encode, variables, x[:, :size], LENGTHS)
+        assert y.shape[1] >= encoder.output_lengths(size)
+        assert y.shape == (3, y.shape[1], encoder.output_width)
+
+
+@every_encoder
+def test_encoder_filler_rows_leave_the_gradient(name):
+    encoder, variables, x, encode = encoder_case(name)
+    y, _ = jax.eval_shape(encode, variables, x, LENGTHS)
+    slope = np.random.default_rng(1).normal(size=y.shape).astype(np.float32)
+
+    @jit
+    @functools.partial(jax.grad, argnums=(0, 1))
+    def gradient(variables, x, lengths):
+        y, lengths = encoder.apply(variables, x, lengths, train=False)
+        return jnp.sum(jnp.where(length_mask(lengths, y.shape[1])[:, :, None], y * slope, 0.0))
+
+    garbage = np.random.default_rng(2).choice(GARBAGE, x.shape).astype(np.float32)
+    whole = gradient(variables, x, LENGTHS)
+    parts = []
+    for row in range(3):
+        mine = np.arange(3) == row
+        parts.append(gradient(variables, np.where(mine[:, None, None], x, garbage), LENGTHS * mine))
+        assert not np.any(np.asarray(parts[-1][1])[~mine])
+    assert_trees_close(jax.tree.map(lambda *g: sum(map(np.asarray, g)), *parts), whole)
+
+
+@every_encoder
+def test_encoder_computes_in_the_dtype_of_its_input(name):
+    encoder, variables, x, encode = encoder_case(name)
+    half = jnp.asarray(x, jnp.bfloat16)
+    init = functools.partial(encoder.init, train=False)
+    random_like(jax.eval_shape(init, jax.random.key(0), half, LENGTHS))  # asserts float32
+    y, lengths = encode(variables, x, LENGTHS)
+    assert (y.dtype, lengths.dtype) == (np.float32, np.int32)
+    assert_near(encode(variables, half, LENGTHS)[0], y, lengths)
+
+
+@every_encoder
+def test_encoder_noise_comes_from_the_key_alone(name):
+    encoder, variables, x, encode = encoder_case(name)
+    still, lengths = encode(variables, x, LENGTHS)
+    keys = jax.random.split(jax.random.key(3), 2)
+    noisy, _ = encode(variables, x, LENGTHS, keys[0])
+    np.testing.assert_array_equal(encode(variables, x, LENGTHS, keys[0])[0], noisy)
+    assert_rows_close(encode(variables, padded(x, LENGTHS, np.nan, WIDER), LENGTHS, keys[0])[0], noisy, lengths)
+    others = encode(variables, x[[0, 1, 0]], LENGTHS[[0, 1, 0]], keys[0])[0]
+    assert_rows_close(others[:2], noisy[:2], lengths[:2])
+    if hasattr(encoder, "dropout"):
+        assert_differ(noisy, still, lengths)
+        assert_differ(noisy, encode(variables, x, LENGTHS, keys[1])[0], lengths)
+
+
+@every_encoder
+def test_encoder_is_a_value(name):
+    assert_is_value(lambda: tiny(ENCODERS[name]))
+
+
+# --- decoders ----------------------------------------------------------------------------------------------------
+
+ROOM, SYMBOLS = 8, 11
+MEMORY_LENGTHS = np.array([13, 8, 3], np.int32)
+
+
+@functools.cache
+def decoder_case(name):
+    """The decoder, its variables, tokens, memory and `decode(variables, tokens, memory, lengths, key=None)`."""
+    decoder = tiny(DECODERS[name])
+    rng = np.random.default_rng(0)
+    tokens = rng.integers(0, SYMBOLS, (3, 6), dtype=np.int32)
+    memory = padded(rng.normal(size=(3, 13, 16)).astype(np.float32), MEMORY_LENGTHS, 0.0)
+    init = functools.partial(decoder.init, train=False, vocab_size=SYMBOLS)
+    variables = random_like(jax.eval_shape(init, jax.random.key(0), tokens, memory, MEMORY_LENGTHS))
+
+    @jit
+    def decode(variables, tokens, memory, lengths, key=None):
+        rngs = None if key is None else {"dropout": key}
+        options = {"vocab_size": SYMBOLS, "train": key is not None, "rngs": rngs}
+        return decoder.apply(variables, tokens, memory, lengths, **options)[0]
+
+    return decoder, variables, tokens, memory, decode
+
+
+@functools.cache
+def decoder_steps(name):
+    """`step(tokens, memory, lengths, cache, position)` to logits and cache."""
+    decoder, variables, *_ = decoder_case(name)
+
+    @jit
+    def step(tokens, memory, lengths, cache, position):
+        options = {"vocab_size": SYMBOLS, "train": False, "cache": cache, "position": position}
+        return decoder.apply(variables, tokens, memory, lengths, **options)
+
+    return step
+
+
+every_decoder = pytest.mark.parametrize("name", list(DECODERS))
+ALL_TOKENS = np.full(3, 6)
+
+
+@every_decoder
+def test_decoder_is_causal(name):
+    _, variables, tokens, memory, decode = decoder_case(name)
+    logits = decode(variables, tokens, memory, MEMORY_LENGTHS)
+    assert (logits.shape, logits.dtype) == ((3, 6, SYMBOLS), np.float32)
+    changed = tokens.copy()
+    changed[:, 3:] = (changed[:, 3:] + 5) % SYMBOLS
+    found = decode(variables, changed, memory, MEMORY_LENGTHS)
+    assert_rows_close(found, logits, np.full(3, 3))
+    assert not np.any(np.isclose(found, logits, atol=1e-4)[:, 3:].all(axis=2))
+
+
+@every_decoder
+def test_decoder_padding_changes_nothing(name):
+    _, variables, tokens, memory, decode = decoder_case(name)
+    logits = decode(variables, tokens, memory, MEMORY_LENGTHS)
+    for garbage in GARBAGE:
+        for extra in (0, 5):
+            dirty = padded(memory, MEMORY_LENGTHS, garbage, extra)
+            assert_rows_close(decode(variables, tokens, dirty, MEMORY_LENGTHS), logits, ALL_TOKENS)
+
+
+@every_decoder
+def test_decoder_rows_are_independent(name):
+    _, variables, tokens, memory, decode = decoder_case(name)
+    logits = decode(variables, tokens, memory, MEMORY_LENGTHS)
+    alone = decode(variables, tokens[1:2, :4], memory[1:2, : MEMORY_LENGTHS[1]], MEMORY_LENGTHS[1:2])
+    assert_rows_close(alone, logits[1:2], [4])
+    others = decode(variables, tokens[[2, 1, 0]], memory[[2, 1, 0]], np.array([0, 8, 13], np.int32))
+    assert_rows_close(others[1:2], logits[1:2], [6])
+    assert np.all(np.isfinite(others))
+
+
+@every_decoder
+@pytest.mark.parametrize("chunks", [(1, 1, 1, 1, 1, 1), (3, 1, 1, 1)])
+def test_decoder_steps_equal_the_whole(name, chunks):
+    decoder, variables, tokens, memory, decode = decoder_case(name)
+    logits = decode(variables, tokens, memory, MEMORY_LENGTHS)
+    dirty = padded(memory, MEMORY_LENGTHS, np.nan)
+    cache, position = decoder.empty_cache(3, ROOM, np.float32), 0
+    for size in chunks:
+        here = slice(position, position + size)
+        found, cache = decoder_steps(name)(tokens[:, here], dirty, MEMORY_LENGTHS, cache, position)
+        assert_rows_close(found, logits[:, here], np.full(3, size))
+        position += size
+
+
+@every_decoder
+def test_decoder_cache_has_rows_at_axis_1(name):
+    decoder, _, tokens, memory, _ = decoder_case(name)
+    step, cache = decoder_steps(name), decoder.empty_cache(3, ROOM, np.float32)
+    _, cache = step(tokens[:, :3], memory, MEMORY_LENGTHS, cache, 0)
+    expected, _ = step(tokens[:, 3:4], memory, MEMORY_LENGTHS, cache, 3)
+    order = np.array([2, 0, 0])
+    moved = jax.tree.map(lambda x: np.asarray(x)[:, order], cache)
+    found, _ = step(tokens[order, 3:4], memory[order], MEMORY_LENGTHS[order], moved, 3)
+    assert_rows_close(found, np.asarray(expected)[order], np.ones(3, int))
+
+
+@every_decoder
+def test_decoder_filler_rows_leave_the_gradient(name):
+    decoder, variables, tokens, memory, _ = decoder_case(name)
+    slope = np.random.default_rng(1).normal(size=(3, 6, SYMBOLS)).astype(np.float32)
+
+    @jit
+    @functools.partial(jax.grad, argnums=(0, 1))
+    def gradient(variables, memory, lengths, weights):
+        logits, _ = decoder.apply(variables, tokens, memory, lengths, vocab_size=SYMBOLS, train=False)
+        return jnp.sum(logits * slope * weights[:, None, None])
+
+    whole = gradient(variables, memory, MEMORY_LENGTHS, np.ones(3, np.float32))
+    parts = []
+    for row in range(3):
+        mine = np.arange(3) == row
+        dirty = np.where(mine[:, None, None], memory, np.float32(np.nan))
+        parts.append(gradient(variables, dirty, MEMORY_LENGTHS * mine, mine.astype(np.float32)))
+        assert not np.any(np.asarray(parts[-1][1])[~mine])
+    assert_trees_close(jax.tree.map(lambda *g: sum(map(np.asarray, g)), *parts), whole)
+
+
+@every_decoder
+def test_decoder_computes_in_the_dtype_of_its_memory(name):
+    decoder, variables, tokens, memory, decode = decoder_case(name)
+    half = jnp.asarray(memory, jnp.bfloat16)
+    init = functools.partial(decoder.init, train=False, vocab_size=SYMBOLS)
+    random_like(jax.eval_shape(init, jax.random.key(0), tokens, half, MEMORY_LENGTHS))  # asserts float32
+    logits = decode(variables, tokens, memory, MEMORY_LENGTHS)
+    assert_near(decode(variables, tokens, half, MEMORY_LENGTHS), logits, ALL_TOKENS)
+    cache = decoder.empty_cache(3, ROOM, jnp.bfloat16)
+    step_logits, cache = jax.eval_shape(decoder_steps(name), tokens[:, :1], half, MEMORY_LENGTHS, cache, 0)
+    assert {x.dtype for x in jax.tree.leaves((step_logits, cache))} == {jnp.dtype(jnp.bfloat16)}
+
+
+@every_decoder
+def test_decoder_noise_comes_from_the_key_alone(name):
+    decoder, variables, tokens, memory, decode = decoder_case(name)
+    still = decode(variables, tokens, memory, MEMORY_LENGTHS)
+    keys = jax.random.split(jax.random.key(3), 2)
+    noisy = decode(variables, tokens, memory, MEMORY_LENGTHS, keys[0])
+    np.testing.assert_array_equal(decode(variables, tokens, memory, MEMORY_LENGTHS, keys[0]), noisy)
+    wide = np.pad(tokens, ((0, 0), (0, 3))), padded(memory, MEMORY_LENGTHS, np.nan, 5), MEMORY_LENGTHS
+    assert_rows_close(decode(variables, *wide, keys[0]), noisy, ALL_TOKENS)
+    if hasattr(decoder, "dropout"):
+        assert_differ(noisy, still, ALL_TOKENS)
+        assert_differ(noisy, decode(variables, tokens, memory, MEMORY_LENGTHS, keys[1]), ALL_TOKENS)
+
+
+@every_decoder
+def test_decoder_is_a_value(name):
+    assert_is_value(lambda: tiny(DECODERS[name]))
+
+
+# --- frontends ---------------------------------------------------------------------------------------------------
+
+RATE = 8000
+SAMPLES = np.array([2400, 1777, 640, 199, 1, 0], np.int32)
+
+
+@functools.cache
+def frontend_case(name, subsampling):
+    """The frontend before such an encoder, sound with zeros in the padding, `features(audio, lengths, key=None)`."""
+    frontend = tiny(FRONTENDS[name]).for_encoder(subsampling)
+    audio = np.random.default_rng(0).normal(scale=3000, size=(len(SAMPLES), max(SAMPLES))).astype(np.int16)
+
+    @jit
+    def features(audio, lengths, key=None):
+        return frontend(audio, lengths, sample_rate=RATE, key=key)
+
+    return frontend, padded(audio, SAMPLES, 0), features
+
+
+def every_frontend(test):
+    return pytest.mark.parametrize("name", list(FRONTENDS))(pytest.mark.parametrize("subsampling", [1, 4])(test))
+
+
+def loud(shape):
+    return np.random.default_rng(9).integers(-32768, 32768, shape, dtype=np.int16)
+
+
+@every_frontend
+def test_frontend_lengths_and_widths(name, subsampling):
+    frontend, audio, features = frontend_case(name, subsampling)
+    check_lengths(lambda n: frontend.output_lengths(n, RATE), range(0, 3000, 7))
+    x, frames = features(audio, SAMPLES)
+    assert (x.dtype, frames.dtype) == (np.float32, np.int32)
+    assert frames.tolist() == frontend.output_lengths(SAMPLES, RATE).tolist()
+    assert x.shape == (len(SAMPLES), x.shape[1], frontend.output_width)
+    assert x.shape[1] >= max(frames)
+    assert frontend.output_width % frontend.num_bands == 0
+    hour = frontend.output_lengths(3600 * RATE, RATE) * frontend.frame_ms()
+    np.testing.assert_allclose(hour, 3_600_000, rtol=1e-4)
+
+
+@every_frontend
+def test_frontend_padding_is_zero_and_changes_nothing(name, subsampling):
+    _, audio, features = frontend_case(name, subsampling)
+    x, frames = features(audio, SAMPLES)
+    for extra in (0, 555):
+        found, found_frames = features(padded(audio, SAMPLES, loud, extra), SAMPLES)
+        np.testing.assert_array_equal(found_frames, frames)
+        assert_rows_close(found, x, frames)
+        assert not np.any(np.asarray(found)[np.arange(found.shape[1]) >= np.asarray(frames)[:, None]])
+
+
+@every_frontend
+def test_frontend_rows_are_independent(name, subsampling):
+    _, audio, features = frontend_case(name, subsampling)
+    x, frames = features(audio, SAMPLES)
+    alone, alone_frames = features(audio[1:2, : SAMPLES[1]], SAMPLES[1:2])
+    assert alone_frames[0] == frames[1]
+    assert_rows_close(alone, x[1:2], frames[1:2])
+
+
+@every_frontend
+def test_frontend_takes_float_sound(name, subsampling):
+    _, audio, features = frontend_case(name, subsampling)
+    x, frames = features(audio, SAMPLES)
+    sound = padded(audio.astype(np.float32) / 32768, SAMPLES, np.nan)
+    found, found_frames = features(sound, SAMPLES)
+    np.testing.assert_array_equal(found_frames, frames)
+    assert_rows_close(found, x, frames)
+
+
+@every_frontend
+def test_frontend_takes_a_batch_too_short_for_a_frame(name, subsampling):
+    frontend, audio, features = frontend_case(name, subsampling)
+    lengths = np.array([20, 0], np.int32)
+    x, frames = features(audio[:2, :20], lengths)
+    assert frames.tolist() == frontend.output_lengths(lengths, RATE).tolist() == [0, 0]
+    assert not np.any(x)
+
+
+@every_frontend
+def test_frontend_noise_comes_from_the_key_alone(name, subsampling):
+    frontend, audio, features = frontend_case(name, subsampling)
+    keys = jax.random.split(jax.random.key(3), 2)
+    x, frames = features(audio, SAMPLES, keys[0])
+    assert np.all(np.isfinite(x))
+    found, found_frames = features(padded(audio, SAMPLES, loud, 555), SAMPLES, keys[0])
+    np.testing.assert_array_equal(found_frames, frames)
+    assert_rows_close(found, x, frames)
+    if getattr(frontend, "dither", 0.0):
+        assert_differ(x, features(audio, SAMPLES)[0], frames)
+        assert_differ(x, features(audio, SAMPLES, keys[1])[0], frames)
+
+
+@every_frontend
+def test_frontend_is_a_value(name, subsampling):
+    assert_is_value(lambda: tiny(FRONTENDS[name]).for_encoder(subsampling))
+
+
+# --- normalizers, SpecAugment ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", list(NORMALIZERS))
+def test_normalizer(name):
+    normalizer = tiny(NORMALIZERS[name])
+    rng = np.random.default_rng(0)
+    x = padded(rng.normal(size=(3, FRAMES, WIDTH)).astype(np.float32), LENGTHS, 0.0)
+    cmvn = Cmvn(*rng.uniform(1, 2, size=(2, WIDTH)).astype(np.float32)) if normalizer.needs_statistics else None
+    normalised = jit(lambda x, lengths: normalizer(x, lengths, cmvn))
+    y = normalised(x, LENGTHS)
+    assert (y.shape, y.dtype) == (x.shape, x.dtype)
+    assert_differ(y, x, LENGTHS)
+    for garbage in GARBAGE:
+        assert_rows_close(normalised(padded(x, LENGTHS, garbage, WIDER), LENGTHS), y, LENGTHS)
+    assert_rows_close(normalised(x[1:2, : LENGTHS[1]], LENGTHS[1:2]), y[1:2], LENGTHS[1:2])
+    assert np.all(np.isfinite(normalised(x, LENGTHS * 0)))
+    assert_is_value(lambda: tiny(NORMALIZERS[name]))
+
+
+@pytest.mark.parametrize("name", list(SPECAUGS))
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_specaug(name, dtype):
+    specaug = tiny(SPECAUGS[name])
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(3, FRAMES, WIDTH)), dtype)
+    x = padded(np.asarray(x), LENGTHS, 0.0)
+    changed = jit(lambda x, lengths, key: specaug(x, lengths, num_bands=WIDTH // 2, key=key))
+    keys = jax.random.split(jax.random.key(0), 8)
+    for key in keys:
+        y = changed(x, LENGTHS, key)
+        assert (y.shape, y.dtype) == (x.shape, x.dtype)
+        wide = padded(x, LENGTHS, -7.0, WIDER)
+        found = np.asarray(changed(wide, LENGTHS, key))
+        assert_rows_close(found, y, LENGTHS, atol=0)
+        beyond = np.arange(FRAMES + WIDER) >= LENGTHS[:, None]
+        np.testing.assert_array_equal(found[beyond], wide[beyond])
+        others = changed(x[[1, 1, 2]], LENGTHS[[1, 1, 1]], key)
+        assert_rows_close(others[1:2], y[1:2], LENGTHS[1:2], atol=0)
+        nothing = changed(x, LENGTHS * 0, key)
+        np.testing.assert_array_equal(np.asarray(nothing), x)
+    assert len({np.asarray(changed(x, LENGTHS, key)).tobytes() for key in keys}) == len(keys)
+    np.testing.assert_array_equal(changed(x, LENGTHS, keys[0]), changed(x, LENGTHS, keys[0]))
+    assert_is_value(lambda: tiny(SPECAUGS[name]))
+
+
+# --- tokenizers --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", list(TOKENIZERS))
+@settings(deadline=None)
+@given(text=st.text(st.characters(exclude_categories=["Cs"])))
+def test_tokenizer(name, text):
+    tokenizer = tiny(TOKENIZERS[name])
+    tokens = tokenizer.split(text)
+    assert all(token and not re.search(r"\s", token) for token in tokens)
+    normalised = tokenizer.join(tokens)
+    assert re.sub(r"\s", "", normalised) == re.sub(r"\s", "", text)
+    assert tokenizer.split(normalised) == tokens
+
+
+# --- optimizers, schedules ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", list(OPTIMIZERS))
+def test_optimizer_goes_downhill(name):
+    optimizer = tiny(OPTIMIZERS[name], learning_rate=0.05)
+    optimizer.check()
+    transform = optimizer.build()
+    goal = {"a": np.array([1.0, -2.0], np.float32), "b": np.array([[0.5]], np.float32)}
+
+    def loss(params):
+        return sum(jnp.sum(jnp.square(params[k] - goal[k])) for k in goal)
+
+    @jit
+    def descend(params):
+        def step(carry, _):
+            params, state = carry
+            updates, state = transform.update(jax.grad(loss)(params), state, params)
+            return (jax.tree.map(lambda p, u: p - optimizer.learning_rate * u, params, updates), state), loss(params)
+
+        (params, _), losses = jax.lax.scan(step, (params, transform.init(params)), length=400)
+        return loss(params), losses
+
+    last, losses = descend(jax.tree.map(np.zeros_like, goal))
+    assert losses[1] < losses[0]
+    assert last < 1e-2 * losses[0]
+    assert_is_value(lambda: tiny(OPTIMIZERS[name]))
+
+
+@pytest.mark.parametrize("name", list(OPTIMIZERS))
+def test_optimizer_clips_the_global_norm(name):
+    params = {"a": np.ones(3, np.float32), "b": np.ones((2, 2), np.float32)}
+    rng = np.random.default_rng(0)
+    gradients = [{k: np.float32(s * rng.normal(size=p.shape)) for k, p in params.items()} for s in (3, 0.1, 30)]
+    norms = [np.sqrt(sum(np.sum(np.square(g)) for g in gradient.values())) for gradient in gradients]
+    limit = float(norms[0]) / 2
+    assert norms[1] < limit < norms[2]
+
+    @functools.partial(jit, static_argnums=0)
+    def updates_of(clip_norm, gradients):
+        transform = tiny(OPTIMIZERS[name], clip_norm=clip_norm).build()
+        state, found = transform.init(params), []
+        for gradient in gradients:
+            updates, state = transform.update(gradient, state, params)
+            found.append(updates)
+        return found
+
+    clipped = [
+        {k: g * np.float32(min(1.0, limit / norm)) for k, g in gradient.items()}
+        for gradient, norm in zip(gradients, norms, strict=True)
+    ]
+    assert_trees_close(updates_of(limit, gradients), updates_of(0.0, clipped))
+    assert_trees_close(updates_of(1e9, gradients), updates_of(0.0, gradients))
+
+
+@pytest.mark.parametrize("name", list(SCHEDULES))
+@pytest.mark.parametrize("total", [1, 2, 3, 8, 200])
+def test_schedule(name, total):
+    schedule = tiny(SCHEDULES[name])
+    assert isinstance(schedule.needs_total, bool)
+    share = jit(jax.vmap(schedule, in_axes=(0, None)))(np.arange(250, dtype=np.int32), np.int32(total))
+    assert (share.shape, share.dtype) == ((250,), np.float32)
+    share = np.asarray(share)
+    assert np.all(np.isfinite(share) & (share >= 0.0) & (share <= 1.0 + 1e-6))
+    assert share.max() > 0.75  # a peak may lie between two steps of a run of three
+    peak = share.argmax()
+    assert peak <= 5
+    assert np.all(np.diff(share[: peak + 1]) > 0)  # warm-up
+    assert np.all(np.diff(share[peak:]) <= 0)
+    assert np.all(share[:total] > 0)  # every step of the run learns
+    assert_is_value(lambda: tiny(SCHEDULES[name]))
+
+
+@pytest.mark.parametrize("name", list(SCHEDULES))
+@pytest.mark.parametrize("warmup_steps", [0, 1])
+def test_schedule_without_warmup(name, warmup_steps):
+    schedule = tiny(SCHEDULES[name], warmup_steps=warmup_steps)
+    np.testing.assert_allclose(jit(schedule)(np.int32(0), np.int32(100)), 1.0, rtol=1e-6)
+
+
+# --- tasks -------------------------------------------------------------------------------------------------------
+
+NARROW, WIDE = BucketShape(rows=8, samples=4800, tokens=5), BucketShape(rows=8, samples=5700, tokens=7)
+TEXTS = ["abc", "aab", "c", "cab", "bb"]
+
+
+@dataclasses.dataclass
+class Case:
+    """A task with examples, parameters and jitted functions."""
+
+    task: object
+    examples: list
+    params: object = None
+
+    def __post_init__(self):
+        spec = self.task.batch_spec(NARROW)
+        self.params = random_like(jax.eval_shape(self.task.model().init, jax.random.key(0), spec))
+        loss_and_gradient = jax.value_and_grad(self.task.loss_fn(), has_aux=True)
+        self.run = jit(lambda params, batch, key=None: loss_and_gradient(params, batch, key))
+
+    def batch(self, examples, shape=NARROW, seed=None):
+        """The examples in the first rows; with a seed there is garbage in the padding."""
+        batch = self.task.collate_fn()(examples, shape)
+        return batch if seed is None else dirtied(batch, np.random.default_rng(seed))
+
+    def loss(self, *args):
+        (loss, metrics), gradient = jax.device_get(self.run(self.params, *args))
+        assert loss == pytest.approx(metrics["loss"].value, rel=1e-5)
+        return loss, gradient
+
+
+def dirtied(batch, rng):
+    """Garbage where a batch says that nothing is; a batch of another type than AsrBatch stays as it is."""
+    if not isinstance(batch, AsrBatch):
+        return batch
+
+    def fill(x, lengths, low, high):
+        mask = np.arange(x.shape[1]) < lengths[:, None]
+        return np.where(mask, x, rng.integers(low, high, x.shape, dtype=x.dtype))
+
+    audio = fill(batch.audio, batch.audio_lengths, -32768, 32768)
+    return batch._replace(audio=audio, tokens=fill(batch.tokens, batch.token_lengths, -9, 10**6))
+
+
+@functools.cache
+def task_case(name, folder):
+    rng = np.random.default_rng(0)
+    utterances = []
+    for i, (text, samples) in enumerate(zip(TEXTS, [4800, 4333, 2100, 3999, 3000], strict=True)):
+        path = folder / f"{i}.wav"
+        soundfile.write(path, rng.normal(scale=3000, size=samples).astype(np.int16), RATE)
+        utterances.append(Utterance(f"utt{i}", str(path), text))
+    task = tiny(TASKS[name]).prepared(utterances)
+    if getattr(task, "needs_statistics", False):
+        width = jax.eval_shape(functools.partial(task.features, normalize=False), task.batch_spec(NARROW))[0].shape[2]
+        task = task.with_resources(cmvn=Cmvn(rng.normal(-8, 1, width).astype(np.float32), np.full(width, 0.4, "f")))
+    task.check()
+    preprocess = pickle.loads(pickle.dumps(task.preprocess_fn(train=False)))  # as a worker gets it
+    return Case(task, [preprocess(u, np.random.default_rng(0)) for u in utterances])
+
+
+@pytest.fixture(scope="module", params=list(TASKS))
+def case(request, tmp_path_factory):
+    return task_case(request.param, tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture(scope="module")
+def asr(tmp_path_factory):
+    return task_case("asr", tmp_path_factory.getbasetemp())
+
+
+@functools.cache
+def asr_with(asr_task, **changes):
+    return Case(dataclasses.replace(asr_task, **changes), [])
+
+
+def check_rows(case, examples):
+    """The loss and its gradient are the means of the rows'; filler rows and what stands in them are nothing."""
+    loss, gradient = case.loss(case.batch(examples))
+    alone = [case.loss(case.batch([example], seed=row)) for row, example in enumerate(examples)]
+    np.testing.assert_allclose(np.mean([part for part, _ in alone]), loss, rtol=1e-5)
+    mean = jax.tree.map(lambda *g: np.mean(g, axis=0), *(g for _, g in alone))
+    assert_trees_close(mean, gradient)
+    kernels = [g for path, g in jax.tree_util.tree_flatten_with_path(gradient)[0] if path[-1].key == "kernel"]
+    assert all(np.any(g) for g in kernels)
+
+
+def test_task_loss_is_the_mean_of_its_rows(case):
+    check_rows(case, case.examples)
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_task_padding_changes_nothing(case, train):
+    key = (jax.random.key(5),) if train else ()
+    loss, gradient = case.loss(case.batch(case.examples), *key)
+    for seed in (None, 0):
+        wide_loss, wide_gradient = case.loss(case.batch(case.examples, WIDE, seed), *key)
+        np.testing.assert_allclose(wide_loss, loss, rtol=1e-5)
+        assert_trees_close(wide_gradient, gradient)
+
+
+def test_task_noise_comes_from_the_key_alone(case):
+    batch = case.batch(case.examples)
+    losses = [case.loss(batch, jax.random.key(k))[0] for k in (5, 5, 6)]
+    assert losses[0] == losses[1]
+    assert len({float(x) for x in (*losses, case.loss(batch)[0])}) == 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Plain(Optimizer):
+    """The gradient itself."""
+
+    learning_rate: float = 1.0
+    clip_norm: float = 0.0
+
+    def rule(self):
+        return optax.identity()
+
+
+@pytest.mark.parametrize("mode", ["jit", "pmap"])
+def test_task_loss_is_the_same_on_any_number_of_devices(case, mode):
+    assert jax.device_count() == 8
+    short = case.examples[0]._replace(audio=case.examples[0].audio[:300])  # no alignment with its three tokens
+    batch = case.batch([*case.examples, short], seed=1)
+    step = make_train_step(case.task.loss_fn(), Plain(), Constant())
+    zero, key = np.int32(0), jax.random.key(7)
+    state = TrainState(zero, zero, zero, np.int32(9), key, case.params, Plain().build().init(case.params))
+
+    (_, metrics), gradient = case.run(case.params, batch, jax.random.fold_in(key, 0))
+    devices = Devices.all()
+    compiled = devices.compiled_for(step, mode=mode).lower(state, devices.put(batch)).compile(UNOPTIMISED)
+    new, found = compiled(state, devices.put(batch))
+    for name in metrics:
+        np.testing.assert_allclose(found[name].total, metrics[name].total, rtol=1e-5, err_msg=name)
+        np.testing.assert_allclose(found[name].count, metrics[name].count, rtol=1e-6, err_msg=name)
+    assert_trees_close(jax.tree.map(lambda old, new: old - np.asarray(new), case.params, new.params), gradient)
+    np.testing.assert_allclose(found["grad_norm"].value, optax.tree.norm(gradient), rtol=1e-5)
+
+
+def test_task_step_gives_the_state_that_it_takes(case):
+    """Any other type, a weak one too, would compile the second step anew."""
+    for optimizer in (tiny(OPTIMIZERS[name]) for name in OPTIMIZERS):
+        for schedule in (tiny(SCHEDULES[name]) for name in SCHEDULES):
+            step = make_train_step(lambda p, b, k: (jnp.sum(p["w"] * b), {}), optimizer, schedule)
+            params = {"w": jnp.zeros(3)}
+            zero = jnp.zeros((), jnp.int32)
+            state = TrainState(zero, zero, zero, zero, jax.random.key(0), params, optimizer.build().init(params))
+            new, _ = jax.eval_shape(step, state, jnp.zeros(3))
+            assert [(x.shape, x.dtype, x.weak_type) for x in jax.tree.leaves(new)] == [
+                (x.shape, x.dtype, x.aval.weak_type) for x in jax.tree.leaves(state)
+            ]
+
+
+@pytest.mark.parametrize("mode", ["jit", "pmap"])
+def test_one_trace_a_shape(mode):
+    traces = []
+
+    def loss_fn(params, batch, key):
+        traces.append(batch.shape)
+        return jnp.sum(params["w"] * batch), {}
+
+    devices, optimizer = Devices.all(), tiny(OPTIMIZERS["adamw"])
+    step = devices.compiled_for(make_train_step(loss_fn, optimizer, Constant()), mode=mode)
+    params, zero = {"w": jnp.zeros(())}, jnp.zeros((), jnp.int32)
+    state = TrainState(zero, zero + 0, zero + 0, zero + 0, jax.random.key(0), params, optimizer.build().init(params))
+    state = jax.device_put(state, devices.replicated)
+    for rows in (8, 16, 8, 16, 8):
+        state, _ = step(state, devices.put(np.ones((rows, 3), np.float32)))
+    assert len(traces) == 2
+    assert state.step == 5
+
+
+def talkative(params, vocab_size):
+    """These parameters, but blank, sos and eos seldom the best."""
+    special = 3.0 * (np.arange(vocab_size) < 3)
+    return jax.tree.map(lambda x: np.float32(x - special) if x.shape == (vocab_size,) else x, params)
+
+
+def test_task_decoding_ignores_padding(case):
+    params = talkative(case.params, len(case.task.vocabulary))
+    for search in case.task.searches():
+        decode = jit(case.task.decode_fn(search))
+        found, wide = (
+            jax.device_get(decode(params, case.batch(case.examples, shape, seed)))
+            for shape, seed in ((NARROW, None), (WIDE, 1))
+        )
+        np.testing.assert_array_equal(found.lengths, wide.lengths)
+        np.testing.assert_allclose(found.scores, wide.scores, rtol=1e-5, atol=1e-5)
+        assert found.lengths[:5].any()
+        assert not found.lengths[5:].any()  # filler
+        for ours, theirs, length in zip(found.tokens, wide.tokens, found.lengths, strict=True):
+            assert ours[:length].tolist() == theirs[:length].tolist()
+            assert np.all(ours[length:] == -1) and np.all(theirs[length:] == -1)
+            assert isinstance(case.task.text(ours[:length]), str)
+
+
+def test_task_is_a_value(case):
+    assert_is_value(lambda: tiny(type(case.task)))
+    assert len({case.task, dataclasses.replace(case.task)}) == 1
+
+
+def test_task_frames(case):
+    check_lengths(case.task.frames, range(0, 5000, 37))
+
+
+# --- joint CTC and attention -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ctc_weight", [0.0, 0.3, 1.0])
+def test_asr_with_any_share_of_ctc(asr, ctc_weight):
+    changes = {"decoder": None} if ctc_weight == 1.0 else {}
+    case = asr if ctc_weight == 0.3 else asr_with(asr.task, ctc_weight=ctc_weight, **changes)
+    case.task.check()
+    assert set(case.params) == {"encoder"} | {n for n, w in {"ctc": 0.0, "decoder": 1.0}.items() if ctc_weight != w}
+    check_rows(case, asr.examples[:3])
+
+    # rows too short for an alignment leave the mean of CTC, and nothing becomes infinite
+    short = [e._replace(audio=e.audio[:samples]) for e, samples in zip(asr.examples, (300, 300, 0), strict=False)]
+    short = [e._replace(tokens=np.tile(e.tokens, 3)[:3]) for e in short]
+    loss, gradient = case.loss(case.batch(short))
+    assert all(np.all(np.isfinite(g)) for g in jax.tree.leaves(gradient))
+    assert np.isfinite(loss)
+    both, both_gradient = case.loss(case.batch(asr.examples[:3] + short))
+    if ctc_weight == 1.0:
+        assert loss == 0.0
+        assert not any(np.any(g) for g in jax.tree.leaves(gradient))
+        expected, expected_gradient = case.loss(case.batch(asr.examples[:3]))
+        np.testing.assert_allclose(both, expected, rtol=1e-5)
+        assert_trees_close(both_gradient, expected_gradient)
+
+
+def test_asr_counts_what_has_no_alignment(asr):
+    short = asr.examples[0]._replace(audio=asr.examples[0].audio[:300])
+    (_, metrics), _ = asr.run(asr.params, asr.batch([*asr.examples, short]))
+    assert (metrics["infeasible"].total, metrics["infeasible"].count) == (1, 6)
+    assert (metrics["loss/ctc"].count, metrics["loss/att"].count) == (5, 6)
+    assert metrics["acc/token"].count == sum(len(text) + 1 for text in (*TEXTS, TEXTS[0]))
+
+
+def test_asr_frames_needed_are_those_of_ctc(asr):
+    texts = ["", "a", "aa", "ab", "aab", "aaaa", "abab"]
+    ids = [asr.task.preprocess_fn(train=False).encode(text) for text in texts]
+    tokens, lengths = np.full((7, 4), -1), np.array([len(i) for i in ids])
+    for row, i in zip(tokens, ids, strict=True):
+        row[: len(i)] = i
+    feasible = jit(ctc_feasible)
+    for frames in range(9):
+        expected = [asr.task.frames_needed(text) <= frames for text in texts]
+        assert feasible(np.full(7, frames), tokens, lengths).tolist() == expected
+
+
+def test_asr_in_bfloat16(asr):
+    half = asr_with(asr.task, dtype="bfloat16")
+    batch = asr.batch(asr.examples)
+    (loss, metrics), gradient = jax.device_get(half.run(asr.params, batch))
+    expected, expected_gradient = asr.loss(batch)
+    assert {x.dtype for x in jax.tree.leaves((loss, metrics, gradient))} == {np.dtype(np.float32)}
+    np.testing.assert_allclose(loss, expected, rtol=0.02)
+    a, b = (np.concatenate([np.ravel(g) for g in jax.tree.leaves(tree)]) for tree in (gradient, expected_gradient))
+    assert a @ b > 0.99 * np.linalg.norm(a) * np.linalg.norm(b)
+
+
+def test_asr_is_a_task_of_the_registry():
+    assert TASKS["asr"] is AsrTask

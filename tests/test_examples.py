@@ -1,0 +1,31 @@
+import importlib.util
+import pathlib
+
+EXAMPLES = pathlib.Path(__file__).parent.parent / "examples"
+
+
+def load(name: str):
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_compose_learns(capsys):
+    losses = load("compose").main()
+    assert losses[-1] < 0.7 * losses[0]
+    assert "encoded frames (8," in capsys.readouterr().out
+
+
+def test_an_encoder_of_ones_own_is_a_choice():
+    from jaxasr import config
+    from jaxasr.nn.encoders import ENCODERS
+    from jaxasr.train_config import TrainConfig
+
+    module = load("gated_conv")
+    try:
+        argv = ["--encoder=gated_conv", "--encoder.num_layers=2"]
+        cfg = config.parse(TrainConfig, argv, prog="test", description="")
+        assert cfg.task.encoder == module.GatedConvEncoder(num_layers=2)
+    finally:
+        ENCODERS._entries.pop("gated_conv")

@@ -1,0 +1,84 @@
+"""Imports point one way, and what must start fast imports little."""
+
+import ast
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+import jaxasr
+
+PACKAGE = pathlib.Path(jaxasr.__file__).parent
+LAYERS = [
+    {"errors", "typing", "registry", "corpora"},
+    {"config", "nn", "data", "evaluate"},
+    {"search", "optim", "convert"},
+    {"tasks"},
+    {"parallel", "compiled", "state", "inputs", "train_config"},
+    {"checkpoint", "cmvn", "logs"},
+    {"decode", "prepare"},
+    {"validate"},
+    {"train"},
+    {"__main__", ""},  # the package itself, whose public names are loaded when they are used
+]
+LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
+
+
+def imported(file: pathlib.Path) -> set[str]:
+    """The parts of jaxasr, as in `jaxasr.PART`, that a file imports."""
+    names = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module == "jaxasr":
+            names |= {f"jaxasr.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+    return {name.split(".")[1] for name in names if name.startswith("jaxasr.")}
+
+
+def part(file: pathlib.Path) -> str:
+    first = file.relative_to(PACKAGE).with_suffix("").parts[0]
+    return "" if first == "__init__" else first
+
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(PACKAGE)))
+def test_imports_point_one_way(file):
+    mine = part(file)
+    for other in imported(file) - {mine}:
+        assert LAYER[other] <= LAYER[mine], f"{mine} imports {other}"
+    if mine == "data":
+        assert imported(file) <= {"data", "errors", "registry"}
+    if mine == "nn":
+        assert imported(file) <= {"nn", "errors", "registry", "typing"}
+
+
+def modules_after(code: str) -> set[str]:
+    script = f"{code}\nimport sys\nprint(*sys.modules, sep='\\n')"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return {line.split(".")[0] for line in done.stdout.splitlines() if not line.startswith(" ")}
+
+
+def test_data_needs_no_jax():
+    code = "import jaxasr.data.preprocess, jaxasr.data.batch, jaxasr.data.pipeline, jaxasr.evaluate"
+    assert not modules_after(code) & {"jax", "flax", "orbax", "grain"}
+
+
+def test_importing_the_package_does_nothing():
+    assert not modules_after("import jaxasr") & {"jax", "flax", "numpy", "soundfile", "tyro"}
+
+
+def test_help_needs_neither_orbax_nor_grain():
+    code = "import jaxasr.train\ntry: jaxasr.train.main(['--help'])\nexcept SystemExit: pass"
+    assert not modules_after(code) & {"orbax", "grain", "tensorboardX"}
+
+
+def test_an_unknown_public_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'laod'; there are"):
+        jaxasr.laod  # noqa: B018
+    assert jaxasr.AsrTask.__name__ == "AsrTask"
+    assert callable(jaxasr.load)

@@ -1,0 +1,254 @@
+import dataclasses
+import io
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+import rich.console
+import soundfile
+
+from jaxasr import inputs
+from jaxasr.data import manifest, pipeline
+from jaxasr.data.batch import BucketShape
+from jaxasr.data.manifest import Utterance
+from jaxasr.data.selection import INFEASIBLE
+from jaxasr.data.tokenizer import WordTokenizer
+from jaxasr.errors import DataError
+from jaxasr.inputs import Inputs, check_feasible, evaluation_inputs, training_inputs
+from jaxasr.nn.frontend import WavFrontend
+from jaxasr.tasks import AsrTask
+from tests.data import loading
+
+TASK = AsrTask(frontend=WavFrontend(num_mels=8, lfr_m=1, lfr_n=1), tokenizer=WordTokenizer(), speeds=(0.9, 1.0, 1.1))
+RATES = (8000, 11_025, 16_000, 44_100)
+
+
+@pytest.fixture(scope="module")
+def utterances(tmp_path_factory) -> list[Utterance]:
+    """Forty clips of 0.1 to 0.6 s at four rates, of one to four words."""
+    folder, rng = tmp_path_factory.mktemp("sounds"), np.random.default_rng(0)
+    made = []
+    for number in range(40):
+        rate = RATES[number % 4]
+        frames = int(rng.uniform(0.1, 0.6) * rate)
+        soundfile.write(folder / f"{number}.wav", rng.integers(-999, 999, frames).astype(np.int16), rate)
+        text = " ".join(["one", "two", "three", "four"][: 1 + number % 4])
+        made.append(Utterance(f"u{number}", str(folder / f"{number}.wav"), text))
+    return made
+
+
+@pytest.fixture(scope="module")
+def task(utterances) -> AsrTask:
+    return TASK.prepared(utterances)
+
+
+def training(task: AsrTask, utterances: list[Utterance], **changes: Any) -> Inputs:
+    options = {
+        "speeds": task.speeds, "batch_seconds": 3.0, "max_buckets": 3, "rows_multiple": 2, "max_seconds": 10.0,
+        "leave_out_unknown": True, "seed": 0,
+    }  # fmt: skip
+    return training_inputs(task, utterances, **(options | changes))
+
+
+def table(made: Inputs) -> list[list[str]]:
+    """The rows of the printed table."""
+    console = rich.console.Console(file=io.StringIO(), width=120)
+    made.print_buckets(console, "Title")
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "Title" in text
+    lines = [re.split(r"\s*[│┃]\s*", line.strip().strip("│┃").strip()) for line in text.splitlines()]
+    return [line for line in lines if len(line) > 1]
+
+
+# Training
+
+
+def test_an_epoch_is_a_function_of_its_number(task, utterances):
+    first, second = training(task, utterances), training(task, utterances)
+    for number in (0, 1, 7):
+        one, two = first.epoch(number), second.epoch(number)
+        assert [b.shape for b in one.plan] == [b.shape for b in two.plan]
+        assert all((a.indices == b.indices).all() for a, b in zip(one.plan, two.plan, strict=True))
+        np.testing.assert_array_equal(one.speeds, two.speeds)
+        assert first.num_batches(number) == len(one.plan)
+    np.testing.assert_array_equal(one(0).batch.audio, two(0).batch.audio)
+
+
+def test_epochs_and_seeds_differ(task, utterances):
+    made = training(task, utterances)
+    plans = [made.epoch(0), made.epoch(1), training(task, utterances, seed=1).epoch(0)]
+    for a, b in ((0, 1), (0, 2), (1, 2)):
+        assert [i.tolist() for _, i in plans[a].plan] != [i.tolist() for _, i in plans[b].plan]
+        assert (plans[a].speeds != plans[b].speeds).any()
+
+
+def test_every_epoch_holds_every_utterance_once_at_its_planned_length(task, utterances):
+    made = training(task, utterances)
+    assert len(made.selection.utterances) == len(utterances)
+    for number in range(3):
+        epoch = made.epoch(number)
+        ids = []
+        for host in pipeline.load(epoch):
+            assert epoch.speeds is not None
+            column = [made.selection.speeds.index(s) for s in epoch.speeds[host.planned.indices]]
+            planned = made.selection.samples[host.planned.indices, column]
+            rows = len(planned)
+            np.testing.assert_array_equal(host.batch.audio_lengths[:rows], planned)
+            np.testing.assert_array_equal(host.batch.audio_lengths[rows:], 0)
+            assert host.batch.audio.shape == (host.planned.shape.rows, host.planned.shape.samples)
+            assert host.planned.shape in made.shapes
+            ids += host.ids
+        assert sorted(ids) == sorted(u.id for u in utterances)
+
+
+def test_shapes_keep_to_their_limits(task, utterances):
+    made = training(task, utterances, rows_multiple=4)
+    assert 1 <= len(made.shapes) <= 3
+    assert all(s.rows % 4 == 0 and s.rows * s.samples <= 3.0 * 16_000 for s in made.shapes)
+    assert made.hours == pytest.approx(made.selection.total_samples / 16_000 / 3600)
+
+
+def test_what_cannot_be_used_is_counted(task, utterances):
+    gone = Utterance("gone", "gone.wav", "one")
+    strange = dataclasses.replace(utterances[0], id="strange", text="five")
+    tight = dataclasses.replace(utterances[0], id="tight", text="one " * 99)
+    made = training(task, [*utterances, gone, strange, tight])
+    assert made.selection.left_out == {
+        "unreadable": ["gone"], "with unknown symbols": ["strange"], INFEASIBLE: ["tight"]
+    }  # fmt: skip
+    assert "strange" in [u.id for u in training(task, [strange], leave_out_unknown=False).selection.utterances]
+
+
+def test_nothing_left_is_an_error(task, utterances):
+    message = "--train: nothing is left to train on: 40 in = 0 used [+] 40 too long .u0, u1, u2, ....; correct the data"
+    with pytest.raises(DataError, match=message):
+        training(task, utterances, max_seconds=0.01)
+    with pytest.raises(DataError, match="0 in = 0 used"):
+        training(task, [])
+
+
+def test_the_fingerprint_follows_the_data(task, utterances):
+    def fingerprint(data: list[Utterance], **changes: Any) -> str:
+        return training(task, data, **changes).fingerprint()
+
+    base = fingerprint(utterances)
+    assert fingerprint(list(utterances)) == base
+    assert fingerprint(utterances, seed=5) == base  # the seed is of the run's options, not of its data
+    renamed = [dataclasses.replace(utterances[0], id="other"), *utterances[1:]]
+    longer = [dataclasses.replace(utterances[0], text="one two three"), *utterances[1:]]
+    shorter = [dataclasses.replace(utterances[0], seconds=0.05), *utterances[1:]]
+    changed = [utterances[:-1], utterances[::-1], renamed, longer, shorter]
+    prints = [fingerprint(data) for data in changed] + [fingerprint(utterances, speeds=(1.0,), max_buckets=2)]
+    assert len({base, *prints}) == len(prints) + 1
+
+
+def test_the_feasible_share(task, utterances):
+    tight = [dataclasses.replace(utterances[0], id=f"tight{i}", text="one " * 99) for i in range(10)]
+    selection = training(task, [*utterances, *tight]).selection
+    line = "10 ms per encoder frame; 20.00 % of the utterances have too few frames for CTC"
+    assert check_feasible(selection, task.frame_ms, 0.2) == line
+    with pytest.raises(DataError) as caught:
+        check_feasible(selection, task.frame_ms, 0.01)
+    assert str(caught.value).startswith(f"--train: {line}; at most 1 % was expected; take a smaller --frontend.lfr_n")
+    assert check_feasible(training(task, utterances).selection, 10.0, 0.0).startswith("10 ms per encoder frame; 0.00 %")
+
+
+def test_a_collate_function_of_the_users_own(task, utterances):
+    made = training(task, utterances, collate=loading.ids_only)
+    hosts = list(pipeline.load(made.epoch(0)))
+    assert [host.batch["names"] for host in hosts] == [host.ids for host in hosts]
+    assert [host.batch["rows"] for host in hosts] == [host.planned.shape.rows for host in hosts]
+    assert dataclasses.replace(made, task=task).epoch(0).collate is loading.ids_only
+
+
+def test_preprocessing_of_the_users_own(task, utterances):
+    made = dataclasses.replace(training(task, utterances), preprocess=loading.Noise())
+    assert {int(x) for host in pipeline.load(made.epoch(0)) for x in host.batch.audio_lengths} <= {0, 4}
+
+
+def test_each_process_reads_its_share(task, utterances, monkeypatch):
+    made = training(task, utterances)
+    whole = made.epoch(0)(0).batch
+    monkeypatch.setattr(inputs.jax, "process_count", lambda: 2)
+    shares = []
+    for index in range(2):
+        monkeypatch.setattr(inputs.jax, "process_index", lambda index=index: index)
+        shares.append(made.epoch(0)(0).batch)
+    np.testing.assert_array_equal(np.concatenate([s.audio for s in shares]), whole.audio)
+
+
+# The table
+
+
+def test_the_table_adds_up(task, utterances):
+    made = training(task, utterances)
+    header, *rows, total = table(made)
+    assert header == ["rows", "seconds", "tokens", "batches", "utterances", "padding %"]
+    assert [(int(r[0]), float(r[1]), int(r[2])) for r in rows] == [
+        (s.rows, round(s.samples / 16_000, 2), s.tokens) for s in made.shapes
+    ]
+    assert sum(int(r[3]) for r in rows) == int(total[3]) == made.num_batches(0)
+    assert sum(int(r[4]) for r in rows) == int(total[4]) == len(utterances)
+    room = [int(r[0]) * int(r[3]) * s.samples for r, s in zip(rows, made.shapes, strict=True)]
+    padded = sum(float(r[5]) / 100 * n for r, n in zip(rows, room, strict=True))
+    assert float(total[5]) == pytest.approx(100 * padded / sum(room), abs=0.1)
+    real = sum(int(n) for host in pipeline.load(made.epoch(0)) for n in host.batch.audio_lengths)
+    assert float(total[5]) == pytest.approx(100 * (1 - real / sum(room)), abs=0.06)
+
+
+def test_the_table_of_nothing(task):
+    assert table(evaluation_inputs(task, [], batch_seconds=1.0))[-1][2:] == ["all", "0", "0", "0.0"]
+
+
+# Evaluation
+
+
+@pytest.mark.parametrize("rows", [None, 1, 7, 32])
+@pytest.mark.parametrize("extra_seconds", [0.0, 0.5])
+def test_evaluation_leaves_nothing_out(task, utterances, rows, extra_seconds):
+    strange = dataclasses.replace(utterances[0], id="strange", text="five " * 99)
+    silent = dataclasses.replace(utterances[1], id="silent", text="")
+    everything = [*utterances, strange, silent]
+    made = evaluation_inputs(task, everything, batch_seconds=4.0, max_buckets=3, rows=rows, extra_seconds=extra_seconds)
+    assert len(made.shapes) <= 3
+    assert all(shape.rows == rows for shape in made.shapes) or rows is None
+    plain = evaluation_inputs(task, everything, batch_seconds=4.0, max_buckets=3)
+    padding = [a.samples - b.samples for a, b in zip(made.shapes, plain.shapes, strict=True)]
+    assert padding == [int(extra_seconds * 16_000)] * len(made.shapes)
+    loader = made.epoch(0)
+    assert loader.speeds is not None and set(loader.speeds) == {1.0}
+    order = np.concatenate([batch.indices for batch in loader.plan])
+    assert sorted(order.tolist()) == list(range(len(everything)))
+    lengths = made.selection.samples[order, 0]
+    assert all(batch.shape.rows == rows for batch in loader.plan) or rows is None
+    hosts = list(pipeline.load(loader))
+    np.testing.assert_array_equal(np.concatenate([h.batch.audio_lengths[h.batch.weights > 0] for h in hosts]), lengths)
+    assert made.epoch(1).plan[0].indices.tolist() == loader.plan[0].indices.tolist()
+
+
+def test_evaluation_of_a_file_that_is_gone_is_an_error(task, utterances):
+    with pytest.raises(DataError, match=r"gone\.wav: No such file"):
+        evaluation_inputs(task, [*utterances, Utterance("gone", "gone.wav", "")], batch_seconds=4.0)
+
+
+def test_evaluation_of_nothing(task):
+    made = evaluation_inputs(task, [], batch_seconds=4.0)
+    assert made.shapes == []
+    assert list(pipeline.load(made.epoch(0))) == []
+
+
+def test_evaluation_has_no_volume_and_no_speed(task, utterances):
+    loud = dataclasses.replace(task, volume_db=20.0)
+    one, two = (evaluation_inputs(t, utterances[:1], batch_seconds=1.0).epoch(0)(0).batch for t in (task, loud))
+    np.testing.assert_array_equal(one.audio, two.audio)
+    changed = training(loud, utterances[:1], speeds=(1.0,)).epoch(0)(0).batch
+    assert (changed.audio[0, : one.audio.shape[1]] != one.audio[0]).any()
+
+
+def test_a_manifest_end_to_end(task, utterances, tmp_path):
+    lines = [f'{{"audio_filepath": "{u.audio}", "text": "{u.text}", "id": "{u.id}"}}' for u in utterances]
+    (tmp_path / "m.jsonl").write_text("\n".join(lines))
+    made = training(task, manifest.read(tmp_path / "m.jsonl"))
+    assert made.fingerprint() == training(task, utterances).fingerprint()
+    assert all(isinstance(shape, BucketShape) for shape in made.shapes)
