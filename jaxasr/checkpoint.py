@@ -22,6 +22,7 @@ from safetensors import SafetensorError
 
 from jaxasr import config
 from jaxasr.errors import CheckpointError
+from jaxasr.parallel import is_main_process
 from jaxasr.tasks.base import TASKS, Task
 from jaxasr.typing import Params
 
@@ -151,11 +152,12 @@ def average(paths: list[pathlib.Path]) -> Params:
 
 
 class BestModels:
-    """The parameters of the best validations, kept as files named by their step."""
+    """The parameters of the best validations, kept as files named by their step; the main process writes them."""
 
-    def __init__(self, folder: pathlib.Path, keep: int):
+    def __init__(self, folder: pathlib.Path, keep: int, best: list[tuple[float, int]]):
         self.folder = folder
         self.keep = keep
+        self._on_disk = best
 
     def path(self, step: int) -> pathlib.Path:
         return self.folder / f"step_{step:08d}.safetensors"
@@ -163,15 +165,16 @@ class BestModels:
     def add(self, best: list[tuple[float, int]], metric: float, step: int, params: Params) -> list[tuple[float, int]]:
         """The new list, best first; saves `params` if they are on it."""
         ranked = sorted({*best, (metric, step)})[: self.keep]
-        if (metric, step) in ranked:
+        if (metric, step) in ranked and is_main_process():
             save_params(self.path(step), params)
         return ranked
 
     def remove_others(self, best: list[tuple[float, int]]) -> None:
-        """Deletes what is not on the list; called once a checkpoint that holds the list is on disk."""
-        kept = {self.path(step) for _, step in best}
-        for path in self.folder.glob("step_*.safetensors"):
-            if path not in kept:
+        """Deletes what is on no list that a run can start from: `best`, just being saved, or the one before it."""
+        kept = {self.path(step) for _, step in [*best, *self._on_disk]}
+        self._on_disk = best
+        if is_main_process():
+            for path in set(self.folder.glob("step_*.safetensors")) - kept:
                 path.unlink()
 
 

@@ -5,22 +5,19 @@ A *slot* is a field that holds an entry of a registry; in YAML it is a name, or 
 A *flat* slot (the task) has its entry's fields beside the others, without a prefix.
 """
 
-import contextlib
 import dataclasses
 import importlib
-import math
 import pathlib
-import re
 import sys
-import types
 import typing
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any, Literal, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import yaml
 
 from jaxasr.errors import ConfigError
 from jaxasr.registry import Registry, did_you_mean
+from jaxasr.values import Words, coerce, says_none
 
 ConfigT = TypeVar("ConfigT")
 RECIPES = pathlib.Path(__file__).parent / "configs"
@@ -124,7 +121,7 @@ def _entry(default: Any, name: str, choice: Any, where: str) -> Any:
     if isinstance(choice, Mapping):
         raise ConfigError(f"{where}{name}: a section; a name was expected; write its options beside it, not below it.")
     choice = " ".join(choice) if isinstance(choice, Words) else choice
-    if _says_none(choice):
+    if says_none(choice):
         if _optional(type(default), name):
             return None
         raise ConfigError(f"{where}{name}: none; one of {', '.join(registry)} was expected; choose one of them.")
@@ -156,84 +153,6 @@ def _paths(config: Any, prefix: str = "") -> Iterator[str]:
         value = getattr(config, name)
         if name in registries and value is not None:
             yield from _paths(value, prefix if name == flat else f"{prefix}{name}.")
-
-
-# --- values ------------------------------------------------------------------------------------------------------
-
-
-class Words(tuple[str, ...]):
-    """What stands behind a flag: text, whatever type the option has."""
-
-
-def coerce(value: Any, hint: Any, where: str) -> Any:
-    """`value`, as YAML, JSON or the command line gives it, as the type `hint`; 1e-3, text in YAML, is a number."""
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):
-        return _coerce_union(value, args, hint, where)
-    if origin is tuple:
-        return _coerce_tuple(value, args, where)
-    if isinstance(value, Words):
-        value = _one(value, hint, where)
-    if origin is Literal:
-        if value in args and type(value) in {type(a) for a in args}:
-            return value
-        near = did_you_mean(str(value), map(str, args))
-        raise ConfigError(f"{where}: {value!r}; one of {_type_name(hint)} was expected; choose one of them.{near}")
-    if hint is float and type(value) in (int, str):
-        with contextlib.suppress(ValueError, OverflowError):
-            value = float(value)
-    if type(value) is hint and (hint is not float or math.isfinite(value)):
-        return value
-    raise ConfigError(f"{where}: {value!r}; {_type_name(hint)} was expected; correct it.")
-
-
-def _coerce_union(value: Any, args: tuple[Any, ...], hint: Any, where: str) -> Any:
-    """The value as the first type of a union that takes it; `none` is None wherever None is one of them."""
-    if type(None) in args and _says_none(value[0] if isinstance(value, Words) and len(value) == 1 else value):
-        return None
-    kinds = [a for a in args if a is not type(None)]
-    for kind in kinds[:-1]:
-        try:
-            return coerce(value, kind, where)
-        except ConfigError:
-            continue
-    return coerce(value, kinds[-1], where)
-
-
-def _coerce_tuple(value: Any, args: tuple[Any, ...], where: str) -> tuple[Any, ...]:
-    if isinstance(value, Words):
-        items: list[Any] = [Words([word]) for word in value]
-    else:
-        items = list(value) if isinstance(value, list | tuple) else [value]
-    kinds = [args[0]] * len(items) if args[1:] == (...,) else list(args)
-    if len(items) != len(kinds):
-        raise ConfigError(f"{where}: {len(items)} values; {len(kinds)} were expected; correct it.")
-    return tuple(coerce(item, kind, where) for item, kind in zip(items, kinds, strict=True))
-
-
-def _one(words: Words, hint: Any, where: str) -> Any:
-    """The single word behind a flag as YAML would have read it for this type; a switch needs none."""
-    if not words and hint is bool:
-        return True
-    if len(words) != 1:
-        came = f"{len(words)} values ({' '.join(words)})" if words else "no value"
-        raise ConfigError(f"{where}: {came}; {_type_name(hint)} was expected; write {where}=VALUE.")
-    word = words[0]
-    if hint is bool:
-        return {"true": True, "false": False}.get(word.lower(), word)
-    if hint is int:
-        return int(word) if re.fullmatch(r"[+-]?[0-9]{1,30}", word) else word
-    return next((choice for choice in typing.get_args(hint) if str(choice) == word), word)
-
-
-def _says_none(value: Any) -> bool:
-    return value is None or (isinstance(value, str) and value.lower() in ("none", "null"))
-
-
-def _type_name(hint: Any) -> str:
-    if typing.get_origin(hint) is Literal:
-        return ", ".join(map(str, typing.get_args(hint)))
-    return {float: "a finite number", int: "a whole number", str: "text", bool: "true or false"}.get(hint, str(hint))
 
 
 # --- as YAML -----------------------------------------------------------------------------------------------------
@@ -419,7 +338,7 @@ def _with_choices(default: Any, mapping: dict[str, Any], flags: Mapping[str, Wor
         mapping = _without_lost(mapping, before, entry, option_fields(cls), f"{where}--{flat}")
         mapping[flat] = slots(cls)[flat].name_of(type(entry))
         mapping |= _with_choices(entry, mapping, flags, where)
-    for name in slots(cls).keys() & flags.keys() - {flat}:
+    for name in (n for n in slots(cls) if n in flags and n != flat):
         new, section = _entry(default, name, flags[name], "--"), mapping.get(name)
         if new is not None and isinstance(section, Mapping):
             before = _entry(default, name, section.get("type", _MISSING), where)
@@ -441,7 +360,8 @@ def _without_lost(
     return {name: value for name, value in section.items() if name not in lost}
 
 
-def _print_help(default: Any, prog: str, description: str, recipe: str) -> NoReturn:
+def _print_help(default: Any, prog: str, description: str, recipe: str) -> None:
+    """Ends the program when it has printed it."""
     import tyro
 
     lines = ["Choices (their own options are listed below, those of what is chosen now):", *_choices(default), ""]
@@ -455,7 +375,6 @@ def _print_help(default: Any, prog: str, description: str, recipe: str) -> NoRet
     )
     description = "\n".join([description, "", *lines])
     tyro.cli(type(default), prog=prog, description=description, args=["--help"], default=default, config=marks)
-    raise AssertionError("tyro returned from --help")
 
 
 def _choices(config: Any) -> Iterator[str]:

@@ -106,10 +106,18 @@ def is_main_process() -> bool:
     return jax.process_index() == 0
 
 
-def any_process(flag: bool) -> bool:
-    """Whether `flag` is set in any process; every process must ask at the same point."""
+def any_process(flag: bool, *, ask: bool) -> bool:
+    """Whether `flag` is set in any process; they ask each other only where all of them say `ask`."""
     if jax.process_count() == 1:
         return flag
     from jax.experimental import multihost_utils
 
-    return bool(np.any(multihost_utils.process_allgather(np.array(flag))))
+    return ask and bool(np.any(multihost_utils.process_allgather(np.array(flag))))
+
+
+def wait_for_processes(where: str) -> None:
+    """Returns when every process has come to this point, so that all see the files that the main one wrote."""
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
+        multihost_utils.sync_global_devices(where)

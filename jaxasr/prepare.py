@@ -58,13 +58,13 @@ def prepare(
     console.print(f"train: {inputs.selection.accounting()}; {inputs.hours:.2f} h", highlight=False, soft_wrap=True)
     console.print(check_feasible(inputs.selection, task.frame_ms, cfg.max_infeasible), highlight=False, soft_wrap=True)
     if isinstance(task, AsrTask) and task.needs_statistics:
-        task = task.with_resources(cmvn=estimate(task, whole_and_plain(inputs, cfg), devices, console))
+        task = task.with_resources(cmvn=estimate(task, plain(inputs, cfg), devices, console))
     if is_main_process():
         checkpoint.save_model(workdir / "model", task, None, cfg.imports)
         checkpoint.write_atomically(workdir / "config.yaml", config.to_yaml(cfg).encode())
     inputs = dataclasses.replace(inputs, task=task)
     inputs.print_buckets(console, "Buckets (first epoch)")
-    return Prepared(task, inputs, valid_inputs(cfg, task, valid, devices))
+    return Prepared(task, inputs, held_out_inputs(cfg, task, valid, collate))
 
 
 def read_manifests(cfg: TrainConfig, console: rich.console.Console) -> tuple[list[Utterance], list[Utterance]]:
@@ -91,21 +91,21 @@ def with_resources_of(task: Task, folder: pathlib.Path) -> Task:
     return earlier
 
 
-def whole_and_plain(inputs: Inputs, cfg: TrainConfig) -> Inputs:
+def plain(inputs: Inputs, cfg: TrainConfig) -> Inputs:
     """The training utterances once each, as they are, for statistics."""
-    return evaluation_inputs(
-        inputs.task, inputs.selection.utterances, batch_seconds=cfg.batch_seconds, rows_multiple=cfg.rows_multiple
-    )
+    return held_out_inputs(cfg, inputs.task, inputs.selection.utterances, inputs.collate)
 
 
-def valid_inputs(cfg: TrainConfig, task: Task, utterances: list[Utterance], devices: Devices) -> Inputs:
-    return evaluation_inputs(
+def held_out_inputs(cfg: TrainConfig, task: Task, utterances: list[Utterance], collate: Any) -> Inputs:
+    """Every utterance, for validation and test."""
+    inputs = evaluation_inputs(
         task,
         utterances,
         batch_seconds=max(cfg.batch_seconds, 200.0),
         max_buckets=min(cfg.max_buckets, 4),
         rows_multiple=cfg.rows_multiple,
     )
+    return dataclasses.replace(inputs, collate=collate)
 
 
 def check_same_run(cfg: TrainConfig, workdir: pathlib.Path) -> None:

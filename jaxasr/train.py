@@ -62,14 +62,16 @@ def train(cfg: TrainConfig, *, collate_fn: Callable[..., Any] | None = None) -> 
     validator = Validator(cfg, data, devices)
     validator.announce(state.params)
 
-    checkpoints, best = Checkpoints(workdir / "checkpoints"), BestModels(workdir / "best", cfg.keep_best)
+    checkpoints = Checkpoints(workdir / "checkpoints")
     progress = Progress(data_hash=data.train.fingerprint())
     if (restored := checkpoints.restore(abstract)) is not None:
         state, progress = restored
         check_same_data(progress, data.train.fingerprint(), workdir)
         console.print(f"going on from step {int(state.step)} in epoch {progress.epoch}", highlight=False)
-    step, total = int(state.step), total_steps(cfg, data.train, int(state.total_steps))
+    step, end, saved = int(state.step), total_steps(cfg, data.train), int(state.total_steps)
+    total = end if cfg.minutes is None else saved or UNKNOWN_TOTAL
     state = state._replace(total_steps=jax.device_put(jnp.int32(total), devices.replicated))
+    best = BestModels(workdir / "best", cfg.keep_best, progress.best)
     log = RunLog(workdir, console, active=is_main_process())
     step_log = StepLog(log, task.sample_rate, cfg.log_steps, cfg.nonfinite_limit)
     budget = Budget(cfg.minutes, began) if total == UNKNOWN_TOTAL else None
@@ -96,14 +98,14 @@ def train(cfg: TrainConfig, *, collate_fn: Callable[..., Any] | None = None) -> 
             step_log.add(step, None if total == UNKNOWN_TOTAL else total, position.epochs, host, metrics, waited)
             if budget is not None and budget.measured(steps.ready(), state.step):
                 seconds = validator.timed(state.params)
-                total = step + budget.steps_left(seconds, cfg.valid_steps or position.batches)
+                total = min(end, step + budget.steps_left(seconds, cfg.valid_steps or position.batches))
                 state = state._replace(total_steps=jax.device_put(jnp.int32(total), devices.replicated))
                 log.say(f"--minutes={cfg.minutes:g}: {total} steps at {budget.step_seconds:.2f} s a step")
                 budget = None
                 save()
             finished = step >= total
             due = step % cfg.valid_steps == 0 if cfg.valid_steps else position.ends_epoch
-            stopping = any_process(stop.requested)
+            stopping = any_process(stop.requested, ask=step % cfg.log_steps == 0)
             if (due and not stopping) or finished:
                 step_log.flush()
                 validate(position.epochs)
@@ -152,13 +154,15 @@ def batches(inputs: Any, epoch: int, start: int, workers: int) -> Iterator[tuple
         epoch, start = epoch + 1, 0
 
 
-def total_steps(cfg: TrainConfig, inputs: Any, saved: int) -> int:
-    """Steps of the run: given, counted over all epochs, or not known yet with --minutes."""
-    if cfg.steps is not None:
-        return cfg.steps
-    if cfg.minutes is not None:
-        return saved or UNKNOWN_TOTAL
-    return sum(inputs.num_batches(epoch) for epoch in range(cfg.epochs or DEFAULT_EPOCHS))
+def total_steps(cfg: TrainConfig, inputs: Any) -> int:
+    """Steps of the run by --steps and --epochs, the first of which counts; without both, no end."""
+    ends = [UNKNOWN_TOTAL] if cfg.steps is None else [cfg.steps]
+    epochs = cfg.epochs
+    if epochs is None and cfg.steps is None and cfg.minutes is None:
+        epochs = DEFAULT_EPOCHS
+    if epochs is not None:
+        ends.append(sum(inputs.num_batches(epoch) for epoch in range(epochs)))
+    return min(ends)
 
 
 class Budget:
@@ -252,8 +256,8 @@ def with_bundled_digits(cfg: TrainConfig) -> TrainConfig:
 
     if cfg.train:
         return cfg
-    folder = corpora.digits()
-    print(f"no --train: training on the bundled spoken digits ({folder}) with configs/digits.yaml")
+    folder = corpora.digits()  # its recipe is main's fallback
+    print(f"no --train: training on the bundled spoken digits ({folder}), by default with configs/digits.yaml")
     return dataclasses.replace(
         cfg, train=(str(folder / "train"),), valid=(str(folder / "valid"),), test=(str(folder / "test"),)
     )

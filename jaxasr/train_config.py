@@ -34,7 +34,7 @@ class TrainConfig:
     """Seed of parameters, order, speeds, dropout and masks."""
 
     epochs: int | None = None
-    """Stop after so many passes over the training set (40, if neither steps nor minutes are given)."""
+    """Stop after so many passes over the training set; without any of the three ends, 40. The first end counts."""
     steps: int | None = None
     """Stop after so many updates."""
     minutes: float | None = None
@@ -84,13 +84,12 @@ class TrainConfig:
         searches = self.task.searches()
         if self.search is not None and self.search not in searches:
             raise ConfigError(f"--search={self.search}: this model has {', '.join(searches)}; choose one of them.")
-        ends = {"epochs": self.epochs, "steps": self.steps, "minutes": self.minutes}
-        given = {name: value for name, value in ends.items() if value is not None}
-        if len(given) > 1 or any(value <= 0 for value in given.values()):
-            raise ConfigError(
-                f"{' '.join(f'--{n}={v}' for n, v in given.items())}: one positive end of the run was expected; "
-                "give one of --epochs, --steps and --minutes."
-            )
+        for name in ("epochs", "steps", "minutes"):
+            if (value := getattr(self, name)) is not None and value <= 0:
+                raise ConfigError(f"--{name}={value}: a positive number or none was expected; change it.")
+        for name in ("seed", "workers", "max_infeasible"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"--{name}={getattr(self, name)}: 0 or more was expected; change it.")
         for name in ("batch_seconds", "max_buckets", "rows_multiple", "max_seconds", "keep_best", "log_steps"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"--{name}={getattr(self, name)}: a positive number was expected; change it.")

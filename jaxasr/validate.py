@@ -10,10 +10,10 @@ from jaxasr import checkpoint, evaluate
 from jaxasr.checkpoint import BestModels, Progress
 from jaxasr.data import manifest
 from jaxasr.decode import Hypothesis, Recognizer, write_hypotheses
-from jaxasr.inputs import Inputs, evaluation_inputs
+from jaxasr.inputs import Inputs
 from jaxasr.logs import RunLog
-from jaxasr.parallel import Devices, is_main_process
-from jaxasr.prepare import Prepared
+from jaxasr.parallel import Devices, is_main_process, wait_for_processes
+from jaxasr.prepare import Prepared, held_out_inputs
 from jaxasr.train_config import TrainConfig
 from jaxasr.typing import Params
 
@@ -59,15 +59,14 @@ def finish(
     log: RunLog,
 ) -> None:
     """Chooses between the best model and the average of the best, saves it, and scores the test sets with it."""
+    wait_for_processes("finish")
     params, note = choose(devices, validator, best, progress)
     log.say(note)
     if is_main_process():
         checkpoint.save_model(workdir / "model", data.task, params, cfg.imports)
     on_device = jax.device_put(params, devices.replicated)
     for number, path in enumerate(cfg.test):
-        inputs = evaluation_inputs(
-            data.task, manifest.read(path), batch_seconds=max(cfg.batch_seconds, 200.0), rows_multiple=cfg.rows_multiple
-        )
+        inputs = held_out_inputs(cfg, data.task, manifest.read(path), data.valid.collate)
         for search in dict.fromkeys([cfg.search or data.task.searches()[0], *data.task.searches()]):
             hypotheses, _ = Recognizer(data.task, search, devices)(on_device, inputs)
             score = score_of(inputs, hypotheses)

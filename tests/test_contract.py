@@ -732,6 +732,15 @@ def test_task_loss_is_the_mean_of_its_rows(case):
     check_rows(case, case.examples)
 
 
+def test_task_rows_of_weight_0_count_for_nothing(case):
+    batch = case.batch(case.examples)
+    weights = np.where(np.arange(len(batch.weights)) < 3, batch.weights, 0)
+    loss, gradient = case.loss(batch._replace(weights=weights))
+    expected, expected_gradient = case.loss(case.batch(case.examples[:3]))
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+    assert_trees_close(gradient, expected_gradient)
+
+
 @pytest.mark.parametrize("train", [False, True])
 def test_task_padding_changes_nothing(case, train):
     key = (jax.random.key(5),) if train else ()

@@ -12,6 +12,7 @@ import jaxasr
 PACKAGE = pathlib.Path(jaxasr.__file__).parent
 LAYERS = [
     {"errors", "typing", "registry", "corpora"},
+    {"values"},
     {"config", "nn", "data", "evaluate"},
     {"search", "optim", "convert"},
     {"tasks"},

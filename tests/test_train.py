@@ -22,6 +22,17 @@ from jaxasr.train import Stopped, train
 from . import tiny
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _compile_fast():
+    """What these tests promise holds for any program, so it need not be the fastest one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # for the runs in processes of their own
+        before = jax.config.read("jax_disable_most_optimizations")
+        jax.config.update("jax_disable_most_optimizations", True)
+        yield
+        jax.config.update("jax_disable_most_optimizations", before)
+
+
 def records(cfg, split: str) -> list[dict]:
     lines = (pathlib.Path(cfg.workdir) / "log.jsonl").read_text().splitlines()
     return [r for r in map(json.loads, lines) if r["split"] == split]
@@ -90,8 +101,9 @@ def test_every_shape_is_traced_once(finished):
     assert len(table) >= 4
     task, _ = checkpoint.load_model(cfg.workdir)
     assert isinstance(task, AsrTask)
-    from jaxasr.prepare import prepare
     import rich.console
+
+    from jaxasr.prepare import prepare
 
     data = prepare(cfg, pathlib.Path(cfg.workdir), Devices.all(), rich.console.Console(quiet=True))
     # each training shape: once for the step; each validation shape: once for the loss beside the decoding

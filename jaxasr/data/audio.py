@@ -4,6 +4,7 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import fractions
+import functools
 import logging
 import math
 import os
@@ -214,6 +215,7 @@ def _frames(seconds: float, rate: int) -> int:
     return math.floor(min(seconds * rate, 2.0**62) + 0.5)
 
 
+@functools.lru_cache(maxsize=64)
 def _ratio(from_rate: int, to_rate: int, speed: float) -> fractions.Fraction:
     if not (math.isfinite(speed) and speed > 0):
         raise ConfigError(f"speed: {speed}; a factor above 0 (1.1: a tenth faster) was expected; correct it.")

@@ -101,7 +101,7 @@ def _candidates(edges: np.ndarray) -> np.ndarray:
     if len(edges) <= _MAX_EDGES:
         return edges
     by_rank = np.linspace(0, len(edges) - 1, _MAX_EDGES // 2).round().astype(int)
-    by_length = np.searchsorted(edges, np.linspace(edges[0], edges[-1], _MAX_EDGES // 2))
+    by_length = np.searchsorted(edges, np.linspace(edges[0], edges[-1], _MAX_EDGES // 2), side="right") - 1
     return edges[np.union1d(by_rank, by_length)]
 
 

@@ -5,6 +5,7 @@ import dataclasses
 import itertools
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
 import threading
@@ -98,10 +99,12 @@ def load(
     """
     import grain.python as grain  # half a second, which --help does not need
 
-    dataset = grain.MapDataset.source(range(start, len(batch.plan))).map(batch)
+    dataset: Any = grain.MapDataset.source(range(start, len(batch.plan))).map(batch)
     if workers:
         _mark_flags_parsed()
-        dataset = dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2))
+        # As bytes: Grain sends arrays through shared memory, which containers have little of, and which is never freed
+        # where JAX still holds an array when the program ends.
+        dataset = dataset.map(pickle.dumps).to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2))
         options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
         dataset = dataset.mp_prefetch(options, _end_with_parent)
     else:
@@ -109,8 +112,8 @@ def load(
     with contextlib.closing(iter(dataset)) as iterator:
         with _spawning() if workers else contextlib.nullcontext():
             first = list(itertools.islice(iterator, 1))
-        yield from first
-        yield from iterator
+        hosts = itertools.chain(first, iterator)
+        yield from map(pickle.loads, hosts) if workers else hosts
 
 
 def _mark_flags_parsed() -> None:

@@ -94,7 +94,9 @@ def test_any_number_of_threads_gives_the_same_batches_in_order(threads):
 
 
 def test_worker_processes_give_the_same_batches_in_order():
-    assert_same(list(load(loader(), start=1, workers=2)), directly(loader())[1:])
+    hosts = list(load(loader(), start=1, workers=2))
+    assert_same(hosts, directly(loader())[1:])
+    assert all(type(x) is np.ndarray and x.flags.writeable for host in hosts for x in host.batch)
 
 
 @pytest.mark.parametrize("start", [0, 1, BATCHES - 1, BATCHES, BATCHES + 3])

@@ -68,19 +68,19 @@ def features_of(frontend, audio, lengths, cmvn=None):
     return features if cmvn is None else GlobalMvn()(features, frames, cmvn), frames
 
 
-@pytest.mark.parametrize("sound", ["int16", "float32"])
 @pytest.mark.parametrize(
-    ("variant", "options", "mvn"),
+    ("variant", "options", "mvn", "sound"),
     [
-        ("fbank_hamming", {}, None),
-        ("fbank_povey", {"window": "povey"}, None),
-        ("fbank_hamming_nosnip", {"snip_edges": False}, None),
-        ("lfr", {"lfr_m": 7, "lfr_n": 6}, None),
-        ("lfr_cmvn", {"lfr_m": 7, "lfr_n": 6}, "am_560.mvn"),
-        ("cmvn", {}, "am_80.mvn"),
+        ("fbank_hamming", {}, None, "int16"),
+        ("fbank_povey", {"window": "povey"}, None, "int16"),
+        ("fbank_hamming_nosnip", {"snip_edges": False}, None, "int16"),
+        ("lfr", {"lfr_m": 7, "lfr_n": 6}, None, "int16"),
+        ("lfr_cmvn", {"lfr_m": 7, "lfr_n": 6}, "am_560.mvn", "int16"),
+        ("lfr_cmvn", {"lfr_m": 7, "lfr_n": 6}, "am_560.mvn", "float32"),
+        ("cmvn", {}, "am_80.mvn", "int16"),
     ],
 )
-def test_wav_frontend(sound, variant, options, mvn):
+def test_wav_frontend(variant, options, mvn, sound):
     arrays, assert_close = fixture("a_wav_frontend")
     audio, lengths, out = arrays["in"]["wav_int16"], arrays["in"]["wav_lengths"], arrays["out"]
     if sound == "float32":
@@ -127,9 +127,9 @@ def test_sanm_encoder():
     y, y_lengths = encoded_by_sanm(params, x, lengths)
     np.testing.assert_array_equal(y_lengths, arrays["out"]["y_lens"])
     assert_rows_close(assert_close, y, arrays["out"]["y"], lengths)
-    for row, length in enumerate(lengths):
-        alone, _ = encoded_by_sanm(params, x[row : row + 1, :length], lengths[row : row + 1])
-        assert_close(alone, arrays["out"][f"y_alone_{row}"])
+    assert_rows_close(assert_close, y, [arrays["out"][f"y_alone_{row}"][0] for row in range(3)], lengths)
+    alone, _ = encoded_by_sanm(params, x[1:2, : lengths[1]], lengths[1:2])
+    assert_close(alone, arrays["out"]["y_alone_1"])
 
 
 @jax.jit
