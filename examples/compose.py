@@ -37,7 +37,7 @@ def main() -> list[float]:
 
     # Network and loss: pure functions, to be jitted, differentiated and mapped as any other.
     model, loss_fn = task.model(), task.loss_fn()
-    params = model.init(jax.random.key(0), batch)
+    params = jax.jit(model.init)(jax.random.key(0), batch)
     outputs = jax.jit(model.apply)(params, batch)
     print("encoded frames", outputs.encoded.shape, "CTC logits", outputs.ctc_logits.shape)
 

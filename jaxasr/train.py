@@ -106,8 +106,9 @@ def train(cfg: TrainConfig, *, collate_fn: Callable[..., Any] | None = None) -> 
             finished = step >= total
             due = step % cfg.valid_steps == 0 if cfg.valid_steps else position.ends_epoch
             stopping = any_process(stop.requested, ask=step % cfg.log_steps == 0)
-            if (due and not stopping) or finished:
+            if due or finished or stopping:
                 step_log.flush()
+            if (due and not stopping) or finished:
                 validate(position.epochs)
             if due or finished or stopping:
                 save()

@@ -1,4 +1,9 @@
+import os
 import pathlib
+
+# Compiling is most of what the tests take, and what they promise holds for any program; runs in processes of
+# their own inherit this.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false")
 
 import jax
 import pytest

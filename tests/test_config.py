@@ -526,7 +526,8 @@ def test_a_fault_ends_the_program_with_one_line_and_status_2(argv, said):
     ("argv", "said"),
     [
         (["--ctc_weight=2"], "0 <= ctc_weight <= 1"),
-        (["--epochs=1", "--steps=1"], "one positive end of the run"),
+        (["--epochs=0"], "--epochs=0: a positive number or none was expected"),
+        (["--seed=-1"], "--seed=-1: 0 or more was expected"),
         (["--max_buckets=0"], "--max_buckets=0: a positive number was expected"),
         (["--search=attention_greedy", "--decoder=none", "--ctc_weight=1"], "this model has ctc_greedy"),
     ],

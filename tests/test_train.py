@@ -3,34 +3,22 @@ import json
 import pathlib
 import re
 import signal
-import subprocess
-import sys
-import time
 
 import jax
 import numpy as np
 import pytest
+import rich.console
 
 from jaxasr import checkpoint, config, decode, evaluate
 from jaxasr.data.batch import Collate
 from jaxasr.errors import CheckpointError, DataError, TrainingError
 from jaxasr.inputs import evaluation_inputs
 from jaxasr.parallel import Devices
+from jaxasr.prepare import prepare
 from jaxasr.tasks import AsrTask
 from jaxasr.train import Stopped, train
 
 from . import tiny
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _compile_fast():
-    """What these tests promise holds for any program, so it need not be the fastest one."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # for the runs in processes of their own
-        before = jax.config.read("jax_disable_most_optimizations")
-        jax.config.update("jax_disable_most_optimizations", True)
-        yield
-        jax.config.update("jax_disable_most_optimizations", before)
 
 
 def records(cfg, split: str) -> list[dict]:
@@ -71,7 +59,7 @@ def rerun(cfg, folder: pathlib.Path, **changes):
 
 
 class FailsAt:
-    """The task's collate until batch number `count`, then a fault, as a dead disk or a power cut would be."""
+    """The task's collate until `count` batches were read, then a fault, as of a dead disk."""
 
     def __init__(self, count: int):
         self.left = count
@@ -97,16 +85,8 @@ def test_a_run_leaves_what_the_readme_says(finished):
 
 def test_every_shape_is_traced_once(finished):
     cfg, traces = finished
-    table = [r for r in records(cfg, "train")]
-    assert len(table) >= 4
-    task, _ = checkpoint.load_model(cfg.workdir)
-    assert isinstance(task, AsrTask)
-    import rich.console
-
-    from jaxasr.prepare import prepare
-
     data = prepare(cfg, pathlib.Path(cfg.workdir), Devices.all(), rich.console.Console(quiet=True))
-    # each training shape: once for the step; each validation shape: once for the loss beside the decoding
+    # each training shape once for the step, each validation shape once for the loss beside the decoding
     assert traces == len(data.train.shapes) + len(data.valid.shapes)
 
 
@@ -123,7 +103,7 @@ def test_the_log_and_the_command_line_agree(finished, tmp_path):
         assert score.wer.rate == wer
 
 
-@pytest.mark.parametrize("batches_before", [1, 4])
+@pytest.mark.parametrize("batches_before", [2, 7])
 def test_resume_is_exact(finished, tmp_path, batches_before):
     cfg, _ = finished
     cfg_2 = rerun(cfg, tmp_path, valid_steps=None)
@@ -160,10 +140,14 @@ def test_options_of_another_run_are_refused(finished):
         train(changed)
 
 
-def test_other_data_is_refused(finished, tmp_path):
-    cfg, _ = finished
+def test_other_data_is_refused(tmp_path):
+    cfg = tiny.config(tmp_path, steps=1, test=())
+    train(cfg)
+    for name in ("segments", "text", "utt2spk"):  # the same folder, an utterance less
+        file = tmp_path / "train" / name
+        file.write_text("".join(file.read_text().splitlines(keepends=True)[:-1]))
     with pytest.raises(CheckpointError, match="not those that the run was started with"):
-        train(dataclasses.replace(cfg, train=(tiny.corpus(tmp_path / "train", "train", 21),), workdir=cfg.workdir))
+        train(cfg)
 
 
 def test_infinite_gradients_change_nothing_and_stop_the_run(tmp_path):
@@ -180,7 +164,7 @@ def test_infinite_gradients_change_nothing_and_stop_the_run(tmp_path):
 
 
 def test_minutes_become_steps_once(tmp_path):
-    cfg = tiny.config(tmp_path, epochs=None, minutes=0.2, valid_steps=40, test=(), log_steps=10)
+    cfg = tiny.config(tmp_path, epochs=None, minutes=0.1, valid_steps=40, test=(), log_steps=10)
     train(cfg)
     said = max(r["step"] for r in records(cfg, "valid"))
     state = checkpoint.Checkpoints(pathlib.Path(cfg.workdir) / "checkpoints")
@@ -189,40 +173,6 @@ def test_minutes_become_steps_once(tmp_path):
     before = final_params(cfg)
     train(cfg)
     assert_same(final_params(cfg), before)
-
-
-def command(cfg, *flags: str) -> list[str]:
-    file = pathlib.Path(cfg.workdir).parent / "config.yaml"
-    file.write_text(config.to_yaml(cfg))
-    return [sys.executable, "-m", "jaxasr.train", f"--config={file}", *flags]
-
-
-def wait_for(path: pathlib.Path, pattern: str, process: subprocess.Popen) -> None:
-    deadline = time.monotonic() + 90
-    while time.monotonic() < deadline and process.poll() is None:
-        if path.exists() and re.search(pattern, path.read_text()):
-            return
-        time.sleep(0.05)
-    raise AssertionError(f"{pattern} never came in {path}: {process.poll()}")
-
-
-@pytest.mark.parametrize(("signum", "status"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143)])
-def test_killed_and_started_again(tmp_path, signum, status, monkeypatch):
-    monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "1")
-    cfg = tiny.config(tmp_path, epochs=None, steps=30, valid_steps=8, test=())
-    log = pathlib.Path(cfg.workdir) / "log.jsonl"
-    process = subprocess.Popen(command(cfg), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    wait_for(log, r'"step": 1[0-9]\b', process)
-    process.send_signal(signum)
-    _, stderr = process.communicate()
-    assert process.returncode == status
-    assert status < 0 or "the same command goes on from there" in stderr
-    subprocess.run(command(cfg), check=True, stdout=subprocess.DEVNULL)
-    whole = rerun(cfg, tmp_path / "whole")
-    pathlib.Path(whole.workdir).parent.mkdir()
-    subprocess.run(command(whole), check=True, stdout=subprocess.DEVNULL)
-    assert losses(cfg) == losses(whole)
-    assert_same(final_params(cfg), final_params(whole))
 
 
 def test_stopping_is_no_error(tmp_path):
@@ -238,24 +188,6 @@ def test_stopping_is_no_error(tmp_path):
         train(cfg, collate_fn=StopsAt(2))
     assert stopped.value.exit_status == 130
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-
-
-def test_two_processes_agree_with_one(tmp_path, monkeypatch):
-    monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "1")
-    cfg = tiny.config(tmp_path, epochs=None, steps=4, test=())
-    import socket
-
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    flags = [f"--coordinator=127.0.0.1:{port}", "--num_processes=2"]
-    processes = [
-        subprocess.Popen(command(cfg, *flags, f"--process_id={i}"), stdout=subprocess.DEVNULL) for i in range(2)
-    ]
-    assert [p.wait(timeout=110) for p in processes] == [0, 0]
-    single = rerun(cfg, tmp_path / "single")
-    train(single)
-    np.testing.assert_allclose(list(losses(cfg).values()), list(losses(single).values()), rtol=2e-6)
 
 
 def test_no_valid_holds_out_training_utterances(tmp_path, capsys):

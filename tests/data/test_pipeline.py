@@ -182,6 +182,7 @@ def test_forgetting_the_iterator_stops_the_threads():
 
 
 def test_workers_run_beside_jax_without_importing_it_for_us():
+    spec = sys.modules["__main__"].__spec__
     loaded = load(loader(preprocess=loading.surroundings, collate=Collate()), workers=2)
     first, second = next(loaded), next(loaded)
     pids = {int(host.batch.tokens[row, 0]) for host in (first, second) for row in range(ROWS)}
@@ -189,7 +190,7 @@ def test_workers_run_beside_jax_without_importing_it_for_us():
     assert os.getpid() not in pids
     # neither our networks nor the program's own module; Grain itself imports jax
     np.testing.assert_array_equal(first.batch.tokens[:, 1:5], 0)
-    assert sys.modules["__main__"].__spec__ is not None
+    assert sys.modules["__main__"].__spec__ is spec
     loaded.close()
     assert multiprocessing.active_children() == []
 
