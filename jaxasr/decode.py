@@ -262,8 +262,10 @@ def write_hypotheses(folder: pathlib.Path, hypotheses: Sequence[Hypothesis]) -> 
 
 def decode(options: DecodeOptions) -> list[Hypothesis]:
     """What the command line does, without printing the hypotheses."""
+    if not options.input:
+        raise ConfigError("INPUT: none; sound files, folders or manifests were expected; name what to decode.")
     if options.rows is not None and options.rows < 1:
-        raise ConfigError(f"--rows={options.rows}: at least 1 was expected.")
+        raise ConfigError(f"--rows={options.rows}: at least 1 was expected; give a positive number.")
     use_persistent_cache()
     task, params = checkpoint.load_model(options.model)
     devices = Devices.all() if (options.rows or 0) % jax.device_count() == 0 else Devices.first()

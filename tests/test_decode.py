@@ -1,0 +1,153 @@
+import json
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+import soundfile
+
+import jaxasr
+from jaxasr import __main__, checkpoint, corpora, decode
+from jaxasr.data import manifest
+from jaxasr.decode import DecodeOptions
+from jaxasr.errors import CheckpointError, ConfigError, DataError
+from jaxasr.nn.normalize import Cmvn
+
+from . import tiny
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> str:
+    """A model that never learnt anything, with outputs all over the vocabulary."""
+    task = tiny.TASK.prepared(manifest.read(corpora.digits() / "train"))
+    task = task.with_resources(cmvn=Cmvn(np.full(80, -9.0, np.float32), np.full(80, 0.4, np.float32)))
+    params = jax.jit(task.model().init)(jax.random.key(1), task.batch_spec(jaxasr.BucketShape(1, 8000, 1)))
+    params = jax.tree.map(lambda x: 3.0 * x, jax.device_get(params))
+    folder = tmp_path_factory.mktemp("model")
+    checkpoint.save_model(folder, task, params)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def kaldi(tmp_path_factory) -> str:
+    return tiny.corpus(tmp_path_factory.mktemp("test"), "test", 18)
+
+
+@pytest.mark.parametrize("search", ["ctc_greedy", "attention_greedy"])
+def test_text_depends_on_neither_rows_nor_padding(model, kaldi, search):
+    found = [
+        decode.decode(DecodeOptions((kaldi,), model, search=search, rows=rows, extra_padding=extra, max_buckets=1))
+        for rows, extra in ((1, 0.0), (7, 0.0), (16, 3.0))
+    ]
+    assert len({h.text for h in found[0]}) > 3
+    for other in found[1:]:
+        assert [(h.id, h.text) for h in other] == [(h.id, h.text) for h in found[0]]
+        np.testing.assert_allclose([h.score for h in other], [h.score for h in found[0]], rtol=1e-4, atol=1e-4)
+
+
+def test_what_is_written(model, kaldi, tmp_path):
+    hypotheses = decode.decode(DecodeOptions((kaldi,), model, output=str(tmp_path / "out")))
+    lines = [json.loads(line) for line in (tmp_path / "out" / "hyp.jsonl").read_text().splitlines()]
+    assert [(r["id"], r["text"], r["tokens"]) for r in lines] == [(h.id, h.text, h.tokens) for h in hypotheses]
+    assert (tmp_path / "out" / "text").read_text().splitlines() == [f"{h.id} {h.text}".rstrip() for h in hypotheses]
+    assert (tmp_path / "out" / "transcript.txt").read_text().splitlines() == [h.text for h in hypotheses]
+
+
+@pytest.fixture
+def sounds(tmp_path) -> pathlib.Path:
+    rng = np.random.default_rng(0)
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    for name, rate in (("a.wav", 8000), ("deep/a.flac", 16000), ("deep/er/b c.wav", 44100)):
+        soundfile.write(tmp_path / name, rng.normal(size=rate) * 0.1, rate)
+    return tmp_path
+
+
+def test_inputs_of_every_kind(model, sounds, kaldi, tmp_path):
+    (tmp_path / "m.jsonl").write_text(json.dumps({"audio_filepath": "a.wav", "text": "x", "id": "m"}) + "\n")
+    inputs = (str(sounds / "a.wav"), str(sounds / "deep"), kaldi, str(tmp_path / "m.jsonl"), str(sounds / "a.wav"))
+    ids = [h.id for h in decode.decode(DecodeOptions(inputs, model))]
+    assert ids[:3] == ["a", "a-2", "er/b_c"] and ids[-2:] == ["m", "a-3"]
+    assert len(ids) == len(set(ids))
+
+
+def test_transcribe_takes_files_and_arrays(model, sounds):
+    speech = jaxasr.load(model)
+    path = sounds / "a.wav"
+    samples, _ = soundfile.read(path, dtype="float32")
+    text = speech.transcribe(path)
+    assert isinstance(text, str)
+    assert speech.transcribe([str(path), samples, soundfile.read(path, dtype="int16")[0]]) == [text] * 3
+    assert speech.transcribe([]) == []
+    assert speech.transcribe(np.zeros(3, np.int16)) == ""
+
+
+@pytest.mark.parametrize("wrong", [np.zeros((2, 5)), np.zeros(5, np.int32), np.array([0.0, np.nan])])
+def test_arrays_that_are_no_sound_are_refused(model, wrong):
+    with pytest.raises(DataError, match="transcribe: "):
+        jaxasr.load(model).transcribe(wrong)
+
+
+def test_no_silence_is_too_short(model, tmp_path):
+    soundfile.write(tmp_path / "short.wav", np.zeros(50), 8000)
+    assert [h.text for h in decode.decode(DecodeOptions((str(tmp_path / "short.wav"),), model))] == [""]
+
+
+def test_faults_are_named(model, kaldi, tmp_path):
+    with pytest.raises(ConfigError, match=r"--search=beam: this model has ctc_greedy, attention_greedy"):
+        decode.decode(DecodeOptions((kaldi,), model, search="beam"))
+    with pytest.raises(ConfigError, match="INPUT: none"):
+        decode.decode(DecodeOptions((), model))
+    with pytest.raises(ConfigError, match="--rows=0"):
+        decode.decode(DecodeOptions((kaldi,), model, rows=0))
+    with pytest.raises(CheckpointError, match="no model there"):
+        decode.decode(DecodeOptions((kaldi,), str(tmp_path)))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="without sound files"):
+        decode.decode(DecodeOptions((str(tmp_path / "empty"),), model))
+    with pytest.raises(DataError, match=r"nowhere\.wav"):
+        decode.decode(DecodeOptions((str(tmp_path / "nowhere.wav"),), model))
+
+
+def test_parameters_of_another_model_are_refused(model, tmp_path):
+    task, params = checkpoint.load_model(model)
+    params["ctc"]["kernel"] = params["ctc"]["kernel"][:, :-1]
+    checkpoint.save_model(tmp_path, task, params)
+    with pytest.raises(CheckpointError, match=r"ctc/kernel has shape \(16, 13\)"):
+        checkpoint.load_model(tmp_path)
+    (tmp_path / checkpoint.PARAMS_FILE).write_bytes(b"rubbish")
+    with pytest.raises(CheckpointError, match="a safetensors file were expected"):
+        checkpoint.load_model(tmp_path)
+
+
+def test_average_is_the_mean(tmp_path):
+    trees = [{"a": {"b": np.full(3, i, np.float32)}, "c": np.arange(2.0, dtype=np.float32) * i} for i in (1, 2, 6)]
+    paths = [tmp_path / f"{i}.safetensors" for i in range(3)]
+    for path, tree in zip(paths, trees, strict=True):
+        checkpoint.save_params(path, tree)
+    mean = checkpoint.average(paths)
+    np.testing.assert_array_equal(mean["a"]["b"], np.full(3, 3, np.float32))
+    np.testing.assert_array_equal(mean["c"], np.array([0, 3], np.float32))
+
+
+def test_the_best_models_on_disk_outlive_the_list_being_saved(tmp_path):
+    best = checkpoint.BestModels(tmp_path, 2, [])
+    ranked: list[tuple[float, int]] = []
+    for step, metric in ((1, 0.5), (2, 0.4)):
+        ranked = best.add(ranked, metric, step, {"a": np.zeros(1, np.float32)})
+    best.remove_others(ranked)
+    newer = best.add(ranked, 0.1, 3, {"a": np.zeros(1, np.float32)})
+    best.remove_others(newer)  # the state on disk still has the list before
+    assert newer == [(0.1, 3), (0.4, 2)]
+    assert {p.name for p in tmp_path.iterdir()} == {f"step_{i:08d}.safetensors" for i in (1, 2, 3)}
+    best.remove_others(newer)
+    assert {p.name for p in tmp_path.iterdir()} == {f"step_{i:08d}.safetensors" for i in (2, 3)}
+
+
+def test_the_command_has_subcommands(capsys, model, sounds):
+    __main__.main(["--help"])
+    assert "decode" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        __main__.main(["decod"])
+    assert "Did you mean 'decode'?" in capsys.readouterr().out
+    __main__.main(["decode", f"--model={model}", str(sounds / "a.wav")])
+    assert capsys.readouterr().out.startswith("a")
