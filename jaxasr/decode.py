@@ -61,7 +61,7 @@ class Recognizer:
     def announce(self, params: Params, shapes: Sequence[BucketShape]) -> None:
         """Compiles for `shapes` ahead of time; of `params` only shapes and places matter."""
         if self._abstract is None:
-            self._abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), params)
+            self._abstract = self.devices.abstract(params)
         self.compiled.announce(shapes)
 
     def __call__(

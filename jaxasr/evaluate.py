@@ -20,7 +20,7 @@ import tyro
 from rapidfuzz.distance import Levenshtein
 from rich.cells import cell_len
 
-from jaxasr.data import manifest
+from jaxasr.data import manifest, textfile
 from jaxasr.errors import ConfigError, DataError, exit_with_message
 
 Operation = Literal["equal", "substitute", "delete", "insert"]
@@ -197,53 +197,18 @@ def read_texts(path: str | os.PathLike[str]) -> dict[str, str]:
     path = pathlib.Path(path)
     if path.is_dir():
         path = path / "text"
-    lines = _lines(path)
-    if path.suffix not in (".jsonl", ".json") and not lines[0].startswith("{"):
-        return _unique(path, (_split(line) for line in lines))
-    rows = [_object(f"{path}:{number}", line) for number, line in enumerate(lines, 1)]
+    found = textfile.lines(path)
+    if path.suffix not in (".jsonl", ".json") and not found[0].startswith("{"):
+        return _unique(path, (_split(line) for line in found))
+    rows = [textfile.json_object(f"{path}:{number}", line) for number, line in enumerate(found, 1)]
     if "audio_filepath" in rows[0] or "source" in rows[0]:
         return {utterance.id: utterance.text for utterance in manifest.read(path)}
     return _unique(path, (_id_and_text(f"{path}:{number}", row) for number, row in enumerate(rows, 1)))
 
 
-def _lines(path: pathlib.Path) -> list[str]:
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise DataError(
-            f"{path}: {error.strerror}; texts by id were expected; check the path and its permissions."
-        ) from error
-    try:
-        content = raw.decode("utf-8-sig").rstrip()
-    except UnicodeDecodeError as error:
-        number = raw.count(b"\n", 0, error.start) + 1
-        raise DataError(
-            f"{path}:{number}: byte 0x{raw[error.start]:02x} is not UTF-8; UTF-8 was expected; "
-            "convert the file with iconv."
-        ) from error
-    if not content:
-        raise DataError(f"{path}: an empty file; one text a line was expected; check what wrote it.")
-    # Not splitlines(), which splits at characters that may stand in a text.
-    lines = content.split("\n")
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            raise DataError(f"{path}:{number}: a blank line; one text a line was expected; remove it.")
-    return lines
-
-
 def _split(line: str) -> tuple[str, str]:
     name, *rest = line.split(maxsplit=1)
     return name, "".join(rest).strip()
-
-
-def _object(where: str, line: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{where}: not JSON ({error}); an object was expected; correct the line.") from error
-    if not isinstance(row, dict):
-        raise DataError(f"{where}: JSON, but no object; an object was expected; correct the line.")
-    return row
 
 
 def _id_and_text(where: str, row: Mapping[str, Any]) -> tuple[str, str]:
@@ -259,13 +224,10 @@ def _id_and_text(where: str, row: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _unique(path: pathlib.Path, pairs: Iterator[tuple[str, str]]) -> dict[str, str]:
-    texts: dict[str, str] = {}
+    seen: dict[str, str] = {}
+    texts = {}
     for number, (name, text) in enumerate(pairs, 1):
-        if name in texts:
-            first = list(texts).index(name) + 1
-            raise DataError(
-                f"{path}:{number}: id {name} stands on line {first} too; each id once was expected; remove one."
-            )
+        textfile.claim(seen, name, f"{path}:{number}")
         texts[name] = text
     return texts
 

@@ -73,10 +73,9 @@ class Devices:
                 f"--rows_multiple must be a multiple of the devices; give --rows_multiple={self.mesh.size}."
             )
 
-    def own_rows(self, rows: int) -> slice:
-        """The rows of a global batch that this process reads."""
-        share = rows // jax.process_count()
-        return slice(jax.process_index() * share, (jax.process_index() + 1) * share)
+    def abstract(self, tree: PyTree) -> PyTree:
+        """Shapes, types and places of a tree of arrays, for compiling and restoring."""
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), tree)
 
     def put(self, batch: PyTree) -> PyTree:
         """A global batch from every process's own rows."""

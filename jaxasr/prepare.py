@@ -39,7 +39,7 @@ def prepare(
     """
     check_same_run(cfg, workdir)
     train, valid = read_manifests(cfg, console)
-    task = cfg.task.prepared(train, seed=cfg.seed)
+    task = cfg.task.prepared(train)
     task = with_resources_of(task, workdir / "model")
     inputs = training_inputs(
         task,

@@ -1,15 +1,18 @@
 """The state of training, and the one step that advances it."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from jaxasr.compiled import CompiledByShape
+from jaxasr.data.batch import BucketShape
 from jaxasr.nn.rows import sum_over_devices
 from jaxasr.optim import Optimizer, Schedule
-from jaxasr.tasks.base import Mean, Metrics
+from jaxasr.parallel import Devices
+from jaxasr.tasks.base import Mean, Metrics, Task
 from jaxasr.typing import Array, Int, Key, Params, PyTree, Scalar
 
 LossFn = Callable[[Params, Any, Key | None], tuple[Scalar, Metrics]]
@@ -77,10 +80,26 @@ def make_train_step(
     return train_step
 
 
-def make_eval_step(loss_fn: LossFn) -> Callable[[Params, Any], Metrics]:
-    """(params, batch) to metrics, without noise."""
+def create_state(task: Task, optimizer: Optimizer, shape: BucketShape, seed: int, devices: Devices) -> TrainState:
+    """The state before the first step, made on every device."""
+    init, spec = task.model().init, task.batch_spec(shape)
+    create = jax.jit(lambda key: init_state(init, optimizer, spec, key), out_shardings=devices.replicated)
+    return create(jax.random.key(seed))
 
-    def eval_step(params: Params, batch: Any) -> Metrics:
-        return jax.tree.map(sum_over_devices, loss_fn(params, batch, None)[1])
 
-    return eval_step
+def compiled_train_steps(
+    task: Task,
+    optimizer: Optimizer,
+    schedule: Schedule,
+    devices: Devices,
+    mode: Literal["jit", "pmap"],
+    abstract_state: TrainState,
+) -> CompiledByShape:
+    """The train step's executables, by bucket shape."""
+    step = devices.compiled_for(make_train_step(task.loss_fn(), optimizer, schedule), mode=mode)
+    return CompiledByShape(step, lambda shape: (abstract_state, devices.spec(task.batch_spec(shape))))
+
+
+def with_total(state: TrainState, total_steps: int, devices: Devices) -> TrainState:
+    """`state` with another length of the run."""
+    return state._replace(total_steps=jax.device_put(jnp.int32(total_steps), devices.replicated))

@@ -32,11 +32,11 @@ def train(cfg: TrainConfig, *, collate_fn: Callable[..., Any] | None = None) -> 
     """
     # what --help does not need is imported here
     from jaxasr.checkpoint import BestModels, Checkpoints, Progress, save_model
-    from jaxasr.compiled import CompiledByShape, use_persistent_cache
+    from jaxasr.compiled import use_persistent_cache
     from jaxasr.logs import RunLog, StepLog
     from jaxasr.parallel import Devices, any_process, is_main_process, start_processes
     from jaxasr.prepare import prepare
-    from jaxasr.state import init_state, make_train_step
+    from jaxasr.state import compiled_train_steps, create_state, with_total
     from jaxasr.validate import Validator, finish
 
     cfg.check()
@@ -46,18 +46,11 @@ def train(cfg: TrainConfig, *, collate_fn: Callable[..., Any] | None = None) -> 
     workdir.mkdir(parents=True, exist_ok=True)
     console = rich.console.Console(quiet=not is_main_process())
     data = prepare(cfg, workdir, devices, console, collate_fn)
-    task, model, began = data.task, data.task.model(), time.perf_counter()
+    task, began = data.task, time.perf_counter()
 
-    spec = task.batch_spec(data.train.shapes[0])
-    key = jax.random.key(cfg.seed)
-    create = jax.jit(lambda k: init_state(model.init, cfg.optimizer, spec, k), out_shardings=devices.replicated)
-    state = create(key)
-    abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
-    train_step = make_train_step(task.loss_fn(), cfg.optimizer, cfg.schedule)
-    steps = CompiledByShape(
-        devices.compiled_for(train_step, mode=cfg.parallel),
-        lambda shape: (abstract, devices.spec(task.batch_spec(shape))),
-    )
+    state = create_state(task, cfg.optimizer, data.train.shapes[0], cfg.seed, devices)
+    abstract = devices.abstract(state)
+    steps = compiled_train_steps(task, cfg.optimizer, cfg.schedule, devices, cfg.parallel, abstract)
     steps.announce(data.train.shapes)
     validator = Validator(cfg, data, devices)
     validator.announce(state.params)
@@ -70,7 +63,7 @@ def train(cfg: TrainConfig, *, collate_fn: Callable[..., Any] | None = None) -> 
         console.print(f"going on from step {int(state.step)} in epoch {progress.epoch}", highlight=False)
     step, end, saved = int(state.step), total_steps(cfg, data.train), int(state.total_steps)
     total = end if cfg.minutes is None else saved or UNKNOWN_TOTAL
-    state = state._replace(total_steps=jax.device_put(jnp.int32(total), devices.replicated))
+    state = with_total(state, total, devices)
     best = BestModels(workdir / "best", cfg.keep_best, progress.best)
     log = RunLog(workdir, console, active=is_main_process())
     step_log = StepLog(log, task.sample_rate, cfg.log_steps, cfg.nonfinite_limit)
@@ -99,7 +92,7 @@ def train(cfg: TrainConfig, *, collate_fn: Callable[..., Any] | None = None) -> 
             if budget is not None and budget.measured(steps.ready(), state.step):
                 seconds = validator.timed(state.params)
                 total = min(end, step + budget.steps_left(seconds, cfg.valid_steps or position.batches))
-                state = state._replace(total_steps=jax.device_put(jnp.int32(total), devices.replicated))
+                state = with_total(state, total, devices)
                 log.say(f"--minutes={cfg.minutes:g}: {total} steps at {budget.step_seconds:.2f} s a step")
                 budget = None
                 save()

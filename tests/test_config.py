@@ -281,7 +281,7 @@ def test_print_config_gives_the_same_run_and_the_same_text(capsys):
 
 def test_a_config_is_hashable_and_resources_are_no_part_of_it():
     task = AsrTask()
-    with_tokens = task.prepared([], seed=0)
+    with_tokens = task.prepared([])
     assert with_tokens.vocabulary is not None
     assert with_tokens == task
     assert hash(with_tokens) == hash(task)

@@ -170,14 +170,14 @@ def test_a_folder_stands_for_its_text(tmp_path):
 
 
 FAULTS = {
-    "empty file": ("text", b"", "text: an empty file"),
-    "only blanks": ("text", b" \n\n", "text: an empty file"),
+    "empty file": ("text", b"", "text: no lines"),
+    "only blanks": ("text", b" \n\n", "text: no lines"),
     "blank line": ("text", b"u1 a\n\nu2 b\n", "text:2: a blank line"),
-    "id twice": ("text", b"u1 a\nu2 b\nu1 c\n", "text:3: id u1 stands on line 1 too"),
-    "id twice in JSON": ("h.jsonl", b'{"id": "u", "text": ""}\n{"id": "u", "text": ""}', "h.jsonl:2: id u"),
+    "id twice": ("text", b"u1 a\nu2 b\nu1 c\n", "text:3: id 'u1' is already at "),
+    "id twice in JSON": ("h.jsonl", b'{"id": "u", "text": ""}\n{"id": "u", "text": ""}', "h.jsonl:2: id 'u'"),
     "latin-1": ("text", "u1 a\nu2 é\n".encode("latin-1"), "text:2: byte 0xe9 is not UTF-8"),
     "bad JSON": ("h.jsonl", b'{"id": "u", "text": "a"}\n{"id": \n', "h.jsonl:2: not JSON"),
-    "JSON list": ("h.json", b"[1]\n", "h.json:1: JSON, but no object"),
+    "JSON list": ("h.json", b"[1]\n", "h.json:1: a JSON list"),
     "no text": ("h.jsonl", b'{"id": "u", "txt": "a"}\n', "h.jsonl:1: no string in field text, but fields id"),
     "no id": ("h.jsonl", b'{"text": "a"}\n', "h.jsonl:1: no string in field id or key or utt_id"),
     "number as text": ("h.jsonl", b'{"id": "u", "text": 3}\n', "h.jsonl:1: no string in field text"),
@@ -216,7 +216,7 @@ def test_errors_end_the_command_line_with_status_2(tmp_path, capsys):
     with pytest.raises(SystemExit) as caught:
         evaluate.main([str(tmp_path / "ref"), str(tmp_path / "ref")])
     assert caught.value.code == 2
-    assert capsys.readouterr().err.startswith(f"error: {tmp_path}/ref:2: id u1")
+    assert capsys.readouterr().err.startswith(f"error: {tmp_path}/ref:2: id 'u1'")
 
 
 def test_options_that_cannot_be(tmp_path):

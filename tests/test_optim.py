@@ -7,7 +7,7 @@ import pytest
 
 from jaxasr.errors import ConfigError
 from jaxasr.optim import Adam, AdamW, Constant, WarmupLinear, WarmupRsqrt
-from jaxasr.state import init_state, make_eval_step, make_train_step
+from jaxasr.state import init_state, make_train_step
 from jaxasr.tasks.base import Mean
 
 
@@ -89,8 +89,3 @@ def test_a_step_that_is_not_finite_changes_nothing_but_the_counts(poison):
     np.testing.assert_allclose(metrics["learning_rate"].value, 2 / 4, rtol=1e-6)
     expected, _ = step(first, good)
     np.testing.assert_array_equal(after.params["w"], expected.params["w"])
-
-
-def test_eval_step_returns_the_metrics():
-    found = jax.jit(make_eval_step(loss_fn))({"w": np.ones(2, np.float32)}, np.array([3.0, 4.0], np.float32))
-    assert found["loss"].value == 7.0

@@ -1,15 +1,14 @@
 """Utterances from Kaldi folders and JSON-lines files; every fault names its file and line."""
 
-import codecs
 import dataclasses
 import itertools
-import json
 import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from jaxasr.data.textfile import claim, few, json_object, kind, lines, show
 from jaxasr.errors import DataError
 from jaxasr.registry import did_you_mean
 
@@ -61,7 +60,7 @@ def read_all(paths: Iterable[PathLike], *, need_text: bool = True) -> list[Utter
     utterances = []
     for path in paths:
         for where, utterance in _located(os.fspath(path), need_text):
-            _claim(seen, utterance.id, where)
+            claim(seen, utterance.id, where)
             utterances.append(utterance)
     return utterances
 
@@ -80,62 +79,15 @@ def _located(path: str, need_text: bool) -> Iterator[tuple[str, Utterance]]:
     return _json_lines(path, need_text)
 
 
-def _claim(seen: dict[str, str], name: str, where: str) -> None:
-    if name in seen:
-        raise DataError(
-            f"{where}: id {_show(name)} is already at {seen[name]}; ids are used once; rename or remove one."
-        )
-    seen[name] = where
-
-
-def _show(value: object) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= 60 else shown[:57] + "..."
-
-
-def _few(names: Iterable[str]) -> str:
-    first = list(itertools.islice(names, 4))
-    return ", ".join(_show(name) for name in first[:3]) + (", ..." if len(first) > 3 else "")
-
-
-def _lines(path: str) -> list[str]:
-    """The lines of a UTF-8 file without BOM, carriage returns and blank lines at its end."""
-    try:
-        with open(path, "rb") as file:
-            raw = file.read().removeprefix(codecs.BOM_UTF8)
-    except OSError as error:
-        raise DataError(
-            f"{path}: {error.strerror}; a file that can be read was expected; check the path and its permissions."
-        ) from error
-    try:
-        content = raw.decode()
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        raise DataError(
-            f"{path}:{line}: byte 0x{raw[error.start]:02x} is not UTF-8; manifests are UTF-8; "
-            "convert the file with iconv."
-        ) from error
-    # Not splitlines(): U+2028 and form feeds may stand in a transcript.
-    lines = [line.removesuffix("\r") for line in content.rstrip().split("\n")]
-    if lines == [""]:
-        raise DataError(f"{path}: no lines; at least one was expected; check what wrote the file.")
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            raise DataError(f"{path}:{number}: a blank line; blank lines may only end a file; remove it.")
-        if "\0" in line:
-            raise DataError(f"{path}:{number}: a NUL character; text was expected; remove it.")
-    return lines
-
-
 def _audio_path(where: str, folder: str, value: str) -> str:
     if value.endswith("|"):
         raise DataError(
-            f"{where}: {_show(value)} is a shell command; a sound file was expected, since a manifest must not "
+            f"{where}: {show(value)} is a shell command; a sound file was expected, since a manifest must not "
             "run programs; run the pipe once into files and list those."
         )
     if re.match(r"[A-Za-z]\w*://", value):
         raise DataError(
-            f"{where}: {_show(value)} is a URL; a sound file on disk was expected; download it and list the file."
+            f"{where}: {show(value)} is a URL; a sound file on disk was expected; download it and list the file."
         )
     return os.path.normpath(os.path.join(folder, value))
 
@@ -181,10 +133,10 @@ def _table(path: str) -> dict[str, _Row]:
     """The rest of each line by the line's first word."""
     seen: dict[str, str] = {}
     rows = {}
-    for number, line in enumerate(_lines(path), 1):
+    for number, line in enumerate(lines(path), 1):
         key, *rest = line.split(maxsplit=1)
         where = f"{path}:{number}"
-        _claim(seen, key, where)
+        claim(seen, key, where)
         rows[key] = _Row(where, rest[0].strip() if rest else "")
     return rows
 
@@ -194,7 +146,7 @@ def _recordings(folder: str) -> dict[str, _Span]:
     recordings = {}
     for name, (where, value) in _table(os.path.join(folder, "wav.scp")).items():
         if not value:
-            raise DataError(f"{where}: no path after id {_show(name)}; 'ID PATH' was expected; add the path.")
+            raise DataError(f"{where}: no path after id {show(name)}; 'ID PATH' was expected; add the path.")
         recordings[name] = _Span(where, _audio_path(where, base, value))
     return recordings
 
@@ -210,7 +162,7 @@ def _segments(path: str, recordings: Mapping[str, _Span]) -> dict[str, _Span]:
         recording, start, end = fields[0], _time(where, fields[1]), _time(where, fields[2])
         if recording not in recordings:
             raise DataError(
-                f"{where}: recording {_show(recording)} is not in wav.scp; each segment's recording is; add it "
+                f"{where}: recording {show(recording)} is not in wav.scp; each segment's recording is; add it "
                 f"there or remove the segment.{did_you_mean(recording, itertools.islice(recordings, 1000))}"
             )
         if end <= start:
@@ -226,7 +178,7 @@ def _time(where: str, word: str) -> float:
     value = float(word) if _NUMBER.fullmatch(word) else math.nan
     if not (math.isfinite(value) and value >= 0):
         raise DataError(
-            f"{where}: time {_show(word)}; a number of seconds, 0 or more, was expected; correct the segment."
+            f"{where}: time {show(word)}; a number of seconds, 0 or more, was expected; correct the segment."
         )
     return value
 
@@ -244,12 +196,12 @@ def _column(path: str, owner: str, spans: Mapping[str, _Span], *, needed: bool) 
     extra = [key for key in rows if key not in spans]
     if missing:
         raise DataError(
-            f"{path}: {len(missing)} of the {len(spans)} ids of {owner} are missing ({_few(missing)}); both list "
+            f"{path}: {len(missing)} of the {len(spans)} ids of {owner} are missing ({few(missing)}); both list "
             f"the same ids; add them here or remove them from {owner}."
         )
     if extra:
         raise DataError(
-            f"{rows[extra[0]].where}: {len(extra)} of {len(rows)} ids are not in {owner} ({_few(extra)}); both "
+            f"{rows[extra[0]].where}: {len(extra)} of {len(rows)} ids are not in {owner} ({few(extra)}); both "
             f"list the same ids; remove them here or add them to {owner}."
         )
     return {key: row.value for key, row in rows.items()}
@@ -260,12 +212,12 @@ def _column(path: str, owner: str, spans: Mapping[str, _Span], *, needed: bool) 
 
 def _json_lines(path: str, need_text: bool) -> Iterator[tuple[str, Utterance]]:
     base = _folder_of(os.path.dirname(path))
-    rows = [(f"{path}:{number}", line) for number, line in enumerate(_lines(path), 1)]
-    parsed = [(where, _utterance(where, base, _object(where, line), need_text)) for where, line in rows]
+    rows = [(f"{path}:{number}", line) for number, line in enumerate(lines(path), 1)]
+    parsed = [(where, _utterance(where, base, json_object(where, line), need_text)) for where, line in rows]
     seen: dict[str, str] = {}
     for where, utterance in parsed:
         if utterance.id:
-            _claim(seen, utterance.id, where)
+            claim(seen, utterance.id, where)
     for number, (where, utterance) in enumerate(parsed, 1):
         if not utterance.id:
             name = next(name for name in _names(utterance, number) if name not in seen)
@@ -283,35 +235,19 @@ def _names(utterance: Utterance, number: int) -> Iterator[str]:
     yield from (f"{stem}-{again}" for again in itertools.count(number))
 
 
-def _object(where: str, line: str) -> dict[str, Any]:
-    try:
-        value = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        # ValueError is also what a number of thousands of digits raises.
-        raise DataError(
-            f"{where}: not JSON ({error}); one JSON object a line was expected; write each utterance on its own line."
-        ) from error
-    if not isinstance(value, dict):
-        raise DataError(
-            f"{where}: a JSON {_kind(value)}; one JSON object a line was expected; write each utterance on its "
-            "own line."
-        )
-    return value
-
-
 def _utterance(where: str, base: str, row: dict[str, Any], need_text: bool) -> Utterance:
     """The utterance of one object; its id is empty where the object has none."""
     fields = next((known for known in (_NEMO, _FUNASR) if known.audio in row), None)
     if fields is None:
         near = did_you_mean(_NEMO.audio, row) or did_you_mean(_FUNASR.audio, row)
         raise DataError(
-            f"{where}: neither a field 'audio_filepath' nor 'source', but {_few(row) or 'none'}; NeMo's or "
+            f"{where}: neither a field 'audio_filepath' nor 'source', but {few(row) or 'none'}; NeMo's or "
             f"FunASR's fields were expected; rename the one with the path.{near}"
         )
     text = _string(where, row, fields.text)
     if text is None and need_text:
         raise DataError(
-            f"{where}: no field {fields.text!r}, but {_few(row)}; a transcript was expected; add it, or remove "
+            f"{where}: no field {fields.text!r}, but {few(row)}; a transcript was expected; add it, or remove "
             f"the line.{did_you_mean(fields.text, row)}"
         )
     audio = _string(where, row, fields.audio)
@@ -319,7 +255,7 @@ def _utterance(where: str, base: str, row: dict[str, Any], need_text: bool) -> U
         raise DataError(f"{where}: field {fields.audio!r} is empty; the path of a sound file was expected; add it.")
     name = next((name for name in (_string(where, row, field) for field in fields.ids) if name is not None), None)
     if name is not None and name.split() != [name]:
-        raise DataError(f"{where}: id {_show(name)}; a word without white space was expected; rename it.")
+        raise DataError(f"{where}: id {show(name)}; a word without white space was expected; rename it.")
     start, seconds = _seconds(where, row, "offset"), _seconds(where, row, "duration")
     if seconds == 0:
         raise DataError(f"{where}: 'duration' is 0; more than 0 seconds was expected; correct or remove the line.")
@@ -328,17 +264,12 @@ def _utterance(where: str, base: str, row: dict[str, Any], need_text: bool) -> U
     return Utterance(name or "", path, (text or "").strip(), speaker, start or 0.0, seconds)
 
 
-def _kind(value: object) -> str:
-    kinds = {type(None): "null", bool: "boolean", str: "string", list: "list", dict: "object"}
-    return kinds.get(type(value), "number")
-
-
 def _string(where: str, row: dict[str, Any], name: str) -> str | None:
     if name not in row:
         return None
     value = row[name]
     if not isinstance(value, str):
-        raise DataError(f"{where}: field {name!r} is a {_kind(value)}; a string was expected; quote or correct it.")
+        raise DataError(f"{where}: field {name!r} is a {kind(value)}; a string was expected; quote or correct it.")
     if "\0" in value or any("\ud800" <= letter <= "\udfff" for letter in value):
         raise DataError(
             f"{where}: field {name!r} holds a NUL character or half a surrogate pair; text was expected; remove it."
@@ -352,11 +283,11 @@ def _seconds(where: str, row: dict[str, Any], name: str) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise DataError(f"{where}: field {name!r} is a {_kind(value)}; a number of seconds was expected; correct it.")
+        raise DataError(f"{where}: field {name!r} is a {kind(value)}; a number of seconds was expected; correct it.")
     # An int beyond the floats cannot even be asked whether it is finite.
     if not 0 <= value <= 1e300:
         raise DataError(
-            f"{where}: field {name!r} is {_show(value)}; a finite number of seconds, 0 or more, was expected; "
+            f"{where}: field {name!r} is {show(value)}; a finite number of seconds, 0 or more, was expected; "
             "correct it."
         )
     return float(value)

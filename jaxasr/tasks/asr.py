@@ -143,7 +143,7 @@ class AsrTask(Task[AsrExample, AsrBatch]):
         """This task with what only data can tell; None leaves a resource as it is."""
         return dataclasses.replace(self, vocabulary=vocabulary or self.vocabulary, cmvn=cmvn or self.cmvn)
 
-    def prepared(self, utterances: Sequence[Utterance], *, seed: int = 0) -> "AsrTask":
+    def prepared(self, utterances: Sequence[Utterance]) -> "AsrTask":
         task = self
         if task.vocabulary is None:
             texts = (u.text for u in utterances)

@@ -58,7 +58,7 @@ class Task(abc.ABC, Generic[ExampleT, BatchT]):
         """Raises ConfigError where the choices do not go together; reads no data."""
 
     @abc.abstractmethod
-    def prepared(self: TaskT, utterances: Sequence[Utterance], *, seed: int = 0) -> TaskT:
+    def prepared(self: TaskT, utterances: Sequence[Utterance]) -> TaskT:
         """This task with every resource that it still lacks made from its files or from the training set."""
 
     @abc.abstractmethod
