@@ -38,6 +38,10 @@ class Progress:
     """Batches of this epoch's plan that are done."""
     best: list[tuple[float, int]] = dataclasses.field(default_factory=list)
     """(metric, step) of the validations whose parameters are kept, best first."""
+    validation_due: bool = False
+    """Whether the run was stopped at a step that is validated, before it was."""
+    minutes: float | None = None
+    """What the number of steps was made from."""
     data_hash: str = ""
     """Fingerprint of the training utterances and their lengths."""
 
@@ -164,6 +168,7 @@ class BestModels:
 
     def add(self, best: list[tuple[float, int]], metric: float, step: int, params: Params) -> list[tuple[float, int]]:
         """The new list, best first; saves `params` if they are on it."""
+        metric = metric if metric == metric else float("inf")  # NaN has no place in an order
         ranked = sorted({*best, (metric, step)})[: self.keep]
         if (metric, step) in ranked and is_main_process():
             save_params(self.path(step), params)

@@ -70,7 +70,7 @@ class Inputs:
         """A hash of the utterances, their lengths and the shapes: what a batch plan is made from."""
         digest = hashlib.sha256(repr(self.shapes).encode())
         for utterance in self.selection.utterances:
-            digest.update(utterance.id.encode() + b"\0")
+            digest.update(f"{utterance.id}\0{utterance.text}\0".encode())
         for array in (self.selection.samples, self.selection.usable, self.selection.tokens):
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()

@@ -1,6 +1,7 @@
 """What a run shows and writes down: a progress bar or plain lines, log.jsonl and TensorBoard."""
 
 import json
+import math
 import pathlib
 import time
 from typing import Any
@@ -104,7 +105,8 @@ class RunLog:
     def event(self, **fields: Any) -> None:
         """A record that is no number, such as the ids of a batch that was skipped."""
         if self._active:
-            self._file.write(json.dumps({"time": time.time()} | fields, ensure_ascii=False) + "\n")
+            record = {name: value if _is_json(value) else None for name, value in fields.items()}
+            self._file.write(json.dumps({"time": time.time()} | record, ensure_ascii=False) + "\n")
             self._file.flush()
 
     def say(self, line: str, style: str | None = None) -> None:
@@ -134,6 +136,11 @@ class RunLog:
             return ""
         left = (time.perf_counter() - began) / (step - first) * (total - step)
         return f"  ETA {int(left) // 60}:{int(left) % 60:02d}"
+
+
+def _is_json(value: Any) -> bool:
+    """JSON has neither NaN nor infinity."""
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def short(record: dict[str, Any]) -> str:
@@ -184,7 +191,8 @@ class StepLog:
         (step, total, epoch, host, metrics), self._pending = self._pending, None
         values = jax.device_get(metrics)
         samples = int(np.sum(host.batch.audio_lengths)) * jax.process_count()
-        self._window.add(values, samples, host.planned.shape.rows * host.planned.shape.samples)
+        if not values["skipped"].total:  # its NaN would hide the other steps' numbers
+            self._window.add(values, samples, host.planned.shape.rows * host.planned.shape.samples)
         self._log.advance(step, total, epoch)
         self._check(step, host, values)
         if step % self._log_steps == 0:

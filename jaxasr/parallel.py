@@ -15,7 +15,7 @@ from jaxasr.typing import PyTree
 
 
 def start_processes(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
-    """Joins the other processes of a run; without arguments on a cluster JAX finds them by itself.
+    """Joins the other processes of a run.
 
     Args:
       coordinator: "host:port" of process 0; None for a run of one process.
@@ -105,13 +105,27 @@ def is_main_process() -> bool:
     return jax.process_index() == 0
 
 
-def any_process(flag: bool, *, ask: bool) -> bool:
-    """Whether `flag` is set in any process; they ask each other only where all of them say `ask`."""
+def any_process(flag: bool) -> bool:
+    """Whether `flag` is set in any process; every process must ask at the same point."""
     if jax.process_count() == 1:
         return flag
     from jax.experimental import multihost_utils
 
-    return ask and bool(np.any(multihost_utils.process_allgather(np.array(flag))))
+    return bool(np.any(multihost_utils.process_allgather(np.array(flag))))
+
+
+def all_processes(flag: bool) -> bool:
+    """Whether `flag` is set in every process; every process must ask at the same point."""
+    return not any_process(not flag)
+
+
+def from_main_process(number: int) -> int:
+    """The main process's number, in every process."""
+    if jax.process_count() == 1:
+        return number
+    from jax.experimental import multihost_utils
+
+    return int(multihost_utils.broadcast_one_to_all(np.array(number)))
 
 
 def wait_for_processes(where: str) -> None:

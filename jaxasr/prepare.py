@@ -40,7 +40,8 @@ def prepare(
     check_same_run(cfg, workdir)
     train, valid = read_manifests(cfg, console)
     task = cfg.task.prepared(train)
-    task = with_resources_of(task, workdir / "model")
+    if has_state(workdir):
+        task = with_resources_of(task, workdir / "model")
     inputs = training_inputs(
         task,
         train,
@@ -59,7 +60,7 @@ def prepare(
     console.print(check_feasible(inputs.selection, task.frame_ms, cfg.max_infeasible), highlight=False, soft_wrap=True)
     if isinstance(task, AsrTask) and task.needs_statistics:
         task = task.with_resources(cmvn=estimate(task, plain(inputs, cfg), devices, console))
-    if is_main_process():
+    if is_main_process() and not has_state(workdir):
         checkpoint.save_model(workdir / "model", task, None, cfg.imports)
         checkpoint.write_atomically(workdir / "config.yaml", config.to_yaml(cfg).encode())
     inputs = dataclasses.replace(inputs, task=task)
@@ -67,8 +68,15 @@ def prepare(
     return Prepared(task, inputs, held_out_inputs(cfg, task, valid, collate))
 
 
+def has_state(workdir: pathlib.Path) -> bool:
+    """Whether the run has got so far that it can be gone on with; before that its options may still be changed."""
+    return any(path.name.isdigit() for path in (workdir / "checkpoints").glob("*"))
+
+
 def read_manifests(cfg: TrainConfig, console: rich.console.Console) -> tuple[list[Utterance], list[Utterance]]:
     """Training and validation utterances; says where the latter come from when no manifest does."""
+    for path in cfg.test:
+        manifest.read(path)  # a fault shows now, not after the training
     train = manifest.read_all(cfg.train)
     if cfg.valid:
         return train, manifest.read_all(cfg.valid)
@@ -80,8 +88,6 @@ def read_manifests(cfg: TrainConfig, console: rich.console.Console) -> tuple[lis
 
 def with_resources_of(task: Task, folder: pathlib.Path) -> Task:
     """The task with the resources of an earlier session of this run, which must agree with the data of this one."""
-    if not (folder / "config.yaml").exists():
-        return task
     earlier = task.load_resources(folder)
     if earlier.resources_hash() != task.resources_hash():
         raise CheckpointError(
@@ -111,7 +117,7 @@ def held_out_inputs(cfg: TrainConfig, task: Task, utterances: list[Utterance], c
 def check_same_run(cfg: TrainConfig, workdir: pathlib.Path) -> None:
     """Raises CheckpointError where the workdir was started with options that decide another result."""
     file = workdir / "config.yaml"
-    if not file.exists():
+    if not has_state(workdir):
         return
     earlier = config.from_mapping(TrainConfig, config.read_yaml(file), where=str(file))
     old, new = config.to_mapping(earlier), config.to_mapping(cfg)

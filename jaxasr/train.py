@@ -31,16 +31,23 @@ def train(cfg: TrainConfig, *, collate_fn: Callable[..., Any] | None = None) -> 
       collate_fn: from examples and a `BucketShape` to a batch; None for the task's own.
     """
     # what --help does not need is imported here
-    from jaxasr.checkpoint import BestModels, Checkpoints, Progress, save_model
+    from jaxasr.checkpoint import PARAMS_FILE, BestModels, Checkpoints, Progress, save_params
     from jaxasr.compiled import use_persistent_cache
     from jaxasr.logs import RunLog, StepLog
-    from jaxasr.parallel import Devices, any_process, is_main_process, start_processes
+    from jaxasr.parallel import (
+        Devices,
+        all_processes,
+        any_process,
+        from_main_process,
+        is_main_process,
+        start_processes,
+    )
     from jaxasr.prepare import prepare
     from jaxasr.state import compiled_train_steps, create_state, with_total
     from jaxasr.validate import Validator, finish
 
-    cfg.check()
     start_processes(cfg.coordinator, cfg.num_processes, cfg.process_id)
+    cfg.check()
     use_persistent_cache()
     devices, workdir = Devices.all(), pathlib.Path(cfg.workdir)
     workdir.mkdir(parents=True, exist_ok=True)
@@ -62,12 +69,13 @@ def train(cfg: TrainConfig, *, collate_fn: Callable[..., Any] | None = None) -> 
         check_same_data(progress, data.train.fingerprint(), workdir)
         console.print(f"going on from step {int(state.step)} in epoch {progress.epoch}", highlight=False)
     step, end, saved = int(state.step), total_steps(cfg, data.train), int(state.total_steps)
-    total = end if cfg.minutes is None else saved or UNKNOWN_TOTAL
+    total = end if cfg.minutes is None else saved if cfg.minutes == progress.minutes else UNKNOWN_TOTAL
     state = with_total(state, total, devices)
     best = BestModels(workdir / "best", cfg.keep_best, progress.best)
     log = RunLog(workdir, console, active=is_main_process())
     step_log = StepLog(log, task.sample_rate, cfg.log_steps, cfg.nonfinite_limit)
     budget = Budget(cfg.minutes, began) if total == UNKNOWN_TOTAL else None
+    minutes, alone = progress.minutes, jax.process_count() == 1
 
     def save() -> None:
         checkpoints.save(step, jax.tree.map(jnp.copy, state), progress)  # a copy: the next step donates the state
@@ -78,10 +86,13 @@ def train(cfg: TrainConfig, *, collate_fn: Callable[..., Any] | None = None) -> 
         progress.best = best.add(progress.best, record[cfg.best_metric], step, params)
         is_best = progress.best[0][1] == step
         if is_best and is_main_process():
-            save_model(workdir / "model", task, params, cfg.imports)
+            save_params(workdir / "model" / PARAMS_FILE, params)
         log.validation(record, step, epochs, "best so far" if is_best else "")
+        progress.validation_due = False
 
     with contextlib.closing(steps), contextlib.closing(log), contextlib.closing(checkpoints), StopSignals() as stop:
+        if progress.validation_due or (step >= total and not progress.best):
+            validate(progress.epoch)
         for position, host, waited in batches(data.train, progress.epoch, progress.batch, cfg.workers):
             if step >= total:
                 break
@@ -89,21 +100,23 @@ def train(cfg: TrainConfig, *, collate_fn: Callable[..., Any] | None = None) -> 
             step += 1
             progress.epoch, progress.batch = position.next()
             step_log.add(step, None if total == UNKNOWN_TOTAL else total, position.epochs, host, metrics, waited)
-            if budget is not None and budget.measured(steps.ready(), state.step):
+            if budget is not None and budget.measured(all_processes(steps.ready()), state.step):
                 seconds = validator.timed(state.params)
-                total = min(end, step + budget.steps_left(seconds, cfg.valid_steps or position.batches))
+                left = budget.steps_left(seconds, cfg.valid_steps or position.batches)
+                total = min(end, step + from_main_process(left))
                 state = with_total(state, total, devices)
                 log.say(f"--minutes={cfg.minutes:g}: {total} steps at {budget.step_seconds:.2f} s a step")
-                budget = None
-                save()
+                budget, progress.minutes = None, cfg.minutes
             finished = step >= total
             due = step % cfg.valid_steps == 0 if cfg.valid_steps else position.ends_epoch
-            stopping = any_process(stop.requested, ask=step % cfg.log_steps == 0)
+            stopping = stop.requested if alone else step % cfg.log_steps == 0 and any_process(stop.requested)
             if due or finished or stopping:
                 step_log.flush()
             if (due and not stopping) or finished:
                 validate(position.epochs)
-            if due or finished or stopping:
+            progress.validation_due = due and stopping and not finished
+            if due or finished or stopping or progress.minutes != minutes:
+                minutes = progress.minutes
                 save()
             if stopping and not finished:
                 checkpoints.wait()

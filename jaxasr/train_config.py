@@ -84,13 +84,21 @@ class TrainConfig:
         searches = self.task.searches()
         if self.search is not None and self.search not in searches:
             raise ConfigError(f"--search={self.search}: this model has {', '.join(searches)}; choose one of them.")
-        for name in ("epochs", "steps", "minutes"):
+        for name in ("epochs", "steps", "minutes", "valid_steps"):
             if (value := getattr(self, name)) is not None and value <= 0:
                 raise ConfigError(f"--{name}={value}: a positive number or none was expected; change it.")
         for name in ("seed", "workers", "max_infeasible"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"--{name}={getattr(self, name)}: 0 or more was expected; change it.")
-        for name in ("batch_seconds", "max_buckets", "rows_multiple", "max_seconds", "keep_best", "log_steps"):
+        for name in (
+            "batch_seconds",
+            "max_buckets",
+            "rows_multiple",
+            "max_seconds",
+            "keep_best",
+            "log_steps",
+            "nonfinite_limit",
+        ):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"--{name}={getattr(self, name)}: a positive number was expected; change it.")
 

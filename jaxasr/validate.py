@@ -63,7 +63,7 @@ def finish(
     params, note = choose(devices, validator, best, progress)
     log.say(note)
     if is_main_process():
-        checkpoint.save_model(workdir / "model", data.task, params, cfg.imports)
+        checkpoint.save_params(workdir / "model" / checkpoint.PARAMS_FILE, params)
     on_device = jax.device_put(params, devices.replicated)
     for number, path in enumerate(cfg.test):
         inputs = held_out_inputs(cfg, data.task, manifest.read(path), data.valid.collate)

@@ -13,6 +13,7 @@ from jaxasr import checkpoint, config, decode, evaluate
 from jaxasr.data.batch import Collate
 from jaxasr.errors import CheckpointError, DataError, TrainingError
 from jaxasr.inputs import evaluation_inputs
+from jaxasr.logs import StepLog
 from jaxasr.parallel import Devices
 from jaxasr.prepare import prepare
 from jaxasr.tasks import AsrTask
@@ -188,6 +189,32 @@ def test_stopping_is_no_error(tmp_path):
         train(cfg, collate_fn=StopsAt(2))
     assert stopped.value.exit_status == 130
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_validation_that_was_put_off_is_made_up_for(finished, tmp_path):
+    cfg, _ = finished
+    batches = max(losses(cfg)) // cfg.epochs
+
+    cfg_2 = rerun(cfg, tmp_path, test=())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(StepLog, "add", stop_at(batches, StepLog.add))
+        with pytest.raises(Stopped):
+            train(cfg_2)
+    assert not records(cfg_2, "valid")
+    train(cfg_2)
+    assert [r["step"] for r in records(cfg_2, "valid")] == [r["step"] for r in records(cfg, "valid")]
+    assert_same(final_params(cfg_2), final_params(cfg))
+
+
+def stop_at(step: int, add):
+    """A `StepLog.add` that asks the run to stop when it comes to `step`."""
+
+    def add_and_stop(self, number, *rest):
+        add(self, number, *rest)
+        if number == step:
+            signal.raise_signal(signal.SIGTERM)
+
+    return add_and_stop
 
 
 def test_no_valid_holds_out_training_utterances(tmp_path, capsys):

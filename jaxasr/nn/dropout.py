@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
+from jaxasr.errors import ConfigError
 from jaxasr.nn.rows import row_index
 from jaxasr.typing import Array, Bool, Key, UInt32
 
@@ -43,6 +44,8 @@ class Dropout(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, *, train: bool) -> Array:
+        if not 0.0 <= self.rate < 1.0:
+            raise ConfigError(f"dropout={self.rate}: a probability from 0 up to, but not, 1 was expected; change it.")
         if not train or self.rate == 0.0:
             return x
         keep = keep_mask(self.make_rng("dropout"), x.shape, self.rate)

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from jaxasr.errors import ConfigError
 from jaxasr.typing import Float
 
 
@@ -17,7 +18,7 @@ def sinusoids_interleaved(length: int, width: int) -> Float[np.ndarray, "T D"]:
 def sinusoids_halves(length: int, width: int) -> Float[np.ndarray, "T D"]:
     """Positions from 1; sines in the first half, cosines in the second (FunASR's `pe` input layer)."""
     if width % 2 or width < 4:
-        raise ValueError(
+        raise ConfigError(
             f"sinusoids_halves: width {width}; an even number of at least 4 was expected; choose num_mels x lfr_m even."
         )
     rate = np.exp(np.arange(width // 2) * -(np.log(10_000.0) / (width // 2 - 1)))

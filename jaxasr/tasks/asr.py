@@ -245,6 +245,16 @@ class AsrTask(Task[AsrExample, AsrBatch]):
             )
         if not self.speeds or any(not 0.5 <= s <= 2.0 for s in self.speeds):
             raise ConfigError(f"--speeds={self.speeds}: factors from 0.5 to 2 were expected; --speeds 1.0 for none.")
+        self._trace()
+
+    def _trace(self) -> None:
+        """Builds the network's shapes on a toy vocabulary: what its parts refuse, they refuse before data is read."""
+        width = self._frontend.output_width
+        task = self.with_resources(
+            vocabulary=Vocabulary(("<blank>", "<s>", "</s>", "<unk>")),
+            cmvn=Cmvn(np.zeros(width, np.float32), np.ones(width, np.float32)),
+        )
+        jax.eval_shape(task.model().init, jax.random.key(0), task.batch_spec(BucketShape(1, 2 * self.sample_rate, 1)))
 
     @property
     def _frontend(self) -> Frontend:
