@@ -11,7 +11,8 @@ workdir/
 import dataclasses
 import os
 import pathlib
-from collections.abc import Mapping
+import shutil
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -22,7 +23,7 @@ from safetensors import SafetensorError
 
 from jaxasr import config
 from jaxasr.errors import CheckpointError
-from jaxasr.parallel import is_main_process
+from jaxasr.parallel import all_processes, is_main_process, wait_for_processes
 from jaxasr.tasks.base import TASKS, Task
 from jaxasr.typing import Params
 
@@ -53,8 +54,9 @@ class Checkpoints:
         from orbax.checkpoint import v1 as ocp  # half a second, which --help and decoding do not need
 
         policies = ocp.training
+        self._folder = folder.absolute()
         self._checkpointer = ocp.training.Checkpointer(
-            str(folder.absolute()),
+            str(self._folder),
             save_decision_policy=policies.save_decision_policies.FixedIntervalPolicy(1),  # pyright: ignore[reportArgumentType]
             preservation_policy=policies.preservation_policies.LatestN(keep),  # pyright: ignore[reportArgumentType]
         )
@@ -71,22 +73,50 @@ class Checkpoints:
         )
         self._newest = step
 
-    def restore(self, abstract_state: Any) -> tuple[Any, Progress] | None:
-        """The newest state, with the shardings of `abstract_state`, and where it stood; None without any."""
-        latest = self._checkpointer.latest
-        if latest is None:
-            return None
-        try:
-            state = self._checkpointer.load_checkpointables(latest.step, {"state": abstract_state})["state"]
-        except (ValueError, KeyError, TypeError, OSError) as error:
+    def restore(self, abstract_state: Any, say: Callable[[str], None]) -> tuple[Any, Progress] | None:
+        """The newest state that can be read, with the shardings of `abstract_state`, and where it stood.
+
+        Newer ones that cannot be read are moved aside, which `say` is told. None where there is no state at all.
+
+        Raises:
+          CheckpointError: there are states, and none can be read.
+        """
+        steps = [found.step for found in self._checkpointer.checkpoints]
+        faults: list[str] = []
+        for step in reversed(steps):
+            found = None
+            try:
+                found = self._load(step, abstract_state)
+            except Exception as error:  # Orbax, TensorStore and JSON have each their own
+                faults.append(f"{self._folder / str(step)}: {type(error).__name__}: {str(error)[:200]}")
+            if all_processes(found is not None):
+                for damaged, fault in zip(steps[: steps.index(step) : -1], faults, strict=False):
+                    say(f"{fault}; it is kept as damaged-{damaged}, and the run goes on from the state before it.")
+                self._move_aside(steps[steps.index(step) + 1 :])
+                self._newest = step
+                return found
+        if steps:
             raise CheckpointError(
-                f"{self._checkpointer.directory}/{latest.step}: {error}; the state of a run with these options was "
-                "expected; use another --workdir, or the options the run was started with."
-            ) from error
-        metadata: Any = self._checkpointer.checkpointables_metadata(latest.step).custom_metadata
+                f"{(faults or ['another process'])[0]}; the state of a run with these options was expected; use "
+                "another --workdir, or the options the run was started with."
+            )
+        return None
+
+    def _load(self, step: int, abstract_state: Any) -> tuple[Any, Progress]:
+        state = self._checkpointer.load_checkpointables(step, {"state": abstract_state})["state"]
+        metadata: Any = self._checkpointer.checkpointables_metadata(step).custom_metadata
         progress = Progress(**metadata)
-        progress.best = [(float(metric), int(step)) for metric, step in progress.best]
+        progress.best = [(float(metric), int(best)) for metric, best in progress.best]
         return state, progress
+
+    def _move_aside(self, steps: list[int]) -> None:
+        """Takes states out of the list; what is left of them stays in the folder."""
+        if is_main_process():
+            for step in steps:
+                shutil.rmtree(self._folder / f"damaged-{step}", ignore_errors=True)
+                (self._folder / str(step)).rename(self._folder / f"damaged-{step}")
+        wait_for_processes("damaged states")
+        self._checkpointer.reload()
 
     def wait(self) -> None:
         """Returns when the last save is on disk; raises what went wrong with it."""
@@ -186,7 +216,8 @@ class BestModels:
 def save_model(folder: pathlib.Path, task: Task, params: Params | None, imports: tuple[str, ...] = ()) -> None:
     """Writes what `load_model` reads; `params` None leaves the parameters there as they are."""
     folder.mkdir(parents=True, exist_ok=True)
-    mapping = {"task": TASKS.name_of(type(task))} | config.to_mapping(task) | {"imports": list(imports)}
+    mapping = {"task": TASKS.name_of(type(task))} | config.to_mapping(task)
+    mapping |= {"imports": list(imports), "resources_hash": task.resources_hash()}
     write_atomically(folder / "config.yaml", yaml.safe_dump(mapping, sort_keys=False, allow_unicode=True).encode())
     task.save_resources(folder)
     if params is not None:
@@ -198,10 +229,16 @@ def load_task(folder: pathlib.Path) -> Task:
     file = folder / "config.yaml"
     mapping = config.read_yaml(file)
     config.import_modules(mapping.pop("imports", ()) or (), f"{file}: imports")
-    name = mapping.pop("task", None)
+    name, written = mapping.pop("task", None), mapping.pop("resources_hash", None)
     if name is None:
         raise CheckpointError(f"{file}: names no task; a model's config.yaml was expected; give a model folder.")
-    return config.from_mapping(TASKS[name], mapping, where=str(file)).load_resources(folder)
+    task = config.from_mapping(TASKS[name], mapping, where=str(file)).load_resources(folder)
+    if written not in (None, task.resources_hash()):
+        raise CheckpointError(
+            f"{folder}/tokens.txt: not the token list that the model was trained with, whose hash config.yaml has; "
+            "the numbers of the model's tokens would mean other words; put the files of one model together."
+        )
+    return task
 
 
 def model_folder(path: str | pathlib.Path) -> pathlib.Path:

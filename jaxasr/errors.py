@@ -33,9 +33,12 @@ class CheckpointError(JaxasrError):
 
 
 def exit_with_message(fn: Callable[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
-    """What `fn` returns; a JaxasrError becomes a line on stderr and exit status 2."""
+    """What `fn` returns; a JaxasrError becomes a line on stderr and exit status 2, Ctrl-C one and status 130."""
     try:
         return fn(*args, **kwargs)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        raise SystemExit(130) from None
     except JaxasrError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None

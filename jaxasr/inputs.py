@@ -1,19 +1,21 @@
 """From manifests to planned batches for a task: what to train on, and what to evaluate."""
 
+import contextlib
 import dataclasses
 import hashlib
-from collections.abc import Callable, Sequence
-from typing import Any
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import rich.console
 import rich.table
 
-from jaxasr.data import audio, bucketing
+from jaxasr.data import audio, bucketing, pipeline
 from jaxasr.data.batch import BucketShape
 from jaxasr.data.manifest import Utterance
-from jaxasr.data.pipeline import LoadBatch
+from jaxasr.data.pipeline import HostBatch, LoadBatch
 from jaxasr.data.selection import INFEASIBLE, Measures, Selection, draw_speeds, select, select_all
 from jaxasr.errors import DataError
 from jaxasr.tasks.base import Task
@@ -102,10 +104,15 @@ def training_inputs(
     max_seconds: float,
     leave_out_unknown: bool,
     seed: int,
+    check_sound: bool = True,
     collate: Callable[..., Any] | None = None,
 ) -> Inputs:
-    """What training can use of `utterances`, and the shapes that suit their lengths at every speed."""
-    infos = audio.probe([u.audio for u in utterances])
+    """What training can use of `utterances`, and the shapes that suit their lengths at every speed.
+
+    Args:
+      check_sound: read every file to its end first, and leave out those that cannot be.
+    """
+    infos = audio.probe([u.audio for u in utterances], whole=check_sound)
     selection = select(
         utterances,
         infos,
@@ -154,17 +161,19 @@ def evaluation_inputs(
     rows: int | None = None,
     rows_multiple: int = 1,
     extra_seconds: float = 0.0,
+    check_sound: bool = False,
 ) -> Inputs:
     """Every one of `utterances`, with shapes from their own lengths.
 
     Args:
       rows: rows of every batch; None chooses them by `batch_seconds`.
       extra_seconds: padding added to every row; changes no result.
+      check_sound: read every file to its end first.
 
     Raises:
       DataError: a file cannot be read.
     """
-    infos = audio.probe([u.audio for u in utterances])
+    infos = audio.probe([u.audio for u in utterances], whole=check_sound)
     return evaluation_inputs_of(
         task,
         select_all(utterances, infos, measures(task)),
@@ -197,3 +206,36 @@ def evaluation_inputs_of(
     extra = int(extra_seconds * task.sample_rate)
     shapes = [s._replace(rows=rows or s.rows, samples=s.samples + extra) for s in shapes]
     return Inputs(task, selection, shapes, shuffle=False, train=False)
+
+
+class Position(NamedTuple):
+    """Where a batch stands in the run."""
+
+    epoch: int
+    batch: int
+    """Batches of the epoch up to and with this one."""
+    batches: int
+
+    @property
+    def epochs(self) -> float:
+        return self.epoch + self.batch / self.batches
+
+    @property
+    def ends_epoch(self) -> bool:
+        return self.batch == self.batches
+
+    def next(self) -> tuple[int, int]:
+        """(epoch, batches done in it) after this batch."""
+        return (self.epoch + 1, 0) if self.ends_epoch else (self.epoch, self.batch)
+
+
+def batches(inputs: Inputs, epoch: int, start: int, workers: int) -> Iterator[tuple[Position, HostBatch, float]]:
+    """Positions, host batches and seconds waited for them, from batch `start` of `epoch` on and without end."""
+    while True:
+        loader = inputs.epoch(epoch)
+        with contextlib.closing(pipeline.load(loader, start=start, workers=workers)) as loaded:
+            for number in range(start + 1, len(loader.plan) + 1):
+                asked = time.perf_counter()
+                host = next(loaded)
+                yield Position(epoch, number, len(loader.plan)), host, time.perf_counter() - asked
+        epoch, start = epoch + 1, 0

@@ -57,6 +57,7 @@ class RunLog:
         self._active = active
         self._bar: rich.progress.Progress | None = None
         self._began = (time.perf_counter(), 0)
+        self._last_wer = ""
         if not active:
             return
         from tensorboardX import SummaryWriter
@@ -87,7 +88,7 @@ class RunLog:
     def steps(self, record: dict[str, float], step: int, total: int | None, epoch: float) -> None:
         """A record of the training steps since the last one."""
         self._write("train", record, step, epoch)
-        numbers = short(record)
+        numbers = short(record) + self._last_wer
         if self._bar is not None:
             self._bar.update(self._task, numbers=numbers)
         elif self._active:
@@ -100,6 +101,7 @@ class RunLog:
 
     def validation(self, record: dict[str, Any], step: int, epoch: float, note: str) -> None:
         self._write("valid", record, step, epoch)
+        self._last_wer = f"  valid wer {100 * record['wer']:.2f} %" if "wer" in record else ""
         self.say(f"valid  step {step}  epoch {epoch:.2f}  {short(record)}  {note}")
 
     def event(self, **fields: Any) -> None:

@@ -18,6 +18,8 @@ from jaxasr.parallel import Devices, is_main_process
 from jaxasr.tasks import AsrTask, Task
 from jaxasr.train_config import RESUMABLE, TrainConfig
 
+SHOWN_FAULTS = 3
+
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
@@ -52,11 +54,14 @@ def prepare(
         max_seconds=cfg.max_seconds,
         leave_out_unknown=task.leaves_out_unknown(),
         seed=cfg.seed,
+        check_sound=cfg.check_sound,
         collate=collate,
     )
     for shape in inputs.shapes:
         devices.check_rows(shape.rows)
     console.print(f"train: {inputs.selection.accounting()}; {inputs.hours:.2f} h", highlight=False, soft_wrap=True)
+    for fault in list(inputs.selection.faults.values())[:SHOWN_FAULTS]:
+        console.print(f"  unreadable: {fault}", highlight=False, soft_wrap=True)
     console.print(check_feasible(inputs.selection, task.frame_ms, cfg.max_infeasible), highlight=False, soft_wrap=True)
     if isinstance(task, AsrTask) and task.needs_statistics:
         task = task.with_resources(cmvn=estimate(task, plain(inputs, cfg), devices, console))
@@ -110,6 +115,7 @@ def held_out_inputs(cfg: TrainConfig, task: Task, utterances: list[Utterance], c
         batch_seconds=max(cfg.batch_seconds, 200.0),
         max_buckets=min(cfg.max_buckets, 4),
         rows_multiple=cfg.rows_multiple,
+        check_sound=cfg.check_sound,
     )
     return dataclasses.replace(inputs, collate=collate)
 

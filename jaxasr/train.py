@@ -2,11 +2,10 @@
 
 import contextlib
 import pathlib
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,10 +13,11 @@ import rich.console
 
 from jaxasr import config, corpora
 from jaxasr.errors import CheckpointError, exit_with_message
+from jaxasr.stopping import Budget, Stopped, StopSignals
 from jaxasr.train_config import TrainConfig
 
 UNKNOWN_TOTAL = 2**30
-MEASURED_STEPS = 20
+DEFAULT_EPOCHS = 40
 DIGITS = "digits"
 
 
@@ -33,6 +33,7 @@ def train(cfg: TrainConfig, *, collate_fn: Callable[..., Any] | None = None) -> 
     # what --help does not need is imported here
     from jaxasr.checkpoint import PARAMS_FILE, BestModels, Checkpoints, Progress, save_params
     from jaxasr.compiled import use_persistent_cache
+    from jaxasr.inputs import batches
     from jaxasr.logs import RunLog, StepLog
     from jaxasr.parallel import (
         Devices,
@@ -64,7 +65,7 @@ def train(cfg: TrainConfig, *, collate_fn: Callable[..., Any] | None = None) -> 
 
     checkpoints = Checkpoints(workdir / "checkpoints")
     progress = Progress(data_hash=data.train.fingerprint())
-    if (restored := checkpoints.restore(abstract)) is not None:
+    if (restored := checkpoints.restore(abstract, console.print)) is not None:
         state, progress = restored
         check_same_data(progress, data.train.fingerprint(), workdir)
         console.print(f"going on from step {int(state.step)} in epoch {progress.epoch}", highlight=False)
@@ -74,8 +75,8 @@ def train(cfg: TrainConfig, *, collate_fn: Callable[..., Any] | None = None) -> 
     best = BestModels(workdir / "best", cfg.keep_best, progress.best)
     log = RunLog(workdir, console, active=is_main_process())
     step_log = StepLog(log, task.sample_rate, cfg.log_steps, cfg.nonfinite_limit)
-    budget = Budget(cfg.minutes, began) if total == UNKNOWN_TOTAL else None
-    minutes, alone = progress.minutes, jax.process_count() == 1
+    budget = Budget(cfg.minutes, began, running=total == UNKNOWN_TOTAL)
+    alone = jax.process_count() == 1
 
     def save() -> None:
         checkpoints.save(step, jax.tree.map(jnp.copy, state), progress)  # a copy: the next step donates the state
@@ -90,7 +91,10 @@ def train(cfg: TrainConfig, *, collate_fn: Callable[..., Any] | None = None) -> 
         log.validation(record, step, epochs, "best so far" if is_best else "")
         progress.validation_due = False
 
-    with contextlib.closing(steps), contextlib.closing(log), contextlib.closing(checkpoints), StopSignals() as stop:
+    with contextlib.ExitStack() as opened:
+        for part in (steps, validator, log, checkpoints):
+            opened.enter_context(contextlib.closing(part))
+        stop = opened.enter_context(StopSignals())
         if progress.validation_due or (step >= total and not progress.best):
             validate(progress.epoch)
         for position, host, waited in batches(data.train, progress.epoch, progress.batch, cfg.workers):
@@ -100,65 +104,33 @@ def train(cfg: TrainConfig, *, collate_fn: Callable[..., Any] | None = None) -> 
             step += 1
             progress.epoch, progress.batch = position.next()
             step_log.add(step, None if total == UNKNOWN_TOTAL else total, position.epochs, host, metrics, waited)
-            if budget is not None and budget.measured(all_processes(steps.ready()), state.step):
+            measured = budget.running and budget.measured(all_processes(steps.ready()), state.step)
+            if measured:
                 seconds = validator.timed(state.params)
                 left = budget.steps_left(seconds, cfg.valid_steps or position.batches)
                 total = min(end, step + from_main_process(left))
                 state = with_total(state, total, devices)
                 log.say(f"--minutes={cfg.minutes:g}: {total} steps at {budget.step_seconds:.2f} s a step")
-                budget, progress.minutes = None, cfg.minutes
+                budget.running, progress.minutes = False, cfg.minutes
             finished = step >= total
-            due = step % cfg.valid_steps == 0 if cfg.valid_steps else position.ends_epoch
-            stopping = stop.requested if alone else step % cfg.log_steps == 0 and any_process(stop.requested)
-            if due or finished or stopping:
+            due = finished or (step % cfg.valid_steps == 0 if cfg.valid_steps else position.ends_epoch)
+            stopping = not finished and (
+                stop.requested if alone else step % cfg.log_steps == 0 and any_process(stop.requested)
+            )
+            if due or stopping or measured:
                 step_log.flush()
-            if (due and not stopping) or finished:
-                validate(position.epochs)
-            progress.validation_due = due and stopping and not finished
-            if due or finished or stopping or progress.minutes != minutes:
-                minutes = progress.minutes
+                progress.validation_due = due
+                if due and not stopping:
+                    validate(position.epochs)
                 save()
-            if stopping and not finished:
+            if stopping:
                 checkpoints.wait()
                 raise Stopped(stop.signal, step, workdir)
         step_log.flush()
+        checkpoints.wait()
+        stop.listen_no_more()  # everything is saved: from here on a signal may end the program where it is
         finish(cfg, data, devices, validator, best, progress, workdir, log)
     return workdir
-
-
-class Position(NamedTuple):
-    """Where a batch stands in the run."""
-
-    epoch: int
-    batch: int
-    """Batches of the epoch up to and with this one."""
-    batches: int
-
-    @property
-    def epochs(self) -> float:
-        return self.epoch + self.batch / self.batches
-
-    @property
-    def ends_epoch(self) -> bool:
-        return self.batch == self.batches
-
-    def next(self) -> tuple[int, int]:
-        """(epoch, batches done in it) after this batch."""
-        return (self.epoch + 1, 0) if self.ends_epoch else (self.epoch, self.batch)
-
-
-def batches(inputs: Any, epoch: int, start: int, workers: int) -> Iterator[tuple[Position, Any, float]]:
-    """Positions, host batches and seconds waited for them, from batch `start` of `epoch` on and without end."""
-    from jaxasr.data import pipeline
-
-    while True:
-        loader = inputs.epoch(epoch)
-        with contextlib.closing(pipeline.load(loader, start=start, workers=workers)) as loaded:
-            for number in range(start + 1, len(loader.plan) + 1):
-                asked = time.perf_counter()
-                host = next(loaded)
-                yield Position(epoch, number, len(loader.plan)), host, time.perf_counter() - asked
-        epoch, start = epoch + 1, 0
 
 
 def total_steps(cfg: TrainConfig, inputs: Any) -> int:
@@ -172,72 +144,12 @@ def total_steps(cfg: TrainConfig, inputs: Any) -> int:
     return min(ends)
 
 
-class Budget:
-    """Turns minutes into steps once their speed has been seen; from then on the run is exact again."""
-
-    def __init__(self, minutes: float | None, began: float):
-        self._end = began + 60 * (minutes or 0)
-        self._times: list[float] = []
-        self.step_seconds = 0.0
-
-    def measured(self, all_compiled: bool, step: jax.Array) -> bool:
-        """Whether enough steps have been timed; only those after the last compilation count."""
-        if not all_compiled:
-            return False
-        step.block_until_ready()
-        self._times.append(time.perf_counter())
-        self.step_seconds = (self._times[-1] - self._times[0]) / max(len(self._times) - 1, 1)
-        return len(self._times) > MEASURED_STEPS
-
-    def steps_left(self, valid_seconds: float, steps_per_valid: int) -> int:
-        """Steps that fit into what is left, validations counted, and two more of them at the end."""
-        left = self._end - time.perf_counter() - 2 * valid_seconds
-        return max(int(left / (self.step_seconds + valid_seconds / steps_per_valid)), 1)
-
-
 def check_same_data(progress: Any, fingerprint: str, workdir: pathlib.Path) -> None:
     if progress.data_hash != fingerprint:
         raise CheckpointError(
             f"{workdir}: the training utterances or their lengths are not those that the run was started with; a run "
             "goes on with the same data; restore it, or use another --workdir."
         )
-
-
-class Stopped(Exception):  # noqa: N818 (it is no error)
-    """The run was asked to stop, and its state is saved."""
-
-    def __init__(self, signum: int, step: int, workdir: pathlib.Path):
-        super().__init__(f"stopped at step {step}; the same command goes on from there ({workdir})")
-        self.exit_status = 128 + signum
-
-
-class StopSignals:
-    """Notes SIGTERM and Ctrl-C, so that the loop can save; a second one ends the program at once."""
-
-    def __init__(self):
-        self.signal = 0
-        self._before: dict[int, Any] = {}
-
-    @property
-    def requested(self) -> bool:
-        return self.signal != 0
-
-    def __enter__(self) -> "StopSignals":
-        with contextlib.suppress(ValueError):  # signals belong to the main thread; elsewhere there are none to note
-            self._before = {s: signal.signal(s, self._note) for s in (signal.SIGTERM, signal.SIGINT)}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for signum, handler in self._before.items():
-            signal.signal(signum, handler)
-
-    def _note(self, signum: int, frame: Any) -> None:
-        del frame
-        self.signal = signum
-        signal.signal(signum, self._before[signum])
-
-
-DEFAULT_EPOCHS = 40
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -50,6 +50,8 @@ class TrainConfig:
     """Longer training utterances are left out and counted."""
     max_infeasible: float = 0.01
     """Share of training utterances that may have fewer frames than CTC needs."""
+    check_sound: bool = True
+    """Read every sound file to its end before training, once: damaged training files are left out and counted."""
 
     valid_steps: int | None = None
     """Validate and save every so many steps; None: after every epoch."""
@@ -104,6 +106,6 @@ class TrainConfig:
 
 
 RESUMABLE = {  # what the same run may be started again with; everything else decides its result
-    "test", "workdir", "epochs", "steps", "minutes", "log_steps", "workers", "nonfinite_limit",
+    "test", "workdir", "epochs", "steps", "minutes", "log_steps", "workers", "nonfinite_limit", "check_sound",
     "parallel", "coordinator", "num_processes", "process_id", "imports",
 }  # fmt: skip

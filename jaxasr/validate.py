@@ -35,6 +35,10 @@ class Validator:
         record = {name: float(np.asarray(mean.value)) for name, mean in metrics.items()}
         return record | {"wer": score.wer.rate, "cer": score.cer.rate}
 
+    def close(self) -> None:
+        """Gives up what is not compiled yet."""
+        self.recognizer.compiled.close()
+
     def timed(self, params: Params) -> float:
         """Seconds that one validation takes once it is compiled."""
         self.recognizer.compiled.wait()

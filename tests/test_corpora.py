@@ -57,10 +57,10 @@ def test_digits_sets_share_no_utterance():
 
 @pytest.fixture
 def fsdd(tmp_path) -> pathlib.Path:
-    """A folder as tools/build_digits.py takes it: one speaker, digits 0 and 1, recordings 0 to 9."""
+    """A folder as tools/build_digits.py takes it: one speaker, digits 0 and 1, recordings 0 to 13."""
     rng = np.random.default_rng(0)
     (tmp_path / "fsdd" / "audio").mkdir(parents=True)
-    for name, recordings in (("test", range(5)), ("train", range(5, 10))):
+    for name, recordings in (("test", range(5)), ("train", range(5, 14))):
         ids = [f"ann-{digit}-{recording:02d}" for digit in (0, 1) for recording in recordings]
         for id_ in ids:
             noise = rng.integers(-9000, 9000, rng.integers(100, 900), np.int16)
@@ -86,7 +86,7 @@ def test_build_digits_keeps_every_sample_and_the_limit(tmp_path, fsdd):
     tool = load_tool()
     size = tool.build(fsdd, tmp_path / "all", 10**6)
     assert size == folder_bytes(tmp_path / "all")
-    for name, count in {"train": 6, "valid": 4, "test": 10}.items():
+    for name, count in {"train": 14, "valid": 4, "test": 10}.items():
         built = manifest.read(tmp_path / "all" / name)
         originals = {u.id: u for u in manifest.read(fsdd / ("test" if name == "test" else "train"))}
         assert len(built) == count
@@ -96,7 +96,7 @@ def test_build_digits_keeps_every_sample_and_the_limit(tmp_path, fsdd):
             found = audio.to_int16(audio.read(utterance, audio.info(utterance.audio), 8000))
             np.testing.assert_array_equal(found, wanted)
     assert tool.build(fsdd, tmp_path / "all", size - 1) < size
-    assert [u.id[-2:] for u in manifest.read(tmp_path / "all" / "train")] == ["07", "08"] * 2
-    with pytest.raises(SystemExit, match="not even one training recording"):
+    assert [u.id[-2:] for u in manifest.read(tmp_path / "all" / "train")] == ["05", "06", "07", "11", "12", "13"] * 2
+    with pytest.raises(SystemExit, match="not even a few training recordings"):
         tool.build(fsdd, tmp_path / "none", 1)
     assert not (tmp_path / "none").exists()

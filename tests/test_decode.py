@@ -1,5 +1,6 @@
 import json
 import pathlib
+import shutil
 
 import jax
 import numpy as np
@@ -79,6 +80,22 @@ def test_transcribe_takes_files_and_arrays(model, sounds):
     assert speech.transcribe([str(path), samples, soundfile.read(path, dtype="int16")[0]]) == [text] * 3
     assert speech.transcribe([]) == []
     assert speech.transcribe(np.zeros(3, np.int16)) == ""
+
+
+def test_sounds_of_many_lengths_share_a_few_shapes(model):
+    speech = jaxasr.load(model)
+    rng = np.random.default_rng(0)
+    for samples in range(6000, 9000, 500):
+        speech.transcribe(rng.normal(scale=3000, size=samples).astype(np.int16))
+    assert len(speech.recognizer.compiled) == 2
+
+
+def test_a_token_list_of_another_model_is_refused(model, tmp_path):
+    shutil.copytree(model, tmp_path / "model")
+    tokens = tmp_path / "model" / "tokens.txt"
+    tokens.write_text(tokens.read_text().replace("ONE", "WON"))
+    with pytest.raises(CheckpointError, match=r"tokens.txt: not the token list that the model was trained with"):
+        jaxasr.load(tmp_path / "model")
 
 
 @pytest.mark.parametrize("wrong", [np.zeros((2, 5)), np.zeros(5, np.int32), np.array([0.0, np.nan])])

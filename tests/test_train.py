@@ -2,12 +2,14 @@ import dataclasses
 import json
 import pathlib
 import re
+import shutil
 import signal
 
 import jax
 import numpy as np
 import pytest
 import rich.console
+import soundfile
 
 from jaxasr import checkpoint, config, decode, evaluate
 from jaxasr.data.batch import Collate
@@ -113,6 +115,40 @@ def test_resume_is_exact(finished, tmp_path, batches_before):
     train(cfg_2)
     assert losses(cfg_2) == losses(cfg)
     assert_same(final_params(cfg_2), final_params(cfg))
+
+
+def test_a_damaged_state_falls_back_to_the_one_before(finished, tmp_path, capsys):
+    cfg, _ = finished
+    shutil.copytree(cfg.workdir, tmp_path / "run")
+    cfg_2 = rerun(cfg, tmp_path)
+    states = sorted((tmp_path / "run" / "checkpoints").iterdir(), key=lambda path: int(path.name))
+    for file in states[-1].rglob("*"):
+        if file.is_file():
+            file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    train(cfg_2)
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"it is kept as damaged-{states[-1].name}" in said
+    assert f"going on from step {states[-2].name} " in said
+    assert_same(final_params(cfg_2), final_params(cfg))
+
+
+def test_damaged_sound_is_left_out_and_counted(tmp_path, capsys):
+    cfg = tiny.config(tmp_path, steps=1, test=())
+    sound = np.zeros(4000, np.float32)
+    sound[-1] = np.nan
+    soundfile.write(tmp_path / "train" / "bad.wav", sound, 8000, subtype="FLOAT")
+    for name, line in {
+        "wav.scp": "bad bad.wav",
+        "segments": "bad bad 0.0 0.5",
+        "text": "bad ONE",
+        "utt2spk": "bad x",
+    }.items():
+        with (tmp_path / "train" / name).open("a") as file:
+            file.write(line + "\n")
+    train(cfg)
+    said = " ".join(capsys.readouterr().out.split())
+    assert " + 1 unreadable (bad)" in said
+    assert "bad.wav: infinite or NaN samples; " in said
 
 
 def test_a_finished_run_started_again_changes_nothing(finished):

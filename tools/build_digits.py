@@ -15,8 +15,8 @@ from jaxasr.data import audio, manifest
 from jaxasr.data.manifest import Utterance
 
 RATE = 8000
-LIMIT_BYTES = 5_900_000
-VALID_RECORDINGS = (5, 6)
+LIMIT_BYTES = 5_950_000
+NUM_VALID = 2
 
 LICENCE = """\
 The sound files and transcripts in this folder are licensed under the
@@ -56,8 +56,8 @@ One English digit an utterance, a part of the
 - **Built by** `python tools/build_digits.py FSDD_DIR`, where FSDD_DIR holds the dataset at 16 kHz as Kaldi folders
   `train` and `test`, its utterances named `SPEAKER-DIGIT-RECORDING`. The originals are 8 kHz, so the tool resamples
   back to 8 kHz and rounds to 16 bits: close to the originals, not bit for bit the same. `test` is the official
-  test set whole. `train` takes the lowest recording numbers of every digit and speaker, as many as keep this folder
-  under {limit:.1f} MB.
+  test set whole. Of the other recordings of every digit and speaker as many are taken as keep this folder under
+  {limit:.2f} MB, spread evenly over their numbers; {valid} of them make `valid`.
 """
 
 
@@ -65,12 +65,18 @@ def recording(utterance: Utterance) -> int:
     return int(utterance.id.rpartition("-")[2])
 
 
-def split(train: Iterable[Utterance], test: Sequence[Utterance], last: int) -> dict[str, list[Utterance]]:
-    """The utterances of each set, with training recordings up to number `last`."""
-    train = [utterance for utterance in train if recording(utterance) <= last]
+def spread(numbers: Sequence[int], count: int) -> list[int]:
+    """`count` of the sorted numbers, evenly far apart."""
+    return [numbers[i] for i in np.linspace(0, len(numbers) - 1, count).round().astype(int)]
+
+
+def split(train: Sequence[Utterance], test: Sequence[Utterance], count: int) -> dict[str, list[Utterance]]:
+    """The utterances of each set, with `count` recordings of every digit and speaker beside the test set."""
+    taken = spread(sorted(set(map(recording, train))), count)
+    valid = spread(taken[1:-1], NUM_VALID + 2)[1:-1]  # from within, so that training sees both ends
     return {
-        "train": [utterance for utterance in train if recording(utterance) not in VALID_RECORDINGS],
-        "valid": [utterance for utterance in train if recording(utterance) in VALID_RECORDINGS],
+        "train": [utterance for utterance in train if recording(utterance) in set(taken) - set(valid)],
+        "valid": [utterance for utterance in train if recording(utterance) in valid],
         "test": list(test),
     }
 
@@ -106,13 +112,10 @@ def write_set(folder: pathlib.Path, utterances: Sequence[Utterance], sounds: Map
         (folder / table).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def describe(sets: Mapping[str, Sequence[Utterance]], sounds: Mapping[str, np.ndarray], last: int) -> str:
+def describe(sets: Mapping[str, Sequence[Utterance]], sounds: Mapping[str, np.ndarray]) -> str:
     """The corpus's README."""
-    which = {
-        "train": f"{VALID_RECORDINGS[-1] + 1} to {last}",
-        "valid": " and ".join(map(str, VALID_RECORDINGS)),
-        "test": f"{min(map(recording, sets['test']))} to {max(map(recording, sets['test']))} (the official test set)",
-    }
+    which = {name: ", ".join(map(str, sorted(set(map(recording, chosen))))) for name, chosen in sets.items()}
+    which["test"] += " (the official test set)"
     rows = [
         f"| `{name}` | {len(chosen)} | {sum(len(sounds[u.id]) for u in chosen) / RATE / 60:.2f} | {which[name]} |"
         for name, chosen in sets.items()
@@ -129,17 +132,16 @@ def describe(sets: Mapping[str, Sequence[Utterance]], sounds: Mapping[str, np.nd
         longest=max(seconds),
         median=np.median(seconds),
         limit=LIMIT_BYTES / 1e6,
+        valid=NUM_VALID,
     )
 
 
-def write(
-    folder: pathlib.Path, sets: Mapping[str, Sequence[Utterance]], sounds: Mapping[str, np.ndarray], last: int
-) -> int:
+def write(folder: pathlib.Path, sets: Mapping[str, Sequence[Utterance]], sounds: Mapping[str, np.ndarray]) -> int:
     """Writes the corpus into an empty folder and returns its bytes."""
     (folder / "audio").mkdir()
     for name, utterances in sets.items():
         write_set(folder / name, utterances, sounds)
-    (folder / "README.md").write_text(describe(sets, sounds, last), encoding="utf-8")
+    (folder / "README.md").write_text(describe(sets, sounds), encoding="utf-8")
     (folder / "LICENSE").write_text(LICENCE, encoding="utf-8")
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
@@ -148,15 +150,15 @@ def build(source: pathlib.Path, target: pathlib.Path, limit_bytes: int = LIMIT_B
     """Replaces what is in `target` and returns its bytes, at most `limit_bytes`."""
     train, test = manifest.read(source / "train"), manifest.read(source / "test")
     sounds = read_sounds([*train, *test])
-    for last in range(max(map(recording, train)), VALID_RECORDINGS[-1], -1):
+    for count in range(len(set(map(recording, train))), NUM_VALID + 3, -1):
         with tempfile.TemporaryDirectory() as folder:
-            size = write(pathlib.Path(folder), split(train, test, last), sounds, last)
+            size = write(pathlib.Path(folder), split(train, test, count), sounds)
             if size < limit_bytes:
                 for name in ("audio", "train", "valid", "test"):
                     shutil.rmtree(target / name, ignore_errors=True)
                 shutil.copytree(folder, target, dirs_exist_ok=True)
                 return size
-    raise SystemExit(f"{source}: not even one training recording of each digit fits into {limit_bytes} bytes.")
+    raise SystemExit(f"{source}: not even a few training recordings of each digit fit into {limit_bytes} bytes.")
 
 
 def main() -> None:

@@ -27,6 +27,7 @@ _LOG = logging.getLogger(__name__)
 
 # libsndfile's sf_count_t maximum: a stream whose header leaves the length open.
 _UNKNOWN_FRAMES = 2**63 - 1
+_BLOCK = 2**16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,11 +87,16 @@ def _opened(path: str, where: str) -> Iterator[soundfile.SoundFile]:
 # Headers of many files ---------------------------------------------------------------------------------------
 
 
-def probe(paths: Iterable[str | os.PathLike[str]], *, progress: bool = True) -> dict[str, AudioInfo | DataError]:
+def probe(
+    paths: Iterable[str | os.PathLike[str]], *, whole: bool = False, progress: bool = True
+) -> dict[str, AudioInfo | DataError]:
     """The header of each file, or the DataError that reading it raised.
 
     Headers are kept under `$XDG_CACHE_HOME/jaxasr` and taken from there while a file's size and time of change
     stay the same. The progress bar shows only on a terminal.
+
+    Args:
+      whole: read each file to its end once, so that a file cut short or with samples that are no numbers shows now.
     """
     unique = list(dict.fromkeys(os.fspath(path) for path in paths))
     console = rich.console.Console(stderr=True)
@@ -98,10 +104,9 @@ def probe(paths: Iterable[str | os.PathLike[str]], *, progress: bool = True) -> 
     fresh: list[_Entry] = []
     results: dict[str, AudioInfo | DataError] = {}
     with _Cache() as cache, concurrent.futures.ThreadPoolExecutor(min(32, 4 + (os.cpu_count() or 1))) as threads:
-        pending = threads.map(_probe, unique, (cache.get(path) for path in unique))
-        shown = rich.progress.track(
-            pending, "Reading headers", total=len(unique), console=console, disable=hidden, transient=True
-        )
+        pending = threads.map(functools.partial(_probe, whole=whole), unique, (cache.get(path) for path in unique))
+        doing = "Checking sound" if whole else "Reading headers"
+        shown = rich.progress.track(pending, doing, total=len(unique), console=console, disable=hidden, transient=True)
         try:
             for path, (result, entry) in zip(unique, shown, strict=True):
                 results[path] = result
@@ -117,19 +122,49 @@ class _Entry:
     size: int
     mtime_ns: int
     info: AudioInfo
+    whole: bool
+    """Whether the sound was read to its end."""
 
 
-def _probe(path: str, known: _Entry | None) -> tuple[AudioInfo | DataError, _Entry | None]:
+def _probe(path: str, known: _Entry | None, *, whole: bool) -> tuple[AudioInfo | DataError, _Entry | None]:
     """The header or fault, and the entry to keep where it is not the known one."""
     try:
-        # Taken before the header is read: a file that changes in between is read again next time.
+        # Taken before the file is read: one that changes in between is read again next time.
         status = _status(path, path)
-        if known and (known.size, known.mtime_ns) == (status.st_size, status.st_mtime_ns):
+        if known and (known.size, known.mtime_ns) == (status.st_size, status.st_mtime_ns) and known.whole >= whole:
             return known.info, None
         found = info(path)
+        if whole:
+            _check_sound(path, found)
     except DataError as error:
         return error, None
-    return found, _Entry(os.path.abspath(path), status.st_size, status.st_mtime_ns, found)
+    return found, _Entry(os.path.abspath(path), status.st_size, status.st_mtime_ns, found, whole)
+
+
+def _check_sound(path: str, info: AudioInfo) -> None:
+    """Raises a DataError where the file ends before its header says, or holds a sample that is no number."""
+    frames = 0
+    with _opened(path, path) as file:
+        for block in file.blocks(_BLOCK, dtype="float32"):
+            frames += len(block)
+            _check_finite(path, block)
+    _check_count(path, frames, info.frames, info.frames)
+
+
+def _check_finite(where: str, sound: np.ndarray) -> None:
+    if not np.isfinite(sound).all():
+        raise DataError(
+            f"{where}: infinite or NaN samples; finite ones were expected; write the file again or "
+            "remove the utterance."
+        )
+
+
+def _check_count(where: str, found: int, wanted: int, frames: int) -> None:
+    if found < wanted:
+        raise DataError(
+            f"{where}: ends {wanted - found} frames early; {frames} frames, as its header says, were "
+            "expected; replace the file cut short."
+        )
 
 
 class _Cache:
@@ -143,11 +178,11 @@ class _Cache:
             home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
             folder = pathlib.Path(home) / "jaxasr"
             folder.mkdir(parents=True, exist_ok=True)
-            self._database = sqlite3.connect(folder / "audio.sqlite")
+            self._database = sqlite3.connect(folder / "sound.sqlite")
             self._database.execute(
-                "CREATE TABLE IF NOT EXISTS audio "
+                "CREATE TABLE IF NOT EXISTS sound "
                 "(path TEXT PRIMARY KEY, size INTEGER, mtime_ns INTEGER, "
-                "frames INTEGER, rate INTEGER, channels INTEGER)"
+                "frames INTEGER, rate INTEGER, channels INTEGER, whole INTEGER)"
             )
         return self
 
@@ -171,17 +206,17 @@ class _Cache:
     def get(self, path: str) -> _Entry | None:
         with self._guarded():
             if self._database:
-                query = "SELECT size, mtime_ns, frames, rate, channels FROM audio WHERE path = ?"
+                query = "SELECT size, mtime_ns, frames, rate, channels, whole FROM sound WHERE path = ?"
                 row = self._database.execute(query, (os.path.abspath(path),)).fetchone()
-                return _Entry(path, row[0], row[1], AudioInfo(*row[2:])) if row else None
+                return _Entry(path, row[0], row[1], AudioInfo(*row[2:5]), bool(row[5])) if row else None
         return None
 
     def put(self, entries: list[_Entry]) -> None:
         with self._guarded():
             if self._database and entries:
-                rows = [(e.path, e.size, e.mtime_ns, *dataclasses.astuple(e.info)) for e in entries]
+                rows = [(e.path, e.size, e.mtime_ns, *dataclasses.astuple(e.info), e.whole) for e in entries]
                 with self._database:
-                    self._database.executemany("INSERT OR REPLACE INTO audio VALUES (?, ?, ?, ?, ?, ?)", rows)
+                    self._database.executemany("INSERT OR REPLACE INTO sound VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
 
 
 # Stretches of sound ------------------------------------------------------------------------------------------
@@ -238,11 +273,7 @@ def read(
     """
     first, count = segment(utterance, info)
     sound = _one_channel(utterance, _decode(utterance, info, first, count), channel)
-    if not np.isfinite(sound).all():
-        raise DataError(
-            f"{_where(utterance)}: infinite or NaN samples; finite ones were expected; write the file again or "
-            "remove the utterance."
-        )
+    _check_finite(_where(utterance), sound)
     if count == 0 or _ratio(info.rate, rate, speed) == 1:
         return sound
     length = resampled_length(count, info.rate, rate, speed)
@@ -260,11 +291,7 @@ def _decode(utterance: Utterance, info: AudioInfo, first: int, count: int) -> np
         if first:
             file.seek(first)
         sound = file.read(count, dtype="float32", always_2d=True)
-    if len(sound) < count:
-        raise DataError(
-            f"{where}: ends {count - len(sound)} frames early; {info.frames} frames, as its header says, were "
-            "expected; replace the file cut short."
-        )
+    _check_count(where, len(sound), count, info.frames)
     return sound
 
 

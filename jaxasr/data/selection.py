@@ -40,6 +40,8 @@ class Selection:
     left_out: dict[str, list[str]]
     """Reason to ids."""
     total: int
+    faults: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Id of an unreadable utterance to what is wrong with it."""
     hashes: np.ndarray = dataclasses.field(init=False, repr=False)
     """(N,) uint64 of the ids."""
 
@@ -78,12 +80,14 @@ def select(
     utterance without any speed left stays out.
     """
     left_out: dict[str, list[str]] = {}
+    faults: dict[str, str] = {}
     measured: list[tuple[Utterance, np.ndarray]] = []
     for utterance in utterances:
         try:
             samples = lengths(utterance, infos, measures.sample_rate, speeds)
-        except DataError:
+        except DataError as error:
             left_out.setdefault("unreadable", []).append(utterance.id)
+            faults[utterance.id] = str(error)
             continue
         if reason := _text_fault(utterance.text, measures, leave_out_unknown):
             left_out.setdefault(reason, []).append(utterance.id)
@@ -100,7 +104,7 @@ def select(
     kept = np.flatnonzero(usable.any(axis=1))
     used = [measured[row][0] for row in kept]
     tokens = np.array([measures.num_tokens(u.text) for u in used], np.int64)
-    return Selection(used, samples[kept], usable[kept], tokens, speeds, left_out, len(utterances))
+    return Selection(used, samples[kept], usable[kept], tokens, speeds, left_out, len(utterances), faults)
 
 
 def _text_fault(text: str, measures: Measures, leave_out_unknown: bool) -> str:

@@ -24,7 +24,7 @@ RATE = 8000
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch) -> pathlib.Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "jaxasr" / "audio.sqlite"
+    return tmp_path / "cache" / "jaxasr" / "sound.sqlite"
 
 
 def noise(frames: int = 4000, channels: int = 1) -> np.ndarray:
@@ -118,6 +118,25 @@ def test_probe_reads_a_header_again_only_when_the_file_changed(tmp_path, monkeyp
     assert len(read_headers) == 3
 
 
+def test_probe_reads_sound_to_its_end_where_asked(tmp_path):
+    samples = np.zeros(100000, np.float32)
+    samples[-1] = np.nan
+    save(tmp_path / "good.wav", noise(40000))
+    save(tmp_path / "nan.wav", samples, subtype="FLOAT")
+    save(tmp_path / "short.flac", noise(40000))
+    raw = (tmp_path / "short.flac").read_bytes()
+    (tmp_path / "short.flac").write_bytes(raw[: len(raw) // 2])
+    paths = [str(tmp_path / name) for name in ("good.wav", "nan.wav", "short.flac")]
+    headers = audio.probe(paths)
+    assert all(isinstance(found, AudioInfo) for found in headers.values())
+    for _ in range(2):  # the second time the good one comes from the cache, the others are read again
+        good, nan, short = audio.probe(paths, whole=True).values()
+        assert good == headers[paths[0]]
+        assert "nan.wav: infinite or NaN samples; " in str(nan)
+        assert "short.flac: " in str(short) and isinstance(short, audio.DataError)
+    assert isinstance(audio.probe(paths)[paths[1]], AudioInfo)
+
+
 def test_probe_without_a_terminal_is_silent(tmp_path, capfd):
     save(tmp_path / "a.wav", noise(10))
     audio.probe([tmp_path / "a.wav"])
@@ -137,7 +156,7 @@ def test_probe_does_without_a_broken_cache(tmp_path, cache, caplog, monkeypatch,
         cache.write_bytes(b"no database" * 100)
     if harm == "other table":
         database = sqlite3.connect(cache)
-        database.execute("CREATE TABLE audio (path TEXT)")
+        database.execute("CREATE TABLE sound (path TEXT)")
         database.close()
     if harm == "locked for writing":
         audio.probe([])
