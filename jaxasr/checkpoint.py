@@ -8,11 +8,13 @@ workdir/
   log.jsonl, tensorboard/
 """
 
+import contextlib
 import dataclasses
+import fcntl
 import os
 import pathlib
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -54,6 +56,10 @@ class Checkpoints:
         from orbax.checkpoint import v1 as ocp  # half a second, which --help and decoding do not need
 
         policies = ocp.training
+        # or each device would write its part of every replicated array, which is sliced by a program compiled for it
+        self._context = ocp.Context(
+            array_options=ocp.options.ArrayOptions(saving=ocp.options.ArrayOptions.Saving(use_replica_parallel=False))
+        )
         self._folder = folder.absolute()
         self._checkpointer = ocp.training.Checkpointer(
             str(self._folder),
@@ -68,9 +74,10 @@ class Checkpoints:
         if step <= self._newest:
             return
         self.wait()
-        self._pending = self._checkpointer.save_checkpointables_async(
-            step, {"state": state}, custom_metadata=dataclasses.asdict(progress)
-        )
+        with self._context:
+            self._pending = self._checkpointer.save_checkpointables_async(
+                step, {"state": state}, custom_metadata=dataclasses.asdict(progress)
+            )
         self._newest = step
 
     def restore(self, abstract_state: Any, say: Callable[[str], None]) -> tuple[Any, Progress] | None:
@@ -127,6 +134,28 @@ class Checkpoints:
     def close(self) -> None:
         self.wait()
         self._checkpointer.close()
+
+
+@contextlib.contextmanager
+def claimed(workdir: pathlib.Path) -> Iterator[pathlib.Path]:
+    """The folder, made where it is missing, with no other run in it meanwhile.
+
+    Raises:
+      CheckpointError: another run is at work there.
+    """
+    workdir.mkdir(parents=True, exist_ok=True)
+    with (workdir / ".lock").open("w") as file:
+        if is_main_process():
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise CheckpointError(
+                    f"--workdir={workdir}: another run is at work there; a folder for each run was expected; wait for "
+                    "it, stop it, or give another --workdir."
+                ) from error
+            except OSError:  # a file system without locks
+                pass
+        yield workdir
 
 
 # --- models ------------------------------------------------------------------------------------------------------

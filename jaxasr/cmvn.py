@@ -1,5 +1,8 @@
 """Statistics of a training set's features, estimated once before training."""
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,18 +13,22 @@ from jaxasr.inputs import Inputs
 from jaxasr.nn.masking import length_mask
 from jaxasr.nn.normalize import Cmvn
 from jaxasr.parallel import Devices
-from jaxasr.tasks.asr import AsrTask
 from jaxasr.typing import Array
 
 
-def estimate(task: AsrTask, inputs: Inputs, devices: Devices, console: rich.console.Console) -> Cmvn:
+def estimate(
+    features_of: Callable[[Any], tuple[Array, Array]], inputs: Inputs, devices: Devices, console: rich.console.Console
+) -> Cmvn:
     """Mean and standard deviation of every feature over the utterances of `inputs`.
+
+    Args:
+      features_of: batch to features (B, T, F) and their lengths (B,).
 
     Sums over a batch are taken on the devices about each batch's own mean, and added up in float64.
     """
 
     def sums(batch) -> tuple[Array, Array, Array]:
-        features, lengths = task.features(batch, normalize=False)
+        features, lengths = features_of(batch)
         mask = length_mask(lengths, features.shape[1])[..., None]
         count = jnp.maximum(mask.sum(), 1)
         mean = jnp.sum(jnp.where(mask, features, 0.0), axis=(0, 1)) / count

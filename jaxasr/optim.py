@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+import math
 from typing import TYPE_CHECKING
 
 import jax.numpy as jnp
@@ -23,6 +24,9 @@ class Schedule(abc.ABC):
         """Whether it must know how many steps the run has."""
         return False
 
+    def check(self) -> None:  # noqa: B027 (some have nothing to check)
+        """Raises ConfigError where an option means nothing."""
+
     @abc.abstractmethod
     def __call__(self, updates: Int[Array, ""], total_steps: Int[Array, ""]) -> Float[Array, ""]:
         """The share at the update after `updates` of them, in a run of `total_steps`."""
@@ -31,13 +35,22 @@ class Schedule(abc.ABC):
 SCHEDULES: Registry[Schedule] = Registry("schedule", Schedule, ("__call__",))
 
 
-@SCHEDULES.register("warmup_rsqrt")
 @dataclasses.dataclass(frozen=True)
-class WarmupRsqrt(Schedule):
-    """Linear warm-up to 1, then the inverse square root of the step; FunASR's and ESPnet's WarmupLR."""
+class Warmup(Schedule):
+    """Begins with a linear rise."""
 
     warmup_steps: int = 1000
     """Steps until the learning rate is reached."""
+
+    def check(self) -> None:
+        if self.warmup_steps < 0:
+            raise ConfigError(f"--schedule.warmup_steps={self.warmup_steps}: 0 or more was expected; change it.")
+
+
+@SCHEDULES.register("warmup_rsqrt")
+@dataclasses.dataclass(frozen=True)
+class WarmupRsqrt(Warmup):
+    """Linear warm-up to 1, then the inverse square root of the step; FunASR's and ESPnet's WarmupLR."""
 
     def __call__(self, updates: Int[Array, ""], total_steps: Int[Array, ""]) -> Float[Array, ""]:
         step, warmup = (updates + 1).astype(jnp.float32), max(self.warmup_steps, 1)
@@ -46,13 +59,18 @@ class WarmupRsqrt(Schedule):
 
 @SCHEDULES.register("warmup_linear")
 @dataclasses.dataclass(frozen=True)
-class WarmupLinear(Schedule):
-    """Linear warm-up to 1, then linearly down over the rest of the run."""
+class WarmupLinear(Warmup):
+    """Linear warm-up to 1, over half of the run at most, then linearly down over the rest of it."""
 
-    warmup_steps: int = 1000
-    """Steps until the learning rate is reached; at most half of the run."""
     final_share: float = 0.0
     """Share of the learning rate that the last step is heading for."""
+
+    def check(self) -> None:
+        super().check()
+        if not 0.0 <= self.final_share <= 1.0:
+            raise ConfigError(
+                f"--schedule.final_share={self.final_share}: a share from 0 to 1 was expected; change it."
+            )
 
     @property
     def needs_total(self) -> bool:
@@ -85,7 +103,7 @@ class Optimizer(abc.ABC):
     """Gradients of a larger global norm are scaled down to it; 0 for no clipping."""
 
     def check(self) -> None:
-        if self.learning_rate <= 0.0 or self.clip_norm < 0.0:
+        if not (0.0 < self.learning_rate < math.inf and self.clip_norm >= 0.0):
             raise ConfigError(
                 f"--optimizer: learning_rate={self.learning_rate}, clip_norm={self.clip_norm}; a positive rate and "
                 "a norm of 0 (none) or more were expected; change them."

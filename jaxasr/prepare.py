@@ -15,7 +15,7 @@ from jaxasr.data.selection import split_valid
 from jaxasr.errors import CheckpointError
 from jaxasr.inputs import Inputs, check_feasible, evaluation_inputs, training_inputs
 from jaxasr.parallel import Devices, is_main_process
-from jaxasr.tasks import AsrTask, Task
+from jaxasr.tasks import Task
 from jaxasr.train_config import RESUMABLE, TrainConfig
 
 SHOWN_FAULTS = 3
@@ -63,8 +63,7 @@ def prepare(
     for fault in list(inputs.selection.faults.values())[:SHOWN_FAULTS]:
         console.print(f"  unreadable: {fault}", highlight=False, soft_wrap=True)
     console.print(check_feasible(inputs.selection, task.frame_ms, cfg.max_infeasible), highlight=False, soft_wrap=True)
-    if isinstance(task, AsrTask) and task.needs_statistics:
-        task = task.with_resources(cmvn=estimate(task, plain(inputs, cfg), devices, console))
+    task = task.with_statistics(lambda features_of: estimate(features_of, plain(inputs, cfg), devices, console))
     if is_main_process() and not has_state(workdir):
         checkpoint.save_model(workdir / "model", task, None, cfg.imports)
         checkpoint.write_atomically(workdir / "config.yaml", config.to_yaml(cfg).encode())

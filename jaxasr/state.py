@@ -80,11 +80,16 @@ def make_train_step(
     return train_step
 
 
-def create_state(task: Task, optimizer: Optimizer, shape: BucketShape, seed: int, devices: Devices) -> TrainState:
-    """The state before the first step, made on every device."""
-    init, spec = task.model().init, task.batch_spec(shape)
-    create = jax.jit(lambda key: init_state(init, optimizer, spec, key), out_shardings=devices.replicated)
-    return create(jax.random.key(seed))
+def state_creator(task: Task, optimizer: Optimizer, devices: Devices) -> Any:
+    """Key to the state before the first step, on every device; jitted."""
+    init, spec = task.model().init, task.batch_spec(BucketShape(1, task.sample_rate, 1))
+    return jax.jit(lambda key: init_state(init, optimizer, spec, key), out_shardings=devices.replicated)
+
+
+def abstract_state(create: Any, devices: Devices) -> TrainState:
+    """Shapes, types and places of the state that `create` makes: what compiling and restoring need, and no array."""
+    shapes = jax.eval_shape(create, jax.random.key(0))
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=devices.replicated), shapes)
 
 
 def compiled_train_steps(
@@ -98,6 +103,12 @@ def compiled_train_steps(
     """The train step's executables, by bucket shape."""
     step = devices.compiled_for(make_train_step(task.loss_fn(), optimizer, schedule), mode=mode)
     return CompiledByShape(step, lambda shape: (abstract_state, devices.spec(task.batch_spec(shape))))
+
+
+@jax.jit
+def copy_of(state: TrainState) -> TrainState:
+    """The state in memory of its own, to be saved: the next step donates the other."""
+    return jax.tree.map(jnp.copy, state)
 
 
 def with_total(state: TrainState, total_steps: int, devices: Devices) -> TrainState:

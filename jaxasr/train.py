@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import rich.console
 
 from jaxasr import config, corpora
@@ -31,44 +30,45 @@ def train(cfg: TrainConfig, *, collate_fn: Callable[..., Any] | None = None) -> 
       collate_fn: from examples and a `BucketShape` to a batch; None for the task's own.
     """
     # what --help does not need is imported here
-    from jaxasr.checkpoint import PARAMS_FILE, BestModels, Checkpoints, Progress, save_params
+    from jaxasr.checkpoint import claimed
     from jaxasr.compiled import use_persistent_cache
-    from jaxasr.inputs import batches
-    from jaxasr.logs import RunLog, StepLog
-    from jaxasr.parallel import (
-        Devices,
-        all_processes,
-        any_process,
-        from_main_process,
-        is_main_process,
-        start_processes,
-    )
+    from jaxasr.parallel import Devices, is_main_process, start_processes
     from jaxasr.prepare import prepare
-    from jaxasr.state import compiled_train_steps, create_state, with_total
-    from jaxasr.validate import Validator, finish
 
     start_processes(cfg.coordinator, cfg.num_processes, cfg.process_id)
     cfg.check()
     use_persistent_cache()
-    devices, workdir = Devices.all(), pathlib.Path(cfg.workdir)
-    workdir.mkdir(parents=True, exist_ok=True)
     console = rich.console.Console(quiet=not is_main_process())
-    data = prepare(cfg, workdir, devices, console, collate_fn)
+    with claimed(pathlib.Path(cfg.workdir)) as workdir:
+        devices = Devices.all()
+        data = prepare(cfg, workdir, devices, console, collate_fn)
+        loop(cfg, data, devices, workdir, console)
+    return workdir
+
+
+def loop(cfg: TrainConfig, data: Any, devices: Any, workdir: pathlib.Path, console: rich.console.Console) -> None:
+    """From the first step, or the last state saved, to the scores of the test sets."""
+    from jaxasr.checkpoint import PARAMS_FILE, BestModels, Checkpoints, Progress, save_params
+    from jaxasr.inputs import batches
+    from jaxasr.logs import RunLog, StepLog
+    from jaxasr.parallel import all_processes, any_process, from_main_process, is_main_process
+    from jaxasr.state import abstract_state, compiled_train_steps, copy_of, state_creator, with_total
+    from jaxasr.validate import Validator, finish
+
     task, began = data.task, time.perf_counter()
-
-    state = create_state(task, cfg.optimizer, data.train.shapes[0], cfg.seed, devices)
-    abstract = devices.abstract(state)
+    create = state_creator(task, cfg.optimizer, devices)
+    abstract = abstract_state(create, devices)
     steps = compiled_train_steps(task, cfg.optimizer, cfg.schedule, devices, cfg.parallel, abstract)
-    steps.announce(data.train.shapes)
     validator = Validator(cfg, data, devices)
-    validator.announce(state.params)
-
     checkpoints = Checkpoints(workdir / "checkpoints")
-    progress = Progress(data_hash=data.train.fingerprint())
     if (restored := checkpoints.restore(abstract, console.print)) is not None:
         state, progress = restored
         check_same_data(progress, data.train.fingerprint(), workdir)
         console.print(f"going on from step {int(state.step)} in epoch {progress.epoch}", highlight=False)
+    else:
+        steps.announce(data.train.shapes)  # they compile while the state is made
+        state = create(jax.random.key(cfg.seed))
+        progress = Progress(data_hash=data.train.fingerprint())
     step, end, saved = int(state.step), total_steps(cfg, data.train), int(state.total_steps)
     total = end if cfg.minutes is None else saved if cfg.minutes == progress.minutes else UNKNOWN_TOTAL
     state = with_total(state, total, devices)
@@ -77,9 +77,12 @@ def train(cfg: TrainConfig, *, collate_fn: Callable[..., Any] | None = None) -> 
     step_log = StepLog(log, task.sample_rate, cfg.log_steps, cfg.nonfinite_limit)
     budget = Budget(cfg.minutes, began, running=total == UNKNOWN_TOTAL)
     alone = jax.process_count() == 1
+    if step < total:
+        steps.announce(data.train.shapes)
+    validator.announce(abstract.params)
 
     def save() -> None:
-        checkpoints.save(step, jax.tree.map(jnp.copy, state), progress)  # a copy: the next step donates the state
+        checkpoints.save(step, copy_of(state), progress)
         best.remove_others(progress.best)
 
     def validate(epochs: float) -> None:
@@ -130,7 +133,6 @@ def train(cfg: TrainConfig, *, collate_fn: Callable[..., Any] | None = None) -> 
         checkpoints.wait()
         stop.listen_no_more()  # everything is saved: from here on a signal may end the program where it is
         finish(cfg, data, devices, validator, best, progress, workdir, log)
-    return workdir
 
 
 def total_steps(cfg: TrainConfig, inputs: Any) -> int:

@@ -83,6 +83,7 @@ class TrainConfig:
         """Raises ConfigError where the choices do not go together; reads no data."""
         self.task.check()
         self.optimizer.check()
+        self.schedule.check()
         searches = self.task.searches()
         if self.search is not None and self.search not in searches:
             raise ConfigError(f"--search={self.search}: this model has {', '.join(searches)}; choose one of them.")

@@ -16,7 +16,10 @@ PARITY = pathlib.Path(__file__).parent / "parity"
 
 @pytest.fixture(autouse=True, scope="session")
 def _own_caches(tmp_path_factory):
-    """No test reads or writes the user's caches."""
+    """No test reads or writes the user's caches; those of one session share theirs, as do their processes."""
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("XDG_CACHE_HOME", str(base / "cache"))
         yield

@@ -694,9 +694,12 @@ def task_case(name, folder):
         soundfile.write(path, rng.normal(scale=3000, size=samples).astype(np.int16), RATE)
         utterances.append(Utterance(f"utt{i}", str(path), text))
     task = tiny(TASKS[name]).prepared(utterances)
-    if getattr(task, "needs_statistics", False):
-        width = jax.eval_shape(functools.partial(task.features, normalize=False), task.batch_spec(NARROW))[0].shape[2]
-        task = task.with_resources(cmvn=Cmvn(rng.normal(-8, 1, width).astype(np.float32), np.full(width, 0.4, "f")))
+
+    def statistics(features_of):
+        width = jax.eval_shape(features_of, task.batch_spec(NARROW))[0].shape[2]
+        return Cmvn(rng.normal(-8, 1, width).astype(np.float32), np.full(width, 0.4, "f"))
+
+    task = task.with_statistics(statistics)
     task.check()
     preprocess = pickle.loads(pickle.dumps(task.preprocess_fn(train=False)))  # as a worker gets it
     return Case(task, [preprocess(u, np.random.default_rng(0)) for u in utterances])

@@ -46,10 +46,16 @@ def test_constant():
     np.testing.assert_array_equal(shares_of(Constant(), 5, 3), 1.0)
 
 
-@pytest.mark.parametrize("change", [{"learning_rate": 0.0}, {"learning_rate": -1.0}, {"clip_norm": -1.0}])
+@pytest.mark.parametrize("change", [{"learning_rate": x} for x in (0.0, -1.0, np.nan, np.inf)] + [{"clip_norm": -1.0}])
 def test_options_that_mean_nothing(change):
     with pytest.raises(ConfigError, match=r"--optimizer: learning_rate=.*, clip_norm=.*; a positive rate and "):
         AdamW(**change).check()
+
+
+@pytest.mark.parametrize("schedule", [WarmupLinear(-1), WarmupRsqrt(-1), WarmupLinear(final_share=1.5)])
+def test_schedules_that_mean_nothing(schedule):
+    with pytest.raises(ConfigError, match="--schedule"):
+        schedule.check()
 
 
 @pytest.mark.parametrize("optimizer", [Adam(weight_decay=0.1), AdamW(weight_decay=0.1)])

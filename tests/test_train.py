@@ -177,6 +177,13 @@ def test_options_of_another_run_are_refused(finished):
         train(changed)
 
 
+def test_one_run_a_workdir(finished):
+    cfg, _ = finished
+    message = "another run is at work there"
+    with checkpoint.claimed(pathlib.Path(cfg.workdir)), pytest.raises(CheckpointError, match=message):
+        train(cfg)
+
+
 def test_other_data_is_refused(tmp_path):
     cfg = tiny.config(tmp_path, steps=1, test=())
     train(cfg)

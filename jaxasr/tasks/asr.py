@@ -1,6 +1,7 @@
 """Speech recognition by joint CTC and attention (Watanabe et al., 2017, https://doi.org/10.1109/JSTSP.2017.2763455)."""
 
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
@@ -156,6 +157,11 @@ class AsrTask(Task[AsrExample, AsrBatch]):
             task = task.with_resources(cmvn=read_kaldi_mvn(self.cmvn_file))
         return task
 
+    def with_statistics(self, estimate: Callable[[Callable[[AsrBatch], Any]], Cmvn]) -> "AsrTask":
+        if self.cmvn is not None or self.normalizer is None or not self.normalizer.needs_statistics:
+            return self
+        return self.with_resources(cmvn=estimate(functools.partial(self.features, normalize=False)))
+
     def save_resources(self, folder: pathlib.Path) -> None:
         self._vocabulary.save(folder / "tokens.txt")
         if self.cmvn is not None:
@@ -167,11 +173,6 @@ class AsrTask(Task[AsrExample, AsrBatch]):
 
     def resources_hash(self) -> str:
         return self._vocabulary.hash
-
-    @property
-    def needs_statistics(self) -> bool:
-        """Whether feature statistics are still to be estimated."""
-        return self.normalizer is not None and self.normalizer.needs_statistics and self.cmvn is None
 
     @property
     def _vocabulary(self) -> Vocabulary:

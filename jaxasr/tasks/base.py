@@ -48,7 +48,7 @@ class Task(abc.ABC, Generic[ExampleT, BatchT]):
     """Abstract; every concrete task is a frozen dataclass and is not derived from further.
 
     What only the data can tell (token list, statistics) is no field of the configuration: it enters by
-    `prepared` or `with_resources` and is saved beside the model.
+    `prepared` and `with_statistics`, or by a task's own `with_resources`, and is saved beside the model.
     """
 
     sample_rate: int
@@ -60,6 +60,15 @@ class Task(abc.ABC, Generic[ExampleT, BatchT]):
     @abc.abstractmethod
     def prepared(self: TaskT, utterances: Sequence[Utterance]) -> TaskT:
         """This task with every resource that it still lacks made from its files or from the training set."""
+
+    def with_statistics(self: TaskT, estimate: Callable[[Callable[[Any], Any]], Any]) -> TaskT:
+        """This task with the feature statistics that it still lacks, if any.
+
+        Args:
+          estimate: from a function of a batch to (features, lengths), to their `Cmvn` over the training set.
+        """
+        del estimate
+        return self
 
     @abc.abstractmethod
     def save_resources(self, folder: pathlib.Path) -> None:
