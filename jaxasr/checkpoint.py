@@ -57,9 +57,8 @@ class Checkpoints:
 
         policies = ocp.training
         # or each device would write its part of every replicated array, which is sliced by a program compiled for it
-        self._context = ocp.Context(
-            array_options=ocp.options.ArrayOptions(saving=ocp.options.ArrayOptions.Saving(use_replica_parallel=False))
-        )
+        self._context = ocp.Context()
+        self._context.array.saving.use_replica_parallel = False
         self._folder = folder.absolute()
         self._checkpointer = ocp.training.Checkpointer(
             str(self._folder),

@@ -12,12 +12,13 @@ import rich.console
 import soundfile
 
 from jaxasr import checkpoint, config, decode, evaluate
+from jaxasr.data import manifest
 from jaxasr.data.batch import Collate
 from jaxasr.errors import CheckpointError, DataError, TrainingError
 from jaxasr.inputs import evaluation_inputs
 from jaxasr.logs import StepLog
 from jaxasr.parallel import Devices
-from jaxasr.prepare import prepare
+from jaxasr.prepare import prepare, read_manifests
 from jaxasr.tasks import AsrTask
 from jaxasr.train import Stopped, train
 
@@ -109,7 +110,7 @@ def test_the_log_and_the_command_line_agree(finished, tmp_path):
 @pytest.mark.parametrize("batches_before", [2, 7])
 def test_resume_is_exact(finished, tmp_path, batches_before):
     cfg, _ = finished
-    cfg_2 = rerun(cfg, tmp_path, valid_steps=None)
+    cfg_2 = rerun(cfg, tmp_path, test=())
     with pytest.raises(DataError, match="the disk is gone"):
         train(cfg_2, collate_fn=FailsAt(batches_before))
     train(cfg_2)
@@ -120,7 +121,7 @@ def test_resume_is_exact(finished, tmp_path, batches_before):
 def test_a_damaged_state_falls_back_to_the_one_before(finished, tmp_path, capsys):
     cfg, _ = finished
     shutil.copytree(cfg.workdir, tmp_path / "run")
-    cfg_2 = rerun(cfg, tmp_path)
+    cfg_2 = rerun(cfg, tmp_path, test=())
     states = sorted((tmp_path / "run" / "checkpoints").iterdir(), key=lambda path: int(path.name))
     for file in states[-1].rglob("*"):
         if file.is_file():
@@ -133,7 +134,7 @@ def test_a_damaged_state_falls_back_to_the_one_before(finished, tmp_path, capsys
 
 
 def test_damaged_sound_is_left_out_and_counted(tmp_path, capsys):
-    cfg = tiny.config(tmp_path, steps=1, test=())
+    cfg = tiny.config(tmp_path)
     sound = np.zeros(4000, np.float32)
     sound[-1] = np.nan
     soundfile.write(tmp_path / "train" / "bad.wav", sound, 8000, subtype="FLOAT")
@@ -145,8 +146,9 @@ def test_damaged_sound_is_left_out_and_counted(tmp_path, capsys):
     }.items():
         with (tmp_path / "train" / name).open("a") as file:
             file.write(line + "\n")
-    train(cfg)
+    data = prepare(cfg, tmp_path / "run", Devices.all(), rich.console.Console(width=1000))
     said = " ".join(capsys.readouterr().out.split())
+    assert "bad" not in {u.id for u in data.train.selection.utterances}
     assert " + 1 unreadable (bad)" in said
     assert "bad.wav: infinite or NaN samples; " in said
 
@@ -184,14 +186,18 @@ def test_one_run_a_workdir(finished):
         train(cfg)
 
 
-def test_other_data_is_refused(tmp_path):
-    cfg = tiny.config(tmp_path, steps=1, test=())
-    train(cfg)
-    for name in ("segments", "text", "utt2spk"):  # the same folder, an utterance less
-        file = tmp_path / "train" / name
-        file.write_text("".join(file.read_text().splitlines(keepends=True)[:-1]))
-    with pytest.raises(CheckpointError, match="not those that the run was started with"):
-        train(cfg)
+def test_other_data_is_refused(finished):
+    cfg, _ = finished
+    folder = pathlib.Path(cfg.train[0])
+    files = {folder / name: (folder / name).read_text() for name in ("segments", "text", "utt2spk")}
+    try:
+        for file, text in files.items():  # the same folder, an utterance less
+            file.write_text("".join(text.splitlines(keepends=True)[:-1]))
+        with pytest.raises(CheckpointError, match="not those that the run was started with"):
+            train(cfg)
+    finally:
+        for file, text in files.items():
+            file.write_text(text)
 
 
 def test_infinite_gradients_change_nothing_and_stop_the_run(tmp_path):
@@ -260,10 +266,12 @@ def stop_at(step: int, add):
     return add_and_stop
 
 
-def test_no_valid_holds_out_training_utterances(tmp_path, capsys):
-    cfg = tiny.config(tmp_path, valid=(), steps=1, epochs=None, test=())
-    train(cfg)
+def test_no_valid_holds_out_training_utterances(finished, capsys):
+    cfg, _ = finished
+    train_set, valid_set = read_manifests(dataclasses.replace(cfg, valid=()), rich.console.Console())
     assert re.search(r"no --valid: \d+ training utterances \(\d+\.\d %, .*\) are held out", capsys.readouterr().out)
+    assert {u.id for u in train_set} | {u.id for u in valid_set} == {u.id for u in manifest.read_all(cfg.train)}
+    assert train_set and valid_set
 
 
 def test_evaluation_leaves_nothing_out(finished):
