@@ -204,7 +204,7 @@ def read_yaml(path: str | pathlib.Path) -> dict[str, Any]:
     """The mapping in a YAML file; a bare NAME is also looked for among the recipes that come with jaxasr."""
     path = pathlib.Path(path)
     try:
-        mapping = yaml.load(_found(path).read_text(encoding="utf-8"), _Loader)
+        mapping = _Loader(_found(path).read_text(encoding="utf-8")).get_single_data()
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 0
         raise ConfigError(f"{path}:{line}: {error.problem}; a file of YAML was expected; correct it.") from None

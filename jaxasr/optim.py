@@ -124,10 +124,9 @@ class Optimizer(abc.ABC):
 OPTIMIZERS: Registry[Optimizer] = Registry("optimizer", Optimizer, ("rule",))
 
 
-@OPTIMIZERS.register("adamw")
 @dataclasses.dataclass(frozen=True)
-class AdamW(Optimizer):
-    """Adam with decoupled weight decay (Loshchilov & Hutter, 2019, https://arxiv.org/abs/1711.05101)."""
+class Moments(Optimizer):
+    """Scales a gradient's mean by the root of its mean square."""
 
     beta1: float = 0.9
     """Decay of the mean of gradients."""
@@ -135,6 +134,13 @@ class AdamW(Optimizer):
     """Decay of the mean of squared gradients."""
     epsilon: float = 1e-8
     """Added to the root of the mean square."""
+
+
+@OPTIMIZERS.register("adamw")
+@dataclasses.dataclass(frozen=True)
+class AdamW(Moments):
+    """Adam with decoupled weight decay (Loshchilov & Hutter, 2019, https://arxiv.org/abs/1711.05101)."""
+
     weight_decay: float = 0.01
     """Share of the learning rate by which weights shrink."""
 
@@ -148,15 +154,9 @@ class AdamW(Optimizer):
 
 @OPTIMIZERS.register("adam")
 @dataclasses.dataclass(frozen=True)
-class Adam(Optimizer):
+class Adam(Moments):
     """Adam (Kingma & Ba, 2015, https://arxiv.org/abs/1412.6980); weight decay is an L2 term in the gradient."""
 
-    beta1: float = 0.9
-    """Decay of the mean of gradients."""
-    beta2: float = 0.98
-    """Decay of the mean of squared gradients."""
-    epsilon: float = 1e-8
-    """Added to the root of the mean square."""
     weight_decay: float = 0.0
     """Factor of the L2 term."""
 

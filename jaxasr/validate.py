@@ -6,14 +6,16 @@ import time
 import jax
 import numpy as np
 
-from jaxasr import checkpoint, evaluate
+from jaxasr import checkpoint
 from jaxasr.checkpoint import BestModels, Progress
 from jaxasr.data import manifest
 from jaxasr.decode import Hypothesis, Recognizer, write_hypotheses
+from jaxasr.evaluate import print_score
 from jaxasr.inputs import Inputs
 from jaxasr.logs import RunLog
 from jaxasr.parallel import Devices, is_main_process, wait_for_processes
 from jaxasr.prepare import Prepared, held_out_inputs
+from jaxasr.scoring import Score, score
 from jaxasr.train_config import TrainConfig
 from jaxasr.typing import Params
 
@@ -31,9 +33,9 @@ class Validator:
 
     def __call__(self, params: Params) -> dict[str, float]:
         hypotheses, metrics = self.recognizer(params, self._inputs)
-        score = score_of(self._inputs, hypotheses)
+        found = score_of(self._inputs, hypotheses)
         record = {name: float(np.asarray(mean.value)) for name, mean in metrics.items()}
-        return record | {"wer": score.wer.rate, "cer": score.cer.rate}
+        return record | {"wer": found.wer.rate, "cer": found.cer.rate}
 
     def close(self) -> None:
         """Gives up what is not compiled yet."""
@@ -47,9 +49,9 @@ class Validator:
         return time.perf_counter() - began
 
 
-def score_of(inputs: Inputs, hypotheses: list[Hypothesis]) -> evaluate.Score:
+def score_of(inputs: Inputs, hypotheses: list[Hypothesis]) -> Score:
     references = {u.id: u.text for u in inputs.selection.utterances}
-    return evaluate.score(references, {h.id: h.text for h in hypotheses})
+    return score(references, {h.id: h.text for h in hypotheses})
 
 
 def finish(
@@ -73,14 +75,14 @@ def finish(
         inputs = held_out_inputs(cfg, data.task, manifest.read(path), data.valid.collate)
         for search in dict.fromkeys([cfg.search or data.task.searches()[0], *data.task.searches()]):
             hypotheses, _ = Recognizer(data.task, search, devices)(on_device, inputs)
-            score = score_of(inputs, hypotheses)
+            found = score_of(inputs, hypotheses)
             name = "test" if len(cfg.test) == 1 else f"test{number}"
             if is_main_process():
                 folder = workdir / name / search
                 write_hypotheses(folder, hypotheses)
                 log.say(f"\n{path} by {search}:")
-                evaluate.print_score(score, log.console)
-            log.event(split=name, search=search, wer=score.wer.rate, cer=score.cer.rate, path=path)
+                print_score(found, log.console)
+            log.event(split=name, search=search, wer=found.wer.rate, cer=found.cer.rate, path=path)
     log.say(
         f"\nmodel: {workdir / 'model'}   hypotheses: {workdir}/test*/   log: {workdir / 'log.jsonl'}   curves: "
         f"tensorboard --logdir {workdir / 'tensorboard'}\ndecode: python -m jaxasr.decode --model={workdir} INPUT..."

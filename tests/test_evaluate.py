@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from jaxasr import evaluate
 from jaxasr.errors import ConfigError, DataError
-from jaxasr.evaluate import ErrorCounts, align, bootstrap_interval, count_errors, print_score, read_texts, score
+from jaxasr.evaluate import print_score, read_texts
+from jaxasr.scoring import ErrorCounts, align, bootstrap_interval, count_errors, score
 
 WORDS = ("the", "a", "cat", "cats", "sat", "今天", "天气", "很好", "好", "naïve", "😀", "👍🏽", "x")
 

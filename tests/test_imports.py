@@ -13,8 +13,8 @@ PACKAGE = pathlib.Path(jaxasr.__file__).parent
 LAYERS = [
     {"errors", "typing", "registry", "corpora", "stopping"},
     {"values"},
-    {"config", "nn", "data", "evaluate"},
-    {"search", "optim", "convert"},
+    {"config", "nn", "data", "scoring"},
+    {"search", "optim", "convert", "evaluate"},
     {"tasks"},
     {"parallel", "compiled", "state", "inputs", "train_config"},
     {"checkpoint", "cmvn", "logs"},

@@ -11,7 +11,7 @@ import pytest
 import rich.console
 import soundfile
 
-from jaxasr import checkpoint, config, decode, evaluate
+from jaxasr import checkpoint, config, decode, evaluate, scoring
 from jaxasr.data import manifest
 from jaxasr.data.batch import Collate
 from jaxasr.errors import CheckpointError, DataError, TrainingError
@@ -101,7 +101,7 @@ def test_the_log_and_the_command_line_agree(finished, tmp_path):
     for search, wer in logged.items():
         options = decode.DecodeOptions(cfg.test, cfg.workdir, output=str(tmp_path / search), search=search)
         decode.decode(options)
-        score = evaluate.score(
+        score = scoring.score(
             evaluate.read_texts(f"{cfg.test[0]}/text"), evaluate.read_texts(str(tmp_path / search / "text"))
         )
         assert score.wer.rate == wer

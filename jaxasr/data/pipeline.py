@@ -5,7 +5,6 @@ import dataclasses
 import itertools
 import multiprocessing
 import os
-import pickle
 import signal
 import sys
 import threading
@@ -102,9 +101,7 @@ def load(
     dataset: Any = grain.MapDataset.source(range(start, len(batch.plan))).map(batch)
     if workers:
         _mark_flags_parsed()
-        # As bytes: Grain sends arrays through shared memory, which containers have little of, and which is never freed
-        # where JAX still holds an array when the program ends.
-        dataset = dataset.map(pickle.dumps).to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2))
+        dataset = dataset.map(_Parcel).to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2))
         options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
         dataset = dataset.mp_prefetch(options, _end_with_parent)
     else:
@@ -113,7 +110,18 @@ def load(
         with _spawning() if workers else contextlib.nullcontext():
             first = list(itertools.islice(iterator, 1))
         hosts = itertools.chain(first, iterator)
-        yield from map(pickle.loads, hosts) if workers else hosts
+        yield from (parcel.host for parcel in hosts) if workers else hosts
+
+
+@dataclasses.dataclass(frozen=True)
+class _Parcel:
+    """A batch whose arrays Grain does not see.
+
+    It sends arrays that it sees through shared memory, of which containers have little, and which is never freed where
+    JAX still holds an array when the program ends.
+    """
+
+    host: HostBatch
 
 
 def _mark_flags_parsed() -> None:

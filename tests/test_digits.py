@@ -1,0 +1,71 @@
+"""The bundled digits by their recipe, as a user trains them: minutes each, so `make test-slow` runs them."""
+
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from jaxasr import corpora
+
+pytestmark = pytest.mark.slow
+DIGITS = corpora.digits()
+RECIPE = pathlib.Path(corpora.__file__).parents[1] / "configs" / "digits.yaml"
+
+
+def command(workdir: pathlib.Path, *flags: str) -> list[str]:
+    return [sys.executable, "-m", "jaxasr.train", f"--workdir={workdir}", *flags]
+
+
+def environment(**more: str) -> dict[str, str]:
+    """What a user's shell has: XLA's optimiser on."""
+    return {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"} | more
+
+
+def records(workdir: pathlib.Path, split: str) -> list[dict]:
+    return [r for r in map(json.loads, (workdir / "log.jsonl").read_text().splitlines()) if r["split"] == split]
+
+
+def losses(workdir: pathlib.Path) -> list[float]:
+    return [r["loss"] for r in records(workdir, "train")]
+
+
+def steps(count: int) -> list[str]:
+    """The recipe for so many steps, every one of them logged, no test set decoded."""
+    flags = [f"--config={RECIPE}", f"--train={DIGITS / 'train'}", f"--valid={DIGITS / 'valid'}"]
+    return [*flags, f"--steps={count}", "--log_steps=1", "--valid_steps=100000", "--keep_best=1"]
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_plain_training_reaches_three_percent(tmp_path, seed):
+    subprocess.run(command(tmp_path, "--task=asr", "--encoder=sanm", f"--seed={seed}"), check=True, env=environment())
+    rates = {r["search"]: r["wer"] for r in records(tmp_path, "test")}
+    assert rates["ctc_greedy"] <= 0.03
+    assert rates["attention_greedy"] <= 0.03
+
+
+@pytest.mark.parametrize("mode", ["jit", "pmap"])
+def test_eight_devices_give_the_losses_of_one(tmp_path, mode):
+    for devices in ("1", "8"):
+        flags = [*steps(20), f"--parallel={mode}"]
+        env = environment(JAX_NUM_CPU_DEVICES=devices)
+        subprocess.run(command(tmp_path / devices, *flags), check=True, env=env)
+    assert len(losses(tmp_path / "1")) == 20
+    np.testing.assert_allclose(losses(tmp_path / "8"), losses(tmp_path / "1"), rtol=1e-5)
+
+
+def test_two_processes_agree_with_one(tmp_path):
+    subprocess.run(command(tmp_path / "one", *steps(60)), check=True, env=environment())
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        flags = [*steps(60), f"--coordinator=127.0.0.1:{free.getsockname()[1]}", "--num_processes=2"]
+    two = [
+        subprocess.Popen(command(tmp_path / "two", *flags, f"--process_id={i}"), env=environment()) for i in range(2)
+    ]
+    assert [process.wait() for process in two] == [0, 0]
+    assert len(losses(tmp_path / "two")) == 60
+    np.testing.assert_allclose(losses(tmp_path / "two"), losses(tmp_path / "one"), rtol=1e-4)
