@@ -18,7 +18,7 @@ from rich.cells import cell_len
 
 from jaxasr.data import manifest, textfile
 from jaxasr.errors import ConfigError, DataError, exit_with_message
-from jaxasr.scoring import ErrorCounts, Operation, Score, Step, UtteranceScore, score
+from jaxasr.scoring import ErrorCounts, Operation, Score, Step, UtteranceScore, align, characters, few, score, words
 
 STYLES: Mapping[Operation, str] = {"equal": "", "substitute": "yellow", "delete": "red", "insert": "cyan"}
 IDS = ("id", "key", "utt_id")
@@ -83,7 +83,7 @@ def print_score(score: Score, console: rich.console.Console, *, worst: int = 0) 
     console.print(table, highlight=False)
     if score.missing:
         console.print(
-            f"{len(score.missing)} without a hypothesis, counted as deletions: {_few(score.missing)}",
+            f"{len(score.missing)} without a hypothesis, counted as deletions: {few(score.missing)}",
             highlight=False,
             markup=False,
         )

@@ -134,12 +134,12 @@ def _check_ids(references: Mapping[str, str], hypotheses: Mapping[str, str]) -> 
     unknown = [name for name in hypotheses if name not in references]
     if unknown:
         raise DataError(
-            f"hypotheses: {len(unknown)} of {len(hypotheses)} ids have no reference ({_few(unknown)}); hypotheses "
+            f"hypotheses: {len(unknown)} of {len(hypotheses)} ids have no reference ({few(unknown)}); hypotheses "
             "for these references were expected; check that the two files belong together."
         )
 
 
-def _few(names: Sequence[str]) -> str:
+def few(names: Sequence[str]) -> str:
     return ", ".join(names[:SHOWN_IDS]) + (", ..." if len(names) > SHOWN_IDS else "")
 
 
