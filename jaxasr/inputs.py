@@ -195,12 +195,18 @@ def evaluation_inputs_of(
     rows_multiple: int,
     extra_seconds: float,
 ) -> Inputs:
-    """`evaluation_inputs` for utterances that have been measured."""
+    """`evaluation_inputs` for utterances that have been measured.
+
+    There are no more shapes than batches would be needed with one of them: compiling another would not pay.
+    """
+    batch_samples = int(batch_seconds * task.sample_rate)
+    samples = selection.samples[:, 0]
+    batches = -(-len(samples) * int(samples.max(initial=1)) // batch_samples)
     shapes = bucketing.choose(
-        selection.samples[:, 0],
+        samples,
         selection.tokens,
-        batch_samples=int(batch_seconds * task.sample_rate),
-        max_buckets=max_buckets,
+        batch_samples=batch_samples,
+        max_buckets=min(max_buckets, max(batches, 1)),
         rows_multiple=rows or rows_multiple,
     )
     extra = int(extra_seconds * task.sample_rate)

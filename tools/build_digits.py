@@ -83,10 +83,7 @@ def split(train: Sequence[Utterance], test: Sequence[Utterance], count: int) -> 
 
 def read_sounds(utterances: Iterable[Utterance]) -> dict[str, np.ndarray]:
     """int16 samples at RATE by utterance id."""
-    return {
-        utterance.id: audio.to_int16(audio.read(utterance, audio.info(utterance.audio), RATE))
-        for utterance in utterances
-    }
+    return {utterance.id: audio.to_int16(audio.read(utterance, RATE)) for utterance in utterances}
 
 
 def write_set(folder: pathlib.Path, utterances: Sequence[Utterance], sounds: Mapping[str, np.ndarray]) -> None:

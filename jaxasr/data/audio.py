@@ -263,36 +263,33 @@ def resampled_length(frames: int, from_rate: int, to_rate: int, speed: float = 1
     return math.floor(frames * _ratio(from_rate, to_rate, speed) + fractions.Fraction(1, 2))
 
 
-def read(
-    utterance: Utterance, info: AudioInfo, rate: int, *, channel: int | None = None, speed: float = 1.0
-) -> np.ndarray:
+def read(utterance: Utterance, rate: int, *, channel: int | None = None, speed: float = 1.0) -> np.ndarray:
     """The utterance's sound: float32 (S,), int16's full scale at 1, `rate` samples a second.
 
     `channel` None takes the mean of the channels. A speed above 1 is shorter and higher, as sox's `speed`; it
     costs nothing beside the resampling. S is `resampled_length` of the segment's frames.
     """
-    first, count = segment(utterance, info)
-    sound = _one_channel(utterance, _decode(utterance, info, first, count), channel)
+    frames, from_rate = _decode(utterance)
+    sound = _one_channel(utterance, frames, channel)
     _check_finite(_where(utterance), sound)
-    if count == 0 or _ratio(info.rate, rate, speed) == 1:
+    if len(sound) == 0 or _ratio(from_rate, rate, speed) == 1:
         return sound
-    length = resampled_length(count, info.rate, rate, speed)
-    resampled = soxr.resample(sound, info.rate * speed, rate)[:length]
+    length = resampled_length(len(sound), from_rate, rate, speed)
+    resampled = soxr.resample(sound, from_rate * speed, rate)[:length]
     return np.pad(resampled, (0, length - len(resampled)))
 
 
-def _decode(utterance: Utterance, info: AudioInfo, first: int, count: int) -> np.ndarray:
-    """float32 (frames, channels)."""
+def _decode(utterance: Utterance) -> tuple[np.ndarray, int]:
+    """The utterance's float32 (frames, channels), and how many of them make a second."""
     where = _where(utterance)
     with _opened(utterance.audio, where) as file:
-        found = _header(where, file)
-        if found != info:
-            raise DataError(f"{where}: {found}; {info}, as read before, was expected; start again.")
+        header = _header(where, file)
+        first, count = segment(utterance, header)
         if first:
             file.seek(first)
         sound = file.read(count, dtype="float32", always_2d=True)
-    _check_count(where, len(sound), count, info.frames)
-    return sound
+    _check_count(where, len(sound), count, header.frames)
+    return sound, header.rate
 
 
 def _one_channel(utterance: Utterance, sound: np.ndarray, channel: int | None) -> np.ndarray:

@@ -24,8 +24,7 @@ class Preprocess:
 
     def __call__(self, utterance: Utterance, rng: np.random.Generator) -> AsrExample:
         """The example; everything random comes from `rng`, in a fixed order."""
-        info = audio.info(utterance.audio)
-        sound = audio.read(utterance, info, self.sample_rate, channel=self.channel, speed=utterance.speed)
+        sound = audio.read(utterance, self.sample_rate, channel=self.channel, speed=utterance.speed)
         if self.volume_db > 0.0:
             sound = augment.random_volume(sound, rng, -self.volume_db, self.volume_db)
         return AsrExample(utterance.id, audio.to_int16(sound), self.encode(utterance.text))

@@ -158,7 +158,13 @@ def test_a_data_error_gets_the_id_unless_it_has_it(tmp_path):
     batch = loader(utterances=[Utterance("gone", path, "")] * 40, preprocess=preprocess)
     with pytest.raises(DataError) as caught:
         batch(0)
-    assert str(caught.value).startswith(f"gone ({path}): {path}: No such file")
+    assert str(caught.value).startswith(f"{path} (utterance gone): No such file")
+
+    def own(utterance, rng):
+        raise DataError("no pitch; a voice was expected; listen to it.")
+
+    with pytest.raises(DataError, match=r"^gone \(.*gone.wav\): no pitch; "):
+        loader(utterances=[Utterance("gone", path, "")] * 40, preprocess=own)(0)
     soundfile.write(path, np.zeros(10), 8000)
     cut = Utterance("cut", path, "", start=1.0)
     with pytest.raises(DataError) as caught:
