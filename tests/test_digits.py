@@ -12,7 +12,7 @@ import pytest
 
 from jaxasr import corpora
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 DIGITS = corpora.digits()
 RECIPE = pathlib.Path(corpora.__file__).parents[1] / "configs" / "digits.yaml"
 
