@@ -39,7 +39,7 @@ SCHEDULES: Registry[Schedule] = Registry("schedule", Schedule, ("__call__",))
 class Warmup(Schedule):
     """Begins with a linear rise."""
 
-    warmup_steps: int = 1000
+    warmup_steps: int = 500
     """Steps until the learning rate is reached."""
 
     def check(self) -> None:

@@ -40,7 +40,7 @@ class TrainConfig:
     minutes: float | None = None
     """Stop after about so many minutes: turned into a number of steps once their speed is known."""
 
-    batch_seconds: float = 120.0
+    batch_seconds: float = 80.0
     """Seconds of sound in a batch, padding included, over all devices."""
     max_buckets: int = 5
     """Most batch shapes; one compilation each."""
