@@ -44,7 +44,8 @@ class Progress:
     validation_due: bool = False
     """Whether the run was stopped at a step that is validated, before it was."""
     minutes: float | None = None
-    """What the number of steps was made from."""
+    """The --minutes that `minutes_steps` were made from."""
+    minutes_steps: int = 0
     data_hash: str = ""
     """Fingerprint of the training utterances and their lengths."""
 
@@ -88,23 +89,29 @@ class Checkpoints:
           CheckpointError: there are states, and none can be read.
         """
         steps = [found.step for found in self._checkpointer.checkpoints]
-        faults: list[str] = []
+        faults: dict[int, str] = {}
         for step in reversed(steps):
             found = None
             try:
                 found = self._load(step, abstract_state)
             except Exception as error:  # Orbax, TensorStore and JSON have each their own
-                faults.append(f"{self._folder / str(step)}: {type(error).__name__}: {str(error)[:200]}")
+                faults[step] = f"{type(error).__name__}: {str(error)[:200]}"
             if all_processes(found is not None):
-                for damaged, fault in zip(steps[: steps.index(step) : -1], faults, strict=False):
-                    say(f"{fault}; it is kept as damaged-{damaged}, and the run goes on from the state before it.")
-                self._move_aside(steps[steps.index(step) + 1 :])
+                damaged = steps[steps.index(step) + 1 :]
+                for number in damaged:
+                    fault = faults.get(number, "another process cannot read it")
+                    say(
+                        f"{self._folder / str(number)}: {fault}; it is kept as damaged-{number}, and the run goes on "
+                        "from the state before it."
+                    )
+                self._move_aside(damaged)
                 self._newest = step
                 return found
         if steps:
             raise CheckpointError(
-                f"{(faults or ['another process'])[0]}; the state of a run with these options was expected; use "
-                "another --workdir, or the options the run was started with."
+                f"{self._folder / str(steps[-1])}: {faults.get(steps[-1], 'another process cannot read it')}; the "
+                "state of a run with these options was expected; use another --workdir, or the options the run was "
+                "started with."
             )
         return None
 
@@ -125,14 +132,27 @@ class Checkpoints:
         self._checkpointer.reload()
 
     def wait(self) -> None:
-        """Returns when the last save is on disk; raises what went wrong with it."""
-        if self._pending is not None:
-            self._pending.result()
-            self._pending = None
+        """Returns when the last save is on disk.
+
+        Raises:
+          CheckpointError: it could not be written.
+        """
+        pending, self._pending = self._pending, None
+        if pending is None:
+            return
+        try:
+            pending.result()
+        except Exception as error:  # Orbax and TensorStore have each their own
+            raise CheckpointError(
+                f"{self._folder}: {type(error).__name__}: {str(error)[:200]}; room for a state was expected; free "
+                "some, and the same command goes on from the state before."
+            ) from error
 
     def close(self) -> None:
-        self.wait()
-        self._checkpointer.close()
+        try:
+            self.wait()
+        finally:
+            self._checkpointer.close()
 
 
 @contextlib.contextmanager
@@ -142,9 +162,15 @@ def claimed(workdir: pathlib.Path) -> Iterator[pathlib.Path]:
     Raises:
       CheckpointError: another run is at work there.
     """
-    workdir.mkdir(parents=True, exist_ok=True)
-    with (workdir / ".lock").open("w") as file:
-        if is_main_process():
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        file = (workdir / ".lock").open("w") if is_main_process() else None
+    except OSError as error:
+        raise CheckpointError(
+            f"--workdir={workdir}: {error.strerror}; a folder to write in was expected; give another."
+        ) from error
+    with file or contextlib.nullcontext():
+        if file is not None:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:

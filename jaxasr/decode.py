@@ -278,8 +278,11 @@ def decode(options: DecodeOptions) -> list[Hypothesis]:
     """What the command line does, without printing the hypotheses."""
     if not options.input:
         raise ConfigError("INPUT: none; sound files, folders or manifests were expected; name what to decode.")
-    if options.rows is not None and options.rows < 1:
-        raise ConfigError(f"--rows={options.rows}: at least 1 was expected; give a positive number.")
+    for name in ("rows", "batch_seconds", "max_buckets"):
+        if (value := getattr(options, name)) is not None and not value > 0:
+            raise ConfigError(f"--{name}={value}: a positive number was expected; change it.")
+    if not options.extra_padding >= 0.0:
+        raise ConfigError(f"--extra_padding={options.extra_padding}: 0 or more seconds were expected; change it.")
     use_persistent_cache()
     task, params = checkpoint.load_model(options.model)
     devices = Devices.all() if (options.rows or 0) % jax.device_count() == 0 else Devices.first()

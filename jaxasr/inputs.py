@@ -199,9 +199,10 @@ def evaluation_inputs_of(
 
     There are no more shapes than batches would be needed with one of them: compiling another would not pay.
     """
-    batch_samples = int(batch_seconds * task.sample_rate)
     samples = selection.samples[:, 0]
-    batches = -(-len(samples) * int(samples.max(initial=1)) // batch_samples)
+    longest = int(samples.max(initial=1))
+    batch_samples = max(int(batch_seconds * task.sample_rate), 1)
+    batches = -(-len(samples) // (rows or max(batch_samples // longest, 1)))
     shapes = bucketing.choose(
         samples,
         selection.tokens,

@@ -9,9 +9,9 @@ import rich.console
 
 from jaxasr import checkpoint, config
 from jaxasr.cmvn import estimate
-from jaxasr.data import manifest
+from jaxasr.data import audio, manifest
 from jaxasr.data.manifest import Utterance
-from jaxasr.data.selection import split_valid
+from jaxasr.data.selection import readable, split_valid
 from jaxasr.errors import CheckpointError
 from jaxasr.inputs import Inputs, check_feasible, evaluation_inputs, training_inputs
 from jaxasr.parallel import Devices, is_main_process
@@ -28,6 +28,7 @@ class Prepared:
     task: Task
     train: Inputs
     valid: Inputs
+    tests: list[Inputs]
 
 
 def prepare(
@@ -40,6 +41,7 @@ def prepare(
       CheckpointError: the workdir holds another run.
     """
     check_same_run(cfg, workdir)
+    tests = [manifest.read(path) for path in cfg.test]  # a fault shows now, not after the training
     train, valid = read_manifests(cfg, console)
     task = cfg.task.prepared(train)
     if has_state(workdir):
@@ -69,7 +71,8 @@ def prepare(
         checkpoint.write_atomically(workdir / "config.yaml", config.to_yaml(cfg).encode())
     inputs = dataclasses.replace(inputs, task=task)
     inputs.print_buckets(console, "Buckets (first epoch)")
-    return Prepared(task, inputs, held_out_inputs(cfg, task, valid, collate))
+    held_out = [held_out_inputs(cfg, task, utterances, collate) for utterances in (valid, *tests)]
+    return Prepared(task, inputs, held_out[0], held_out[1:])
 
 
 def has_state(workdir: pathlib.Path) -> bool:
@@ -79,15 +82,15 @@ def has_state(workdir: pathlib.Path) -> bool:
 
 def read_manifests(cfg: TrainConfig, console: rich.console.Console) -> tuple[list[Utterance], list[Utterance]]:
     """Training and validation utterances; says where the latter come from when no manifest does."""
-    for path in cfg.test:
-        manifest.read(path)  # a fault shows now, not after the training
     train = manifest.read_all(cfg.train)
     if cfg.valid:
         return train, manifest.read_all(cfg.valid)
-    train, valid, how = split_valid(train)
-    share = 100 * len(valid) / max(len(valid) + len(train), 1)
+    infos = audio.probe([u.audio for u in train], whole=cfg.check_sound)
+    usable, valid, how = split_valid([u for u in train if readable(u, infos)])
+    share = 100 * len(valid) / (len(usable) + len(valid))
     console.print(f"no --valid: {len(valid)} training utterances ({share:.1f} %, {how}) are held out", highlight=False)
-    return train, valid
+    held_out = {u.id for u in valid}
+    return [u for u in train if u.id not in held_out], valid  # the unreadable ones are still to be counted
 
 
 def with_resources_of(task: Task, folder: pathlib.Path) -> Task:

@@ -17,17 +17,27 @@ class Budget:
     def __init__(self, minutes: float | None, began: float, *, running: bool):
         self.running = running
         self._end = began + 60 * (minutes or 0)
-        self._times: list[float] = []
-        self.step_seconds = 0.0
+        self._before: float | None = None
+        self._seconds: list[float] = []
+
+    @property
+    def step_seconds(self) -> float:
+        return sum(self._seconds) / max(len(self._seconds), 1)
 
     def measured(self, all_compiled: bool, step: jax.Array) -> bool:
         """Whether enough steps have been timed; only those after the last compilation count."""
         if not all_compiled:
             return False
         step.block_until_ready()
-        self._times.append(time.perf_counter())
-        self.step_seconds = (self._times[-1] - self._times[0]) / max(len(self._times) - 1, 1)
-        return len(self._times) > MEASURED_STEPS
+        now = time.perf_counter()
+        if self._before is not None:
+            self._seconds.append(now - self._before)
+        self._before = now
+        return len(self._seconds) >= MEASURED_STEPS
+
+    def interrupted(self) -> None:
+        """Leaves the time up to the next step out."""
+        self._before = None
 
     def steps_left(self, valid_seconds: float, steps_per_valid: int) -> int:
         """Steps that fit into what is left, validations counted, and two more of them at the end."""
@@ -40,7 +50,7 @@ class Stopped(Exception):  # noqa: N818 (it is no error)
 
     def __init__(self, signum: int, step: int, workdir: pathlib.Path):
         super().__init__(f"stopped at step {step}; the same command goes on from there ({workdir})")
-        self.exit_status = 128 + signum
+        self.exit_status = 128 + (signum or signal.SIGTERM)  # none: it came to another process
 
 
 class StopSignals:

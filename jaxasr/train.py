@@ -38,16 +38,23 @@ def train(cfg: TrainConfig, *, collate_fn: Callable[..., Any] | None = None) -> 
     start_processes(cfg.coordinator, cfg.num_processes, cfg.process_id)
     cfg.check()
     use_persistent_cache()
-    console = rich.console.Console(quiet=not is_main_process())
-    with claimed(pathlib.Path(cfg.workdir)) as workdir:
+    console = rich.console.Console(quiet=not is_main_process(), markup=False, emoji=False)
+    with claimed(pathlib.Path(cfg.workdir)) as workdir, contextlib.ExitStack() as opened:
         devices = Devices.all()
         data = prepare(cfg, workdir, devices, console, collate_fn)
-        loop(cfg, data, devices, workdir, console)
+        loop(cfg, data, devices, workdir, console, opened)
     return workdir
 
 
-def loop(cfg: TrainConfig, data: Any, devices: Any, workdir: pathlib.Path, console: rich.console.Console) -> None:
-    """From the first step, or the last state saved, to the scores of the test sets."""
+def loop(
+    cfg: TrainConfig,
+    data: Any,
+    devices: Any,
+    workdir: pathlib.Path,
+    console: rich.console.Console,
+    opened: contextlib.ExitStack,
+) -> None:
+    """From the first step, or the last state saved, to the scores of the test sets; what it opens, `opened` closes."""
     from jaxasr.checkpoint import PARAMS_FILE, BestModels, Checkpoints, Progress, save_params
     from jaxasr.inputs import batches
     from jaxasr.logs import RunLog, StepLog
@@ -55,12 +62,15 @@ def loop(cfg: TrainConfig, data: Any, devices: Any, workdir: pathlib.Path, conso
     from jaxasr.state import abstract_state, compiled_train_steps, copy_of, state_creator, with_total
     from jaxasr.validate import Validator, finish
 
+    def closing(part: Any) -> Any:
+        return opened.enter_context(contextlib.closing(part))
+
     task, began = data.task, time.perf_counter()
     create = state_creator(task, cfg.optimizer, devices)
     abstract = abstract_state(create, devices)
-    steps = compiled_train_steps(task, cfg.optimizer, cfg.schedule, devices, cfg.parallel, abstract)
-    validator = Validator(cfg, data, devices)
-    checkpoints = Checkpoints(workdir / "checkpoints")
+    steps = closing(compiled_train_steps(task, cfg.optimizer, cfg.schedule, devices, cfg.parallel, abstract))
+    validator = closing(Validator(cfg, data, devices))
+    checkpoints = closing(Checkpoints(workdir / "checkpoints"))
     if (restored := checkpoints.restore(abstract, console.print)) is not None:
         state, progress = restored
         check_same_data(progress, data.train.fingerprint(), workdir)
@@ -69,13 +79,14 @@ def loop(cfg: TrainConfig, data: Any, devices: Any, workdir: pathlib.Path, conso
         steps.announce(data.train.shapes)  # they compile while the state is made
         state = create(jax.random.key(cfg.seed))
         progress = Progress(data_hash=data.train.fingerprint())
-    step, end, saved = int(state.step), total_steps(cfg, data.train), int(state.total_steps)
-    total = end if cfg.minutes is None else saved if cfg.minutes == progress.minutes else UNKNOWN_TOTAL
+    step, end = int(state.step), total_steps(cfg, data.train)
+    timed = cfg.minutes is not None and cfg.minutes == progress.minutes
+    total = min(end, progress.minutes_steps) if timed else end
     state = with_total(state, total, devices)
     best = BestModels(workdir / "best", cfg.keep_best, progress.best)
-    log = RunLog(workdir, console, active=is_main_process())
+    log = closing(RunLog(workdir, console, active=is_main_process()))
     step_log = StepLog(log, task.sample_rate, cfg.log_steps, cfg.nonfinite_limit)
-    budget = Budget(cfg.minutes, began, running=total == UNKNOWN_TOTAL)
+    budget = Budget(cfg.minutes, began, running=cfg.minutes is not None and not timed)
     alone = jax.process_count() == 1
     if step < total:
         steps.announce(data.train.shapes)
@@ -94,45 +105,43 @@ def loop(cfg: TrainConfig, data: Any, devices: Any, workdir: pathlib.Path, conso
         log.validation(record, step, epochs, "best so far" if is_best else "")
         progress.validation_due = False
 
-    with contextlib.ExitStack() as opened:
-        for part in (steps, validator, log, checkpoints):
-            opened.enter_context(contextlib.closing(part))
-        stop = opened.enter_context(StopSignals())
-        if progress.validation_due or (step >= total and not progress.best):
-            validate(progress.epoch)
-        for position, host, waited in batches(data.train, progress.epoch, progress.batch, cfg.workers):
-            if step >= total:
-                break
-            state, metrics = steps[host.planned.shape](state, devices.put(host.batch))
-            step += 1
-            progress.epoch, progress.batch = position.next()
-            step_log.add(step, None if total == UNKNOWN_TOTAL else total, position.epochs, host, metrics, waited)
-            measured = budget.running and budget.measured(all_processes(steps.ready()), state.step)
-            if measured:
-                seconds = validator.timed(state.params)
-                left = budget.steps_left(seconds, cfg.valid_steps or position.batches)
-                total = min(end, step + from_main_process(left))
-                state = with_total(state, total, devices)
-                log.say(f"--minutes={cfg.minutes:g}: {total} steps at {budget.step_seconds:.2f} s a step")
-                budget.running, progress.minutes = False, cfg.minutes
-            finished = step >= total
-            due = finished or (step % cfg.valid_steps == 0 if cfg.valid_steps else position.ends_epoch)
-            stopping = not finished and (
-                stop.requested if alone else step % cfg.log_steps == 0 and any_process(stop.requested)
-            )
-            if due or stopping or measured:
-                step_log.flush()
-                progress.validation_due = due
-                if due and not stopping:
-                    validate(position.epochs)
-                save()
-            if stopping:
-                checkpoints.wait()
-                raise Stopped(stop.signal, step, workdir)
-        step_log.flush()
-        checkpoints.wait()
-        stop.listen_no_more()  # everything is saved: from here on a signal may end the program where it is
-        finish(cfg, data, devices, validator, best, progress, workdir, log)
+    stop = opened.enter_context(StopSignals())
+    if progress.validation_due or (step >= total and not progress.best):
+        validate(progress.epoch)
+    to_do = batches(data.train, progress.epoch, progress.batch, cfg.workers) if step < total else ()
+    for position, host, waited in to_do:
+        state, metrics = steps[host.planned.shape](state, devices.put(host.batch))
+        step += 1
+        progress.epoch, progress.batch = position.next()
+        step_log.add(step, None if total == UNKNOWN_TOTAL else total, position.epochs, host, metrics, waited)
+        measured = budget.running and budget.measured(all_processes(steps.ready()), state.step)
+        if measured:
+            left = budget.steps_left(validator.timed(state.params), cfg.valid_steps or position.batches)
+            progress.minutes, progress.minutes_steps = cfg.minutes, step + from_main_process(left)
+            total = min(end, progress.minutes_steps)
+            state = with_total(state, total, devices)
+            log.say(f"--minutes={cfg.minutes:g}: {total} steps at {budget.step_seconds:.2f} s a step")
+            budget.running = False
+        finished = step >= total
+        due = finished or (step % cfg.valid_steps == 0 if cfg.valid_steps else position.ends_epoch)
+        stopping = not finished and (
+            stop.requested if alone else step % cfg.log_steps == 0 and any_process(stop.requested)
+        )
+        if due or stopping or measured:
+            step_log.flush()
+            progress.validation_due = due
+            if due and not stopping:
+                validate(position.epochs)
+            save()
+            budget.interrupted()
+        if finished or stopping:
+            break
+    step_log.flush()
+    checkpoints.wait()
+    stop.listen_no_more()  # everything is saved: from here on a signal may end the program where it is
+    if any_process(stop.requested):
+        raise Stopped(stop.signal, step, workdir)
+    finish(cfg, data, devices, validator, best, progress, workdir, log)
 
 
 def total_steps(cfg: TrainConfig, inputs: Any) -> int:
@@ -150,7 +159,8 @@ def check_same_data(progress: Any, fingerprint: str, workdir: pathlib.Path) -> N
     if progress.data_hash != fingerprint:
         raise CheckpointError(
             f"{workdir}: the training utterances or their lengths are not those that the run was started with; a run "
-            "goes on with the same data; restore it, or use another --workdir."
+            "goes on with the same data (--check_sound as before, every file readable as before); restore it, or use "
+            "another --workdir."
         )
 
 

@@ -8,13 +8,12 @@ import numpy as np
 
 from jaxasr import checkpoint
 from jaxasr.checkpoint import BestModels, Progress
-from jaxasr.data import manifest
 from jaxasr.decode import Hypothesis, Recognizer, write_hypotheses
 from jaxasr.evaluate import print_score
 from jaxasr.inputs import Inputs
 from jaxasr.logs import RunLog
 from jaxasr.parallel import Devices, is_main_process, wait_for_processes
-from jaxasr.prepare import Prepared, held_out_inputs
+from jaxasr.prepare import Prepared
 from jaxasr.scoring import Score, score
 from jaxasr.train_config import TrainConfig
 from jaxasr.typing import Params
@@ -71,8 +70,7 @@ def finish(
     if is_main_process():
         checkpoint.save_params(workdir / "model" / checkpoint.PARAMS_FILE, params)
     on_device = jax.device_put(params, devices.replicated)
-    for number, path in enumerate(cfg.test):
-        inputs = held_out_inputs(cfg, data.task, manifest.read(path), data.valid.collate)
+    for number, (path, inputs) in enumerate(zip(cfg.test, data.tests, strict=True)):
         for search in dict.fromkeys([cfg.search or data.task.searches()[0], *data.task.searches()]):
             hypotheses, _ = Recognizer(data.task, search, devices)(on_device, inputs)
             found = score_of(inputs, hypotheses)

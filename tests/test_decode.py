@@ -112,6 +112,9 @@ def test_no_silence_is_too_short(model, tmp_path):
 def test_faults_are_named(model, kaldi, tmp_path):
     with pytest.raises(ConfigError, match=r"--search=beam: this model has ctc_greedy, attention_greedy"):
         decode.decode(DecodeOptions((kaldi,), model, search="beam"))
+    for option in ({"rows": 0}, {"batch_seconds": 0.0}, {"max_buckets": 0}, {"extra_padding": -1.0}):
+        with pytest.raises(ConfigError, match=f"--{next(iter(option))}="):
+            decode.decode(DecodeOptions((kaldi,), model, **option))
     with pytest.raises(ConfigError, match="INPUT: none"):
         decode.decode(DecodeOptions((), model))
     with pytest.raises(ConfigError, match="--rows=0"):

@@ -213,7 +213,7 @@ def test_evaluation_leaves_nothing_out(task, utterances, rows, extra_seconds):
     made = evaluation_inputs(task, everything, batch_seconds=4.0, max_buckets=3, rows=rows, extra_seconds=extra_seconds)
     assert len(made.shapes) <= 3
     assert all(shape.rows == rows for shape in made.shapes) or rows is None
-    plain = evaluation_inputs(task, everything, batch_seconds=4.0, max_buckets=3)
+    plain = evaluation_inputs(task, everything, batch_seconds=4.0, max_buckets=3, rows=rows)
     padding = [a.samples - b.samples for a, b in zip(made.shapes, plain.shapes, strict=True)]
     assert padding == [int(extra_seconds * 16_000)] * len(made.shapes)
     loader = made.epoch(0)

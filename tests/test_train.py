@@ -146,11 +146,16 @@ def test_damaged_sound_is_left_out_and_counted(tmp_path, capsys):
     }.items():
         with (tmp_path / "train" / name).open("a") as file:
             file.write(line + "\n")
-    data = prepare(cfg, tmp_path / "run", Devices.all(), rich.console.Console(width=1000))
+    console = rich.console.Console(width=1000)
+    data = prepare(cfg, tmp_path / "run", Devices.all(), console)
     said = " ".join(capsys.readouterr().out.split())
     assert "bad" not in {u.id for u in data.train.selection.utterances}
     assert " + 1 unreadable (bad)" in said
     assert "bad.wav: infinite or NaN samples; " in said
+    train_set, valid_set = read_manifests(dataclasses.replace(cfg, valid=()), console)
+    assert "bad" in {u.id for u in train_set} - {u.id for u in valid_set}  # to be counted, never to validate with
+    with pytest.raises(DataError, match=r"bad\.wav"):
+        prepare(dataclasses.replace(cfg, test=cfg.train), tmp_path / "run", Devices.all(), console)
 
 
 def test_a_finished_run_started_again_changes_nothing(finished):
@@ -223,6 +228,16 @@ def test_minutes_become_steps_once(tmp_path):
     before = final_params(cfg)
     train(cfg)
     assert_same(final_params(cfg), before)
+
+
+def test_the_first_end_counts(finished, tmp_path):
+    cfg, _ = finished
+    cfg_2 = rerun(cfg, tmp_path, test=(), epochs=1, minutes=5.0)
+    train(cfg_2)
+    assert max(losses(cfg_2)) == max(losses(cfg)) // 2
+    before = final_params(cfg_2)
+    train(dataclasses.replace(cfg_2, minutes=6.0))
+    assert_same(final_params(cfg_2), before)
 
 
 def test_stopping_is_no_error(tmp_path):

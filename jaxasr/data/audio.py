@@ -28,6 +28,7 @@ _LOG = logging.getLogger(__name__)
 # libsndfile's sf_count_t maximum: a stream whose header leaves the length open.
 _UNKNOWN_FRAMES = 2**63 - 1
 _BLOCK = 2**16
+_KEPT_AT_ONCE = 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,6 +112,9 @@ def probe(
             for path, (result, entry) in zip(unique, shown, strict=True):
                 results[path] = result
                 fresh += [entry] if entry else []
+                if len(fresh) == _KEPT_AT_ONCE:  # a check of many hours can be stopped and gone on with
+                    cache.put(fresh)
+                    fresh.clear()
         finally:
             cache.put(fresh)
     return results
@@ -145,7 +149,7 @@ def _check_sound(path: str, info: AudioInfo) -> None:
     """Raises a DataError where the file ends before its header says, or holds a sample that is no number."""
     frames = 0
     with _opened(path, path) as file:
-        for block in file.blocks(_BLOCK, dtype="float32"):
+        while len(block := file.read(_BLOCK, dtype="float32")):
             frames += len(block)
             _check_finite(path, block)
     _check_count(path, frames, info.frames, info.frames)

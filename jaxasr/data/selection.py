@@ -128,6 +128,15 @@ def lengths(
     return np.array([audio.resampled_length(frames, info.rate, sample_rate, speed) for speed in speeds])
 
 
+def readable(utterance: Utterance, infos: Mapping[str, AudioInfo | DataError]) -> bool:
+    """Whether the utterance's file, and its stretch of it, can be read as far as the headers tell."""
+    try:
+        lengths(utterance, infos, 1, (1.0,))
+    except DataError:
+        return False
+    return True
+
+
 def select_all(
     utterances: Sequence[Utterance], infos: Mapping[str, AudioInfo | DataError], measures: Measures
 ) -> Selection:

@@ -123,17 +123,19 @@ def test_probe_reads_sound_to_its_end_where_asked(tmp_path):
     samples[-1] = np.nan
     save(tmp_path / "good.wav", noise(40000))
     save(tmp_path / "nan.wav", samples, subtype="FLOAT")
-    save(tmp_path / "short.flac", noise(40000))
-    raw = (tmp_path / "short.flac").read_bytes()
-    (tmp_path / "short.flac").write_bytes(raw[: len(raw) // 2])
-    paths = [str(tmp_path / name) for name in ("good.wav", "nan.wav", "short.flac")]
+    for name in ("short.flac", "short.mp3"):
+        save(tmp_path / name, noise(40000))
+        raw = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(raw[: len(raw) // 2])
+    paths = [str(tmp_path / name) for name in ("good.wav", "nan.wav", "short.flac", "short.mp3")]
     headers = audio.probe(paths)
     assert all(isinstance(found, AudioInfo) for found in headers.values())
     for _ in range(2):  # the second time the good one comes from the cache, the others are read again
-        good, nan, short = audio.probe(paths, whole=True).values()
+        good, nan, flac, mp3 = audio.probe(paths, whole=True).values()
         assert good == headers[paths[0]]
         assert "nan.wav: infinite or NaN samples; " in str(nan)
-        assert "short.flac: " in str(short) and isinstance(short, audio.DataError)
+        assert "short.flac: cannot be decoded (" in str(flac)
+        assert "short.mp3: ends " in str(mp3)
     assert isinstance(audio.probe(paths)[paths[1]], AudioInfo)
 
 
