@@ -108,8 +108,8 @@ def loop(
     stop = opened.enter_context(StopSignals())
     if progress.validation_due or (step >= total and not progress.best):
         validate(progress.epoch)
-    to_do = batches(data.train, progress.epoch, progress.batch, cfg.workers) if step < total else ()
-    for position, host, waited in to_do:
+    begin = progress.epoch, progress.batch
+    for position, host, waited in batches(data.train, *begin, cfg.workers) if step < total else ():
         state, metrics = steps[host.planned.shape](state, devices.put(host.batch))
         step += 1
         progress.epoch, progress.batch = position.next()
