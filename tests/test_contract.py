@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from jaxasr.data.batch import AsrBatch, BucketShape
 from jaxasr.data.manifest import Utterance
-from jaxasr.data.tokenizer import TOKENIZERS
+from jaxasr.data.tokenizer import TOKENIZERS, CharTokenizer, Vocabulary
 from jaxasr.nn.ctc import ctc_feasible
 from jaxasr.nn.decoders import DECODERS
 from jaxasr.nn.encoders import ENCODERS
@@ -882,6 +882,12 @@ def test_asr_with_any_share_of_ctc(asr, ctc_weight):
         expected, expected_gradient = case.loss(case.batch(asr.examples[:3]))
         np.testing.assert_allclose(both, expected, rtol=1e-5)
         assert_trees_close(both_gradient, expected_gradient)
+
+
+def test_asr_text_has_no_spaces_at_its_ends(asr):
+    vocabulary = Vocabulary.from_texts(["a b"], CharTokenizer())
+    task = dataclasses.replace(asr.task, vocabulary=vocabulary)
+    assert task.text(vocabulary.encode(task.tokenizer.split(" a b ")).tolist()) == "a b"
 
 
 def test_asr_counts_what_has_no_alignment(asr):

@@ -224,7 +224,7 @@ class AsrTask(Task[AsrExample, AsrBatch]):
         return self.unknown_symbols == "leave_out"
 
     def text(self, tokens: Sequence[int]) -> str:
-        return self.tokenizer.join(self._vocabulary.decode(tokens))
+        return self.tokenizer.join(self._vocabulary.decode(tokens)).strip()  # a character model says spaces at the ends
 
     # --- network and loss ------------------------------------------------------------------------------------
 
