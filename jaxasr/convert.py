@@ -62,6 +62,19 @@ SANM_ENCODER = [
 ]
 
 
+def _conv2d(theirs: str, ours: str) -> list[Rule]:
+    return [
+        Rule(f"{theirs}.weight", f"{ours}/kernel", lambda x: x.transpose(2, 3, 1, 0)),  # (D, C, T, F) to (T, F, C, D)
+        Rule(f"{theirs}.bias", f"{ours}/bias", _same),
+    ]
+
+
+def _after_conv2d(x: np.ndarray) -> np.ndarray:
+    """The dense layer (D, C * F) of torch behind C = D channels as (F * C, D)."""
+    D = x.shape[0]
+    return x.reshape(D, D, -1).transpose(2, 1, 0).reshape(-1, D)
+
+
 def _attention(theirs: str, ours: str) -> list[Rule]:
     names = {"linear_q": "q", "linear_k": "k", "linear_v": "v", "linear_out": "out"}
     return [rule for t, o in names.items() for rule in _dense(f"{theirs}.{t}", f"{ours}/{o}/*[i]")]
@@ -78,6 +91,21 @@ TRANSFORMER_DECODER = [
     *_dense("decoders.{i}.feed_forward.w_2", "blocks/ff/out/*[i]"),
     *_norm("after_norm", "norm/*"),
     *_dense("output_layer", "output/*"),
+]
+
+TRANSFORMER_ENCODER = [
+    *(rule for i in range(3) for rule in _conv2d(f"embed.conv.{2 * i}", f"subsampling/conv{i}")),
+    Rule("embed.out.0.weight", "subsampling/out/kernel", _after_conv2d),
+    Rule("embed.out.0.bias", "subsampling/out/bias", _same),
+    *_dense("embed.0", "input/*"),
+    *_norm("embed.1", "input_norm/*"),
+    *_norm("encoders.{i}.norm1", "blocks/attention_norm/*[i]"),
+    *_attention("encoders.{i}.self_attn", "blocks/attention"),
+    *_dense("encoders.{i}.concat_linear", "blocks/concat/*[i]"),
+    *_norm("encoders.{i}.norm2", "blocks/ff_norm/*[i]"),
+    *_dense("encoders.{i}.feed_forward.w_1", "blocks/ff/in/*[i]"),
+    *_dense("encoders.{i}.feed_forward.w_2", "blocks/ff/out/*[i]"),
+    *_norm("after_norm", "norm/*"),
 ]
 
 CTC_HEAD = _dense("ctc_lo", "*")

@@ -1,6 +1,6 @@
 """What annotations need; docs/glossary.md says what the letters in shapes mean."""
 
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import jax
 import numpy as np
@@ -15,3 +15,5 @@ Key: TypeAlias = jax.Array
 PyTree: TypeAlias = Any
 Params: TypeAlias = PyTree
 Scalar: TypeAlias = Float[Array, ""] | Float[np.generic, ""]
+LengthsT = TypeVar("LengthsT", int, Array)
+"""Lengths as one whole number or as an array of them."""

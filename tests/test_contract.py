@@ -138,10 +138,21 @@ FRAMES, WIDER, WIDTH = 29, 8, 20
 LENGTHS = np.array([FRAMES, 18, 11], np.int32)
 
 
+TRANSFORMER = tiny(ENCODERS["transformer"])
+ENCODER_CASES = {name: tiny(ENCODERS[name]) for name in ENCODERS} | {
+    "transformer, linear": TRANSFORMER.clone(subsampling="linear"),
+    "transformer, none": TRANSFORMER.clone(subsampling="none"),
+    "transformer, conv2d2": TRANSFORMER.clone(subsampling="conv2d2"),
+    "transformer, conv2d6": TRANSFORMER.clone(subsampling="conv2d6"),
+    "transformer, conv2d8": TRANSFORMER.clone(subsampling="conv2d8", remat=True),
+    "transformer, norms last": TRANSFORMER.clone(norm_first=False, concat_after=True),
+}
+
+
 @functools.cache
 def encoder_case(name):
     """The encoder, its variables, an input and `encode(variables, x, lengths, key=None)`."""
-    encoder = tiny(ENCODERS[name])
+    encoder = ENCODER_CASES[name]
     x = np.random.default_rng(0).normal(size=(3, FRAMES, WIDTH)).astype(np.float32)
     init = functools.partial(encoder.init, train=False)
     variables = random_like(jax.eval_shape(init, jax.random.key(0), x, LENGTHS))
@@ -154,7 +165,7 @@ def encoder_case(name):
     return encoder, variables, padded(x, LENGTHS, 0.0), encode
 
 
-every_encoder = pytest.mark.parametrize("name", list(ENCODERS))
+every_encoder = pytest.mark.parametrize("name", list(ENCODER_CASES))
 
 
 @every_encoder
@@ -245,7 +256,7 @@ def test_encoder_noise_comes_from_the_key_alone(name):
 
 @every_encoder
 def test_encoder_is_a_value(name):
-    assert_is_value(lambda: tiny(ENCODERS[name]))
+    assert_is_value(lambda: ENCODER_CASES[name].clone())
 
 
 # --- decoders ----------------------------------------------------------------------------------------------------
@@ -882,6 +893,20 @@ def test_asr_with_any_share_of_ctc(asr, ctc_weight):
         expected, expected_gradient = case.loss(case.batch(asr.examples[:3]))
         np.testing.assert_allclose(both, expected, rtol=1e-5)
         assert_trees_close(both_gradient, expected_gradient)
+
+
+@pytest.mark.parametrize("conditioning", [False, True])
+def test_asr_with_intermediate_ctc(asr, conditioning):
+    case = asr_with(asr.task, interctc_layers=(1,), interctc_weight=0.4, interctc_conditioning=conditioning)
+    case.task.check()
+    assert ("condition" in case.params) == conditioning
+    check_rows(case, asr.examples[:2])
+    (loss, metrics), _ = jax.device_get(case.run(case.params, case.batch(asr.examples)))
+    ctc = 0.6 * metrics["loss/ctc"].value + 0.4 * metrics["loss/ctc_layer1"].value
+    np.testing.assert_allclose(loss, 0.3 * ctc + 0.7 * metrics["loss/att"].value, rtol=1e-6)
+    if not conditioning:  # looking changes nothing
+        (_, expected), _ = jax.device_get(asr.run(case.params, case.batch(asr.examples)))
+        np.testing.assert_allclose(metrics["loss/ctc"].value, expected["loss/ctc"].value, rtol=1e-6)
 
 
 def test_asr_text_has_no_spaces_at_its_ends(asr):

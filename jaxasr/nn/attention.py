@@ -1,12 +1,25 @@
 """Multi-head attention."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from jaxasr.errors import ConfigError
 from jaxasr.nn.dropout import Dropout
 from jaxasr.nn.layers import Dense
 from jaxasr.typing import Array, Bool, Float
+
+
+def check_stack(module: Any, option: str) -> None:
+    """Raises ConfigError where a stack of attention blocks has no layer, or heads that do not divide its width."""
+    if module.num_layers < 1 or module.num_heads < 1 or module.d_model % module.num_heads:
+        raise ConfigError(
+            f"{type(module).__name__}: num_layers={module.num_layers}, d_model={module.d_model}, "
+            f"num_heads={module.num_heads}; at least one layer and heads that divide d_model were expected; "
+            f"change {option}.num_layers or {option}.num_heads."
+        )
 
 
 def split_heads(x: Float[Array, "B T D"], num_heads: int) -> Float[Array, "B H T K"]:

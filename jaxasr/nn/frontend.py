@@ -3,7 +3,7 @@
 import abc
 import dataclasses
 import math
-from typing import Literal, TypeVar
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +13,8 @@ from jaxasr.errors import ConfigError
 from jaxasr.nn.masking import length_mask, zero_padding
 from jaxasr.nn.rows import row_keys
 from jaxasr.registry import Registry
-from jaxasr.typing import Array, Float, Int, Key
+from jaxasr.typing import Array, Float, Int, Key, LengthsT
 
-LengthsT = TypeVar("LengthsT", int, Array)
 INT16_SCALE = 32768.0
 
 

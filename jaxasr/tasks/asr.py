@@ -2,14 +2,14 @@
 
 import dataclasses
 import functools
+import inspect
 import pathlib
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 
 from jaxasr.config import resource, slot
 from jaxasr.data.batch import AsrBatch, AsrExample, BucketShape, Collate
@@ -18,12 +18,12 @@ from jaxasr.data.preprocess import Preprocess
 from jaxasr.data.tokenizer import TOKENIZERS, CharTokenizer, Tokenizer, Vocabulary
 from jaxasr.errors import ConfigError
 from jaxasr.nn.ctc import ctc_feasible, ctc_loss
-from jaxasr.nn.decoders import DECODERS, Cache, Decoder, TransformerDecoder
+from jaxasr.nn.decoders import DECODERS, Decoder, TransformerDecoder
 from jaxasr.nn.encoders import ENCODERS, Encoder, SanmEncoder
 from jaxasr.nn.frontend import FRONTENDS, Frontend, WavFrontend
-from jaxasr.nn.layers import Dense
 from jaxasr.nn.losses import label_smoothing_loss, token_accuracy
 from jaxasr.nn.masking import length_mask
+from jaxasr.nn.network import AsrNetwork, AsrOutputs
 from jaxasr.nn.normalize import NORMALIZERS, Cmvn, GlobalMvn, Normalizer, read_kaldi_mvn, write_kaldi_mvn
 from jaxasr.nn.rows import sum_over_devices
 from jaxasr.nn.specaug import SPECAUGS, SpecAugment, SpecAugmenter
@@ -33,64 +33,6 @@ from jaxasr.tasks.base import TASKS, Mean, Metrics, Model, Task
 from jaxasr.typing import Array, Float, Int, Key, Params, Scalar
 
 BLANK, SOS, EOS = Vocabulary.BLANK, Vocabulary.SOS, Vocabulary.EOS
-
-
-class AsrOutputs(NamedTuple):
-    """What the network says of a batch; a part that the task does not have is None."""
-
-    encoded: Float[Array, "B T D"]
-    lengths: Int[Array, "B"]
-    ctc_logits: Float[Array, "B T V"] | None
-    attention_logits: Float[Array, "B U V"] | None
-    """Scores of each token after the ones before it, the last of them eos: U is the batch's U + 1."""
-
-
-class AsrNetwork(nn.Module):
-    """Encoder, CTC head and attention decoder over features."""
-
-    encoder: Encoder
-    decoder: Decoder | None
-    vocab_size: int
-    has_ctc: bool
-
-    def setup(self):
-        if self.has_ctc:
-            self.ctc = Dense(self.vocab_size)
-
-    def __call__(
-        self,
-        features: Float[Array, "B T F"],
-        lengths: Int[Array, "B"],
-        tokens_in: Int[Array, "B U"],
-        *,
-        train: bool,
-    ) -> AsrOutputs:
-        encoded, lengths, ctc_logits = self.encode(features, lengths, train=train)
-        attention_logits = None
-        if self.decoder is not None:
-            attention_logits, _ = self.decoder(tokens_in, encoded, lengths, vocab_size=self.vocab_size, train=train)
-        return AsrOutputs(encoded, lengths, ctc_logits, attention_logits)
-
-    def encode(
-        self, features: Float[Array, "B T F"], lengths: Int[Array, "B"], *, train: bool
-    ) -> tuple[Float[Array, "B T D"], Int[Array, "B"], Float[Array, "B T V"] | None]:
-        encoded, lengths = self.encoder(features, lengths, train=train)
-        return encoded, lengths, self.ctc(encoded) if self.has_ctc else None
-
-    def next_logits(
-        self,
-        last: Int[Array, "B"],
-        encoded: Float[Array, "B T D"],
-        lengths: Int[Array, "B"],
-        cache: Cache,
-        position: Any,
-    ) -> tuple[Float[Array, "B V"], Cache]:
-        """Scores of the token after `last`, which stands at `position`."""
-        assert self.decoder is not None
-        logits, cache = self.decoder(
-            last[:, None], encoded, lengths, vocab_size=self.vocab_size, train=False, cache=cache, position=position
-        )
-        return logits[:, 0], cache
 
 
 @TASKS.register("asr")
@@ -125,6 +67,12 @@ class AsrTask(Task[AsrExample, AsrBatch]):
     """Kaldi statistics (FunASR's am.mvn); None estimates them on the training set."""
     ctc_weight: float = 0.3
     """Share of the CTC loss; the rest is the attention loss."""
+    interctc_layers: tuple[int, ...] = ()
+    """Encoder layers, counted from 1, after which CTC is learnt as well, such as 3 6 9."""
+    interctc_weight: float = 0.3
+    """Share of those layers in the CTC loss."""
+    interctc_conditioning: bool = False
+    """Give the encoder what CTC says after those layers (self-conditioned CTC)."""
     label_smoothing: float = 0.1
     """Probability that the attention loss spreads over wrong tokens."""
     length_normalized_loss: bool = False
@@ -244,6 +192,23 @@ class AsrTask(Task[AsrExample, AsrBatch]):
                 "--ctc_weight=1.0 with a decoder: the decoder would never learn; add --decoder=none, or give a "
                 "smaller --ctc_weight."
             )
+        if self.interctc_layers and (self.ctc_weight == 0.0 or not 0.0 < self.interctc_weight < 1.0):
+            raise ConfigError(
+                f"--interctc_layers={list(self.interctc_layers)} with --ctc_weight={self.ctc_weight} "
+                f"--interctc_weight={self.interctc_weight}: a share of the CTC loss between 0 and 1 was expected; "
+                "change the weights, or remove the layers."
+            )
+        if self.interctc_layers and "taps" not in inspect.signature(type(self.encoder).__call__).parameters:
+            raise ConfigError(
+                f"--interctc_layers={list(self.interctc_layers)}: --encoder={ENCODERS.name_of(type(self.encoder))} "
+                "shows no layer but its last; an encoder that takes `taps` was expected; choose another, or remove "
+                "the layers."
+            )
+        if self.interctc_conditioning and not self.interctc_layers:
+            raise ConfigError(
+                "--interctc_conditioning without --interctc_layers: layers to condition after were expected; "
+                "give --interctc_layers, such as 3 6 9."
+            )
         if not self.speeds or any(not 0.5 <= s <= 2.0 for s in self.speeds):
             raise ConfigError(f"--speeds={self.speeds}: factors from 0.5 to 2 were expected; --speeds 1.0 for none.")
         self._trace()
@@ -282,7 +247,14 @@ class AsrTask(Task[AsrExample, AsrBatch]):
         return features, lengths
 
     def network(self) -> AsrNetwork:
-        return AsrNetwork(self.encoder, self.decoder, len(self._vocabulary), self.ctc_weight > 0.0)
+        return AsrNetwork(
+            self.encoder,
+            self.decoder,
+            len(self._vocabulary),
+            self.ctc_weight > 0.0,
+            self.interctc_layers,
+            self.interctc_conditioning,
+        )
 
     def model(self) -> Model:
         network = self.network()
@@ -315,22 +287,26 @@ class AsrTask(Task[AsrExample, AsrBatch]):
         """``ctc_weight * ctc + (1 - ctc_weight) * attention``, and the parts; of the batch without its audio."""
         parts: dict[str, Mean] = {}
         metrics: Metrics = {}
+        shares = {"ctc": self.ctc_weight, "att": 1.0 - self.ctc_weight}
         if outputs.ctc_logits is not None:
-            parts["ctc"], metrics["infeasible"] = self._ctc_part(outputs, batch)
+            parts["ctc"], metrics["infeasible"] = self._ctc_part(outputs.ctc_logits, outputs.lengths, batch)
+        for layer, logits in zip(self.interctc_layers, outputs.intermediate_logits, strict=True):
+            name = f"ctc_layer{layer}"
+            parts[name], _ = self._ctc_part(logits, outputs.lengths, batch)
+            shares[name] = self.ctc_weight * self.interctc_weight / len(self.interctc_layers)
+            shares["ctc"] -= shares[name]
         if outputs.attention_logits is not None:
             parts["att"], metrics["acc/token"] = self._attention_part(outputs, batch)
-        shares = {"ctc": self.ctc_weight, "att": 1.0 - self.ctc_weight}
         # the counts are those of the global batch, so the devices' losses and gradients add up to the whole's
         loss: Any = sum(shares[name] * part.total / _global_count(part.count) for name, part in parts.items())
         rows = jnp.sum(batch.weights)
         metrics |= {f"loss/{name}": part for name, part in parts.items()}
         return loss, {"loss": Mean(loss * _global_count(rows), rows)} | metrics
 
-    def _ctc_part(self, outputs: AsrOutputs, batch: AsrBatch) -> tuple[Mean, Mean]:
+    def _ctc_part(self, logits: Array, lengths: Array, batch: AsrBatch) -> tuple[Mean, Mean]:
         """CTC loss over the rows that have an alignment, and how many have none."""
-        assert outputs.ctc_logits is not None
-        feasible = ctc_feasible(outputs.lengths, batch.tokens, batch.token_lengths)
-        loss = ctc_loss(outputs.ctc_logits, outputs.lengths, batch.tokens, batch.token_lengths, blank_id=BLANK)
+        feasible = ctc_feasible(lengths, batch.tokens, batch.token_lengths)
+        loss = ctc_loss(logits, lengths, batch.tokens, batch.token_lengths, blank_id=BLANK)
         weights = batch.weights * feasible
         rows = jnp.sum(batch.weights)
         return Mean(jnp.sum(loss * weights), jnp.sum(weights)), Mean(rows - jnp.sum(weights), rows)
@@ -361,9 +337,9 @@ class AsrTask(Task[AsrExample, AsrBatch]):
             variables = {"params": params}
             inputs = (features.astype(self.dtype), lengths)
             outputs: Any = network.apply(variables, *inputs, train=False, method="encode")
-            encoded, lengths, ctc_logits = outputs
+            encoded, lengths = outputs.encoded, outputs.lengths
             if search == "ctc_greedy":
-                return ctc_greedy(ctc_logits, lengths, blank_id=BLANK)
+                return ctc_greedy(outputs.ctc_logits, lengths, blank_id=BLANK)
 
             def step(last: Any, cache: Any, position: Any) -> Any:
                 return network.apply(variables, last, encoded, lengths, cache, position, method="next_logits")

@@ -13,13 +13,14 @@ from jaxasr.convert import (
     CTC_HEAD,
     SANM_ENCODER,
     TRANSFORMER_DECODER,
+    TRANSFORMER_ENCODER,
     convert_params,
 )
 from jaxasr.data.batch import AsrBatch
 from jaxasr.data.tokenizer import Vocabulary
 from jaxasr.errors import CheckpointError
 from jaxasr.nn.decoders import TransformerDecoder
-from jaxasr.nn.encoders import SanmEncoder
+from jaxasr.nn.encoders import SanmEncoder, TransformerEncoder
 from jaxasr.nn.frontend import WavFrontend
 from jaxasr.nn.losses import label_smoothing_loss
 from jaxasr.nn.normalize import Cmvn, GlobalMvn, read_kaldi_mvn
@@ -130,6 +131,27 @@ def test_sanm_encoder():
     assert_rows_close(assert_close, y, [arrays["out"][f"y_alone_{row}"][0] for row in range(3)], lengths)
     alone, _ = encoded_by_sanm(params, x[1:2, : lengths[1]], lengths[1:2])
     assert_close(alone, arrays["out"]["y_alone_1"])
+
+
+TRANSFORMER_ENCODERS = {
+    "conv2d": {},
+    "linear_postnorm": {"subsampling": "linear", "norm_first": False, "concat_after": True},
+}
+
+
+@pytest.mark.parametrize("name", TRANSFORMER_ENCODERS)
+def test_transformer_encoder(name):
+    """Each row as FunASR has it alone; in a batch its convolutions let the padding leak."""
+    arrays, assert_close = fixture(f"c_transformer_encoder_{name}")
+    options = {"num_layers": 2, "d_model": 32, "num_heads": 4, "d_ff": 64} | TRANSFORMER_ENCODERS[name]
+    encoder = TransformerEncoder(**options)
+    params = convert_params(arrays["param"], TRANSFORMER_ENCODER)
+    x, lengths = arrays["in"]["x"], arrays["in"]["x_lens"]
+    y, y_lengths = jax.jit(functools.partial(encoder.apply, train=False))({"params": params}, x, lengths)
+    expected = [arrays["out"][f"y_alone_{row}"][0] for row in range(3)]
+    assert y_lengths.tolist() == [len(frames) for frames in expected]
+    assert y_lengths[0] == arrays["out"]["y_lens"][0]
+    assert_rows_close(assert_close, y, expected, y_lengths)
 
 
 @jax.jit

@@ -6,8 +6,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
-from jaxasr.errors import ConfigError
-from jaxasr.nn.attention import MultiHeadAttention
+from jaxasr.nn.attention import MultiHeadAttention, check_stack
 from jaxasr.nn.decoders.base import DECODERS, Cache, Decoder
 from jaxasr.nn.dropout import Dropout
 from jaxasr.nn.feedforward import FeedForward
@@ -104,7 +103,7 @@ class TransformerDecoder(Decoder):
         cache: Cache = None,
         position: Int[Array, ""] | int = 0,
     ) -> tuple[Float[Array, "B U V"], Cache]:
-        self._check()
+        check_stack(self, "--decoder")
         room = tokens.shape[1] if cache is None else cache.keys.shape[3]
         positions = jnp.asarray(sinusoids_interleaved(room, self.d_model))
         init = nn.initializers.normal(self.d_model**-0.5)  # of unit variance after the scaling
@@ -122,11 +121,3 @@ class TransformerDecoder(Decoder):
         memory = zero_padding(memory, memory_lengths)  # a weight of 0 does not stop a NaN
         x, cache = blocks(x, cache, memory, memory_mask, position, train)
         return Dense(vocab_size, name="output")(LayerNorm(name="norm")(x)), cache
-
-    def _check(self) -> None:
-        if self.num_layers < 1 or self.d_model % self.num_heads:
-            raise ConfigError(
-                f"TransformerDecoder: num_layers={self.num_layers}, d_model={self.d_model}, "
-                f"num_heads={self.num_heads}; at least one layer and heads that divide d_model were expected; "
-                "change --decoder.num_layers or --decoder.num_heads."
-            )

@@ -2,4 +2,6 @@
 
 from jaxasr.nn.encoders.base import ENCODERS as ENCODERS
 from jaxasr.nn.encoders.base import Encoder as Encoder
+from jaxasr.nn.encoders.base import Taps as Taps
 from jaxasr.nn.encoders.sanm import SanmEncoder as SanmEncoder
+from jaxasr.nn.encoders.transformer import TransformerEncoder as TransformerEncoder

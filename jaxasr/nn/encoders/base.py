@@ -1,14 +1,38 @@
 """What every encoder promises."""
 
 import abc
-from typing import TypeVar
+import itertools
+from collections.abc import Callable
+from typing import NamedTuple
 
 from flax import linen as nn
 
+from jaxasr.errors import ConfigError
 from jaxasr.registry import Registry
-from jaxasr.typing import Array, Float, Int
+from jaxasr.typing import Array, Float, Int, LengthsT
 
-LengthsT = TypeVar("LengthsT", int, Array)
+
+class Taps(NamedTuple):
+    """Where somebody looks at frames on their way through an encoder, and what comes back."""
+
+    layers: tuple[int, ...]
+    """Numbers of the blocks after which they are shown, the first block being 1, in rising order."""
+    show: Callable[[Float[Array, "B T D"]], Float[Array, "B T D"] | None]
+    """Takes the frames, normalised as at the encoder's end; what it returns, unless None, is added to what goes on."""
+
+    def check(self, num_layers: int) -> None:
+        """Raises ConfigError where the encoder has no such layers; its last one's frames come out anyway."""
+        rising = all(a < b for a, b in itertools.pairwise(self.layers))
+        if not rising or self.layers[0] < 1 or self.layers[-1] >= num_layers:
+            raise ConfigError(
+                f"--interctc_layers={list(self.layers)}: an encoder of {num_layers} layers; rising numbers from 1 to "
+                f"{num_layers - 1} were expected; change them."
+            )
+
+    def after(self, layer: int, x: Float[Array, "B T D"], norm: Callable[[Array], Array]) -> Float[Array, "B T D"]:
+        """What goes on from layer number `layer`, whose output is `x`."""
+        added = self.show(norm(x)) if layer in self.layers else None
+        return x if added is None else x + added
 
 
 class Encoder(nn.Module):
@@ -32,7 +56,10 @@ class Encoder(nn.Module):
     def __call__(
         self, x: Float[Array, "B T F"], lengths: Int[Array, "B"], *, train: bool
     ) -> tuple[Float[Array, "B T2 D"], Int[Array, "B"]]:
-        """Encodes `x`; returns the encoded frames and how many of each row are real."""
+        """Encodes `x`; returns the encoded frames and how many of each row are real.
+
+        An encoder that takes `taps: Taps | None = None` as well can learn with intermediate CTC.
+        """
         raise NotImplementedError
 
 

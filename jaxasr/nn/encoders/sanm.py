@@ -3,16 +3,16 @@
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxasr.errors import ConfigError
-from jaxasr.nn.attention import DotProductAttention, merge_heads, split_heads
+from jaxasr.nn.attention import DotProductAttention, check_stack, merge_heads, split_heads
 from jaxasr.nn.dropout import Dropout
-from jaxasr.nn.encoders.base import ENCODERS, Encoder, LengthsT
+from jaxasr.nn.encoders.base import ENCODERS, Encoder, Taps
+from jaxasr.nn.encoders.stack import run_blocks
 from jaxasr.nn.feedforward import FeedForward
 from jaxasr.nn.fsmn import FsmnMemory
 from jaxasr.nn.layers import Dense, LayerNorm
 from jaxasr.nn.masking import length_mask, zero_padding
 from jaxasr.nn.positions import sinusoids_halves
-from jaxasr.typing import Array, Float, Int
+from jaxasr.typing import Array, Float, Int, LengthsT
 
 
 class SanmAttention(nn.Module):
@@ -57,13 +57,6 @@ class SanmBlock(nn.Module):
         return x + Dropout(self.dropout)(y, train=train)
 
 
-class _ScannedBlock(SanmBlock):
-    """A block in the form that `nn.scan` takes: (carry, inputs) to (carry, outputs)."""
-
-    def __call__(self, x, lengths, train):  # type: ignore[override]
-        return super().__call__(x, lengths, train), None
-
-
 @ENCODERS.register("sanm")
 class SanmEncoder(Encoder):
     """SAN-M encoder; FunASR's `sanm` with `input_layer=pe`.
@@ -88,6 +81,8 @@ class SanmEncoder(Encoder):
     """Dropout probability of every block's two outputs and inside the feed-forward network."""
     attention_dropout: float = 0.0
     """Dropout probability of attention weights and of the FSMN memory."""
+    remat: bool = False
+    """Compute each block's inside anew in the backward pass: less memory, about a third more time."""
 
     @property
     def output_width(self) -> int:
@@ -98,9 +93,11 @@ class SanmEncoder(Encoder):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "B T F"], lengths: Int[Array, "B"], *, train: bool
+        self, x: Float[Array, "B T F"], lengths: Int[Array, "B"], *, train: bool, taps: Taps | None = None
     ) -> tuple[Float[Array, "B T D"], Int[Array, "B"]]:
-        self._check()
+        check_stack(self, "--encoder")
+        if taps:
+            taps.check(self.num_layers)
         options = (
             self.d_model,
             self.num_heads,
@@ -110,25 +107,14 @@ class SanmEncoder(Encoder):
             self.dropout,
             self.attention_dropout,
         )
+        norm = LayerNorm(name="norm")
         positions = jnp.asarray(sinusoids_halves(x.shape[1], x.shape[2]), x.dtype)
         # a weight of 0 does not stop a NaN in the padding
         x = zero_padding(x, lengths) * jnp.asarray(self.d_model**0.5, x.dtype) + positions[None]
         x = SanmBlock(*options, name="first")(x, lengths, train)  # (B, T, D)
+        x = taps.after(1, x, norm) if taps else x
         if self.num_layers > 1:
-            blocks = nn.scan(
-                _ScannedBlock,
-                variable_axes={"params": 0},
-                split_rngs={"params": True, "dropout": True},
-                in_axes=(nn.broadcast, nn.broadcast),  # pyright: ignore[reportArgumentType]
-                length=self.num_layers - 1,
-            )
-            x, _ = blocks(*options, name="blocks")(x, lengths, train)
-        return LayerNorm(name="norm")(x), lengths
-
-    def _check(self) -> None:
-        if self.num_layers < 1 or self.d_model % self.num_heads:
-            raise ConfigError(
-                f"SanmEncoder: num_layers={self.num_layers}, d_model={self.d_model}, "
-                f"num_heads={self.num_heads}; at least one layer and heads that divide d_model were expected; "
-                "change --encoder.num_layers or --encoder.num_heads."
-            )
+            layers = range(2, self.num_layers + 1)
+            blocks = SanmBlock(*options, name="blocks")
+            x = run_blocks(blocks, x, lengths, train, layers=layers, remat=self.remat, taps=taps, norm=norm)
+        return norm(x), lengths

@@ -1,0 +1,67 @@
+"""A stack of equal blocks: one compiled body, scanned over the layers' parameters."""
+
+import functools
+import itertools
+from collections.abc import Callable
+
+import jax
+from flax import linen as nn
+
+from jaxasr.nn.encoders.base import Taps
+from jaxasr.typing import Array, Float, Int
+
+
+def run_blocks(
+    block: nn.Module,
+    x: Float[Array, "B T D"],
+    lengths: Int[Array, "B"],
+    train: bool,
+    *,
+    layers: range,
+    remat: bool,
+    taps: Taps | None,
+    norm: Callable[[Array], Array],
+) -> Float[Array, "B T D"]:
+    """`x` after one run of `block` for each of `layers`, which are numbers as `taps` counts them.
+
+    The layers' parameters lie side by side in those of `block`. From tap to tap runs one scan, so that what a tap is
+    shown is kept once, not for every layer.
+
+    Args:
+      block: called as `block(x, lengths, train)`; keeps the shape.
+      remat: compute a block's inside anew in the backward pass, where it would be kept.
+      norm: what the taps see the frames through.
+    """
+    if not layers:
+        return x
+    ends = sorted({*(taps.layers if taps else ()), layers[-1]} & {*layers})
+    for before, last in itertools.pairwise([layers[0] - 1, *ends]):
+        part = range(before + 1 - layers[0], last + 1 - layers[0])
+        x = _scanned(block, x, lengths, train, part=part, num_layers=len(layers), remat=remat)
+        x = taps.after(last, x, norm) if taps else x
+    return x
+
+
+def _scanned(
+    block: nn.Module, x: Array, lengths: Array, train: bool, *, part: range, num_layers: int, remat: bool
+) -> Array:
+    """`x` after the blocks of `part`; while parameters are made, the first part makes those of all blocks."""
+    if block.is_initializing():
+        if part.start > 0:
+            return x
+        part = range(num_layers)
+
+    def body(block: nn.Module, x: Array, lengths: Array) -> tuple[Array, None]:
+        return block(x, lengths, train), None
+
+    scan = nn.scan(
+        nn.remat(body, prevent_cse=False) if remat else body,  # inside a scan XLA cannot merge the two computations
+        variable_axes={"params": 0},
+        split_rngs={"params": True, "dropout": True},
+        in_axes=nn.broadcast,  # pyright: ignore[reportArgumentType]
+        length=len(part),
+    )
+    if len(part) < num_layers:
+        of_part = functools.partial(jax.tree.map, lambda leaf: leaf[part.start : part.stop])
+        scan = nn.map_variables(scan, "params", of_part)
+    return scan(block, x, lengths)[0]

@@ -1,0 +1,91 @@
+"""The network of joint CTC and attention recognition: encoder, CTC head, attention decoder."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxasr.nn.decoders import Cache, Decoder
+from jaxasr.nn.encoders import Encoder, Taps
+from jaxasr.nn.layers import Dense
+from jaxasr.typing import Array, Float, Int
+
+
+class AsrOutputs(NamedTuple):
+    """What the network says of a batch; a part that the task does not have is None."""
+
+    encoded: Float[Array, "B T D"]
+    lengths: Int[Array, "B"]
+    ctc_logits: Float[Array, "B T V"] | None
+    attention_logits: Float[Array, "B U V"] | None = None
+    """Scores of each token after the ones before it, the last of them eos: U is the batch's U + 1."""
+    intermediate_logits: tuple[Float[Array, "B T V"], ...] = ()
+    """What the CTC head says after each of the encoder's `interctc_layers`."""
+
+
+class AsrNetwork(nn.Module):
+    """Encoder, CTC head and attention decoder over features.
+
+    The CTC head may look at the encoder's frames on their way too (intermediate CTC, Lee and Watanabe, 2021,
+    https://arxiv.org/abs/2102.03216); with `conditioning` what it then says goes on beside them (self-conditioned CTC,
+    Nozaki and Komatsu, 2021, https://arxiv.org/abs/2104.02724, equation 9).
+    """
+
+    encoder: Encoder
+    decoder: Decoder | None
+    vocab_size: int
+    has_ctc: bool
+    interctc_layers: tuple[int, ...] = ()
+    conditioning: bool = False
+
+    def setup(self):
+        if self.has_ctc:
+            self.ctc = Dense(self.vocab_size)
+        if self.conditioning:
+            self.condition = Dense(self.encoder.output_width)
+
+    def __call__(
+        self,
+        features: Float[Array, "B T F"],
+        lengths: Int[Array, "B"],
+        tokens_in: Int[Array, "B U"],
+        *,
+        train: bool,
+    ) -> AsrOutputs:
+        out = self.encode(features, lengths, train=train)
+        if self.decoder is None:
+            return out
+        logits, _ = self.decoder(tokens_in, out.encoded, out.lengths, vocab_size=self.vocab_size, train=train)
+        return out._replace(attention_logits=logits)
+
+    def encode(self, features: Float[Array, "B T F"], lengths: Int[Array, "B"], *, train: bool) -> AsrOutputs:
+        """What the network says without its decoder."""
+        said: list[Array] = []
+
+        def show(x: Array) -> Array | None:
+            said.append(self.ctc(x))
+            return (
+                self.condition(jax.nn.softmax(said[-1].astype(jnp.float32)).astype(x.dtype))
+                if self.conditioning
+                else None
+            )
+
+        taps = {"taps": Taps(self.interctc_layers, show)} if self.interctc_layers else {}
+        encoded, lengths = self.encoder(features, lengths, train=train, **taps)
+        return AsrOutputs(encoded, lengths, self.ctc(encoded) if self.has_ctc else None, None, tuple(said))
+
+    def next_logits(
+        self,
+        last: Int[Array, "B"],
+        encoded: Float[Array, "B T D"],
+        lengths: Int[Array, "B"],
+        cache: Cache,
+        position: Any,
+    ) -> tuple[Float[Array, "B V"], Cache]:
+        """Scores of the token after `last`, which stands at `position`."""
+        assert self.decoder is not None
+        logits, cache = self.decoder(
+            last[:, None], encoded, lengths, vocab_size=self.vocab_size, train=False, cache=cache, position=position
+        )
+        return logits[:, 0], cache

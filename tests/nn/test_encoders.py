@@ -1,0 +1,166 @@
+"""What encoders do beside the promises of tests/test_contract.py."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from jaxasr.errors import ConfigError
+from jaxasr.nn import subsampling
+from jaxasr.nn.encoders import SanmEncoder, Taps, TransformerEncoder
+
+SIZES = {"num_layers": 5, "d_model": 8, "num_heads": 2, "d_ff": 16}
+ENCODERS = [
+    SanmEncoder(**SIZES, kernel_size=3),
+    TransformerEncoder(**SIZES),
+    TransformerEncoder(**SIZES, norm_first=False),
+]
+LENGTHS = np.array([30, 23], np.int32)
+
+
+def inputs(seed=0):
+    return np.random.default_rng(seed).normal(size=(2, 30, 20)).astype(np.float32)
+
+
+def variables_of(encoder):
+    """Parameters without a zero among them."""
+    shapes = jax.eval_shape(functools.partial(encoder.init, train=False), jax.random.key(0), inputs(), LENGTHS)
+    rng = np.random.default_rng(1)
+    return jax.tree.map(lambda x: 0.3 * rng.normal(size=x.shape).astype(np.float32), shapes)
+
+
+def first_layers(encoder, variables, count):
+    """The encoder cut off after `count` blocks."""
+    stacked = count - (1 if "first" in variables["params"] else 0)
+    params = dict(variables["params"])
+    params["blocks"] = jax.tree.map(lambda x: x[:stacked], params["blocks"])
+    if not stacked:
+        del params["blocks"]
+    return encoder.clone(num_layers=count), {"params": params}
+
+
+@pytest.mark.parametrize("encoder", ENCODERS, ids=lambda e: type(e).__name__ + str(getattr(e, "norm_first", "")))
+def test_a_tap_sees_what_the_encoder_cut_off_there_says(encoder):
+    variables = variables_of(encoder)
+    layers = (1, 2, 4)
+
+    @jax.jit
+    def run(variables, x):
+        seen = []
+        y, lengths = encoder.apply(variables, x, LENGTHS, train=False, taps=Taps(layers, seen.append))
+        return y, lengths, seen
+
+    y, lengths, seen = run(variables, inputs())
+    assert len(seen) == 3
+    mask = np.arange(y.shape[1])[None, :, None] < np.asarray(lengths)[:, None, None]
+    for layer, found in [*zip(layers, seen, strict=True), (5, y)]:
+        cut, cut_variables = first_layers(encoder, variables, layer)
+        expected, _ = jax.jit(functools.partial(cut.apply, train=False))(cut_variables, inputs(), LENGTHS)
+        np.testing.assert_allclose(found * mask, expected * mask, atol=2e-5)
+
+
+def test_what_a_tap_gives_back_goes_on():
+    """With norms last nothing stands between blocks, so two halves make the whole."""
+    encoder = TransformerEncoder(**SIZES, norm_first=False, subsampling="none")
+    variables, x = variables_of(encoder), inputs()
+    start, start_variables = first_layers(encoder, variables, 3)
+    end_params = {"blocks": jax.tree.map(lambda leaf: leaf[3:], variables["params"]["blocks"])}
+
+    @jax.jit
+    def found(variables, x):
+        return encoder.apply(variables, x, LENGTHS, train=False, taps=Taps((3,), lambda y: 0.5 * y))[0]
+
+    @jax.jit
+    def expected(variables, end_params, x):
+        y, lengths = start.apply(variables, x, LENGTHS, train=False)
+        return encoder.clone(num_layers=2).apply({"params": end_params}, 1.5 * y, lengths, train=False)[0]
+
+    y = expected(start_variables, end_params, x)
+    np.testing.assert_allclose(found(variables, x)[0], y[0], atol=2e-5)
+
+
+@pytest.mark.parametrize("encoder", ENCODERS[:2], ids=lambda e: type(e).__name__)
+def test_remat_changes_nothing(encoder):
+    variables = variables_of(encoder)
+
+    def gradient_of(encoder):
+        @jax.jit
+        @jax.grad
+        def gradient(variables):
+            rngs = {"dropout": jax.random.key(3)}
+            y, _ = encoder.apply(variables, inputs(), LENGTHS, train=True, rngs=rngs, taps=Taps((2,), lambda y: y))
+            return jnp.sum(jnp.sin(y[0]))
+
+        return gradient(variables)
+
+    plain, again = gradient_of(encoder), gradient_of(encoder.clone(remat=True))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), plain, again)
+
+
+def test_remat_keeps_less():
+    """Of each block's inside nothing is left for the backward pass but what went in."""
+
+    def kept(encoder):
+        variables = variables_of(encoder)
+        loss = functools.partial(encoder.apply, train=False)
+        _, pullback = jax.eval_shape(lambda v, x: jax.vjp(lambda v: loss(v, x, LENGTHS)[0], v), variables, inputs())
+        return sum(leaf.size for leaf in jax.tree.leaves(pullback))
+
+    encoder = TransformerEncoder(**SIZES, subsampling="linear")
+    assert kept(encoder.clone(remat=True)) < 0.4 * kept(encoder)
+
+
+@pytest.mark.parametrize("layers", [(0,), (5,), (2, 2), (3, 1)])
+def test_taps_are_layers_before_the_last(layers):
+    with pytest.raises(ConfigError, match="an encoder of 5 layers; rising numbers from 1 to 4 were expected"):
+        jax.eval_shape(
+            lambda: ENCODERS[0].init(
+                jax.random.key(0), inputs(), LENGTHS, train=False, taps=Taps(layers, lambda y: None)
+            )
+        )
+
+
+# --- subsampling -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("size", "stride"), [(3, 2), (3, 1), (5, 3)])
+def test_conv2d_is_the_convolution(size, stride):
+    rng = np.random.default_rng(0)
+    x, kernel = rng.normal(size=(2, 17, 13, 4)), rng.normal(size=(size, size, 4, 5))
+    x, kernel = x.astype(np.float32), kernel.astype(np.float32)
+
+    def of_xla(x, kernel):
+        return lax.conv_general_dilated(
+            x, kernel, (stride, stride), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+
+    def with_gradient(fn):
+        return jax.jit(jax.value_and_grad(lambda x, kernel: jnp.sum(jnp.sin(fn(x, kernel))), argnums=(0, 1)))(x, kernel)
+
+    found, expected = with_gradient(lambda x, k: subsampling.conv2d(x, k, stride)), with_gradient(of_xla)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), found, expected)
+
+
+@pytest.mark.parametrize("name", list(subsampling.CONVOLUTIONS))
+def test_lengths_count_the_windows_without_padding(name):
+    """By brute force: an output frame is real where all of the input frames that it depends on are."""
+    convolutions = subsampling.CONVOLUTIONS[name]
+
+    def reach(frame):
+        """The last input frame that an output frame depends on."""
+        for size, stride in reversed(convolutions):
+            frame = frame * stride + size - 1
+        return frame
+
+    for frames in range(80):
+        assert subsampling.output_lengths(frames, convolutions) == sum(reach(t) < frames for t in range(80))
+    assert subsampling.shortest(convolutions) == reach(0) + 1
+
+
+def test_features_narrower_than_the_windows():
+    encoder = TransformerEncoder(**SIZES, subsampling="conv2d8")
+    with pytest.raises(ConfigError, match="features of width 14; 15 or more were expected"):
+        jax.eval_shape(lambda: encoder.init(jax.random.key(0), inputs()[:, :, :14], LENGTHS, train=False))
