@@ -147,7 +147,8 @@ def check_feasible(selection: Selection, frame_ms: float, limit: float) -> str:
     if share > limit:
         raise DataError(
             f"--train: {line}; at most {100 * limit:g} % was expected; take a smaller --frontend.lfr_n (and lfr_m), "
-            "tokens that stand for more sound (--tokenizer=word), slower --speeds, or raise --max_infeasible."
+            "tokens that stand for more sound (--tokenizer=word), slower --preprocess.speeds, or raise "
+            "--max_infeasible."
         )
     return line
 

@@ -82,15 +82,15 @@ def test_dash_and_underscore_equals_and_space_are_alike(argv):
 
 def test_values_by_type():
     made = parse(
-        "--train", "a", "b", "--valid=c", "--test", "--speeds", "1", "1.1", "--minutes=1e-1", "--seed=-3",
+        "--train", "a", "b", "--valid=c", "--test", "--preprocess.speeds", "1", "1.1", "--minutes=1e-1", "--seed=-3",
         "--length_normalized_loss", "--normalizer.mean=false", "--frontend.snip_edges", "True", "--workdir=none",
-        "--parallel=pmap", "--volume_db", "-1.5",
+        "--parallel=pmap", "--ctc_weight", "-1.5",
     )  # fmt: skip
-    assert (made.train, made.valid, made.test, made.task.speeds) == (("a", "b"), ("c",), (), (1.0, 1.1))
+    assert (made.train, made.valid, made.test, made.task.preprocess.speeds) == (("a", "b"), ("c",), (), (1.0, 1.1))
     assert (made.minutes, made.seed, made.task.length_normalized_loss) == (0.1, -3, True)
     assert (made.task.normalizer.mean, made.task.frontend.snip_edges, made.workdir) == (False, True, "none")
-    assert (made.parallel, made.task.volume_db) == ("pmap", -1.5)
-    assert all(type(s) is float for s in made.task.speeds)
+    assert (made.parallel, made.task.ctc_weight) == ("pmap", -1.5)
+    assert all(type(s) is float for s in made.task.preprocess.speeds)
 
 
 @pytest.mark.parametrize("none", ["none", "None", "NONE", "null"])
@@ -125,7 +125,9 @@ def test_none_for_optional_values_and_slots(none):
         (["--batch_seconds=long"], "--batch_seconds: 'long'; a finite number was expected"),
         (["--batch_seconds=nan"], "--batch_seconds: nan; a finite number was expected"),
         (["--batch_seconds=none"], "--batch_seconds: 'none'; a finite number was expected"),
-        (["--speeds", "1", "x"], "--speeds: 'x'; a finite number was expected"),
+        (["--preprocess.speeds", "1", "x"], "--preprocess.speeds: 'x'; a finite number was expected"),
+        (["--speeds", "1"], "--speeds: no such option; correct or remove it. Did you mean 'preprocess.speeds'?"),
+        (["--preprocess=none", "--preprocess.speeds=1"], "--preprocess.speeds: preprocess is none"),
         (["--length_normalized_loss=2"], "--length_normalized_loss: '2'; true or false was expected"),
         (["--workdir"], "--workdir: no value; text was expected; write --workdir=VALUE"),
         (["--workdir=a", "b"], "--workdir: 2 values (a b); text was expected"),
@@ -182,7 +184,7 @@ def test_flags_stand_above_yaml_and_yaml_above_defaults():
         ("batch_seconds: true", "c.yaml: batch_seconds: True; a finite number was expected"),
         ("batch_seconds: .nan", "c.yaml: batch_seconds: nan; a finite number was expected"),
         ("batch_seconds: [1]", "c.yaml: batch_seconds: [1]; a finite number was expected"),
-        ("speeds: [1, fast]", "c.yaml: speeds: 'fast'; a finite number was expected"),
+        ("preprocess: {speeds: [1, fast]}", "c.yaml: preprocess.speeds: 'fast'; a finite number was expected"),
         ("workdir: 3", "c.yaml: workdir: 3; text was expected"),
         ("length_normalized_loss: 1", "c.yaml: length_normalized_loss: 1; true or false was expected"),
         ("parallel: 1", "c.yaml: parallel: 1; one of jit, pmap was expected"),

@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 
 from jaxasr.data.batch import AsrBatch, BucketShape
 from jaxasr.data.manifest import Utterance
+from jaxasr.data.perturb import PREPROCESSORS
 from jaxasr.data.tokenizer import TOKENIZERS, CharTokenizer, Vocabulary
+from jaxasr.errors import ConfigError
 from jaxasr.nn.ctc import ctc_feasible
 from jaxasr.nn.decoders import DECODERS
 from jaxasr.nn.encoders import ENCODERS
@@ -48,6 +50,7 @@ SMALL = {
     "max_time_width": 5,
     "warmup_steps": 5,
     "sample_rate": 8000,
+    "volume_db": 6.0,
 }
 GARBAGE = [np.nan, 1e30, -7.0]
 
@@ -555,6 +558,32 @@ def test_specaug(name, dtype):
     assert len({np.asarray(changed(x, LENGTHS, key)).tobytes() for key in keys}) == len(keys)
     np.testing.assert_array_equal(changed(x, LENGTHS, keys[0]), changed(x, LENGTHS, keys[0]))
     assert_is_value(lambda: tiny(SPECAUGS[name]))
+
+
+# --- what training does to sound ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", list(PREPROCESSORS))
+def test_preprocess(name):
+    perturber = tiny(PREPROCESSORS[name])
+    perturber.check()
+    perturb = pickle.loads(pickle.dumps(perturber.perturb_fn(RATE)))  # as a worker gets it
+    loud = np.random.default_rng(0).normal(scale=0.2, size=3000).astype(np.float32)
+    for sound in (loud, loud[:300], loud[:1], loud[:0], 0.0 * loud):
+        before = sound.copy()
+        found = [perturb(sound, np.random.default_rng(seed)) for seed in (1, 1, 2)]
+        assert all((y.shape, y.dtype) == (sound.shape, np.float32) and np.isfinite(y).all() for y in found)
+        np.testing.assert_array_equal(found[0], found[1])
+        assert (found[0] != found[2]).any() == before.any()
+        np.testing.assert_array_equal(sound, before)
+    assert_is_value(lambda: tiny(PREPROCESSORS[name]))
+
+
+@pytest.mark.parametrize("name", list(PREPROCESSORS))
+@pytest.mark.parametrize("speeds", [(), (1.0, 0.4), (2.1,), (-1.0,)])
+def test_preprocess_refuses_speeds_that_are_none(name, speeds):
+    with pytest.raises(ConfigError, match=r"^--preprocess.speeds=.*: factors from 0.5 to 2 were expected; "):
+        tiny(PREPROCESSORS[name], speeds=speeds).check()
 
 
 # --- tokenizers --------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from jaxasr import inputs
 from jaxasr.data import manifest, pipeline
 from jaxasr.data.batch import BucketShape
 from jaxasr.data.manifest import Utterance
+from jaxasr.data.perturb import CommonPreprocessor
 from jaxasr.data.selection import INFEASIBLE
 from jaxasr.data.tokenizer import WordTokenizer
 from jaxasr.errors import DataError
@@ -20,7 +21,7 @@ from jaxasr.nn.frontend import WavFrontend
 from jaxasr.tasks import AsrTask
 from tests.data import loading
 
-TASK = AsrTask(frontend=WavFrontend(num_mels=8, lfr_m=1, lfr_n=1), tokenizer=WordTokenizer(), speeds=(0.9, 1.0, 1.1))
+TASK = AsrTask(frontend=WavFrontend(num_mels=8, lfr_m=1, lfr_n=1), tokenizer=WordTokenizer())
 RATES = (8000, 11_025, 16_000, 44_100)
 
 
@@ -45,8 +46,8 @@ def task(utterances) -> AsrTask:
 
 def training(task: AsrTask, utterances: list[Utterance], **changes: Any) -> Inputs:
     options = {
-        "speeds": task.speeds, "batch_seconds": 3.0, "max_buckets": 3, "rows_multiple": 2, "max_seconds": 10.0,
-        "leave_out_unknown": True, "seed": 0,
+        "speeds": task.training_speeds(), "batch_seconds": 3.0, "max_buckets": 3, "rows_multiple": 2,
+        "max_seconds": 10.0, "leave_out_unknown": True, "seed": 0,
     }  # fmt: skip
     return training_inputs(task, utterances, **(options | changes))
 
@@ -239,7 +240,7 @@ def test_evaluation_of_nothing(task):
 
 
 def test_evaluation_has_no_volume_and_no_speed(task, utterances):
-    loud = dataclasses.replace(task, volume_db=20.0)
+    loud = dataclasses.replace(task, preprocess=CommonPreprocessor(volume_db=20.0))
     one, two = (evaluation_inputs(t, utterances[:1], batch_seconds=1.0).epoch(0)(0).batch for t in (task, loud))
     np.testing.assert_array_equal(one.audio, two.audio)
     changed = training(loud, utterances[:1], speeds=(1.0,)).epoch(0)(0).batch

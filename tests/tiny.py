@@ -4,6 +4,7 @@ import pathlib
 
 from jaxasr import corpora
 from jaxasr.data import manifest
+from jaxasr.data.perturb import CommonPreprocessor
 from jaxasr.data.tokenizer import WordTokenizer
 from jaxasr.nn.decoders import TransformerDecoder
 from jaxasr.nn.encoders import SanmEncoder
@@ -14,11 +15,11 @@ from jaxasr.train_config import TrainConfig
 
 TASK = AsrTask(
     sample_rate=8000,
+    preprocess=CommonPreprocessor(volume_db=3.0),
     frontend=WavFrontend(num_mels=16, lfr_m=5, lfr_n=3),
     encoder=SanmEncoder(num_layers=2, d_model=16, num_heads=2, d_ff=32, kernel_size=5),
     decoder=TransformerDecoder(num_layers=1, d_model=16, num_heads=2, d_ff=32),
     tokenizer=WordTokenizer(),
-    volume_db=3.0,
 )
 """Dropout, SpecAugment, speed and volume are on: what is promised is promised with them."""
 

@@ -4,9 +4,10 @@ import dataclasses
 
 import numpy as np
 
-from jaxasr.data import audio, augment
+from jaxasr.data import audio
 from jaxasr.data.batch import AsrExample
 from jaxasr.data.manifest import Utterance
+from jaxasr.data.perturb import Perturb
 from jaxasr.data.tokenizer import Tokenizer, Vocabulary
 
 
@@ -19,14 +20,14 @@ class Preprocess:
     vocabulary: Vocabulary | None
     """None leaves the transcript out, as in decoding."""
     channel: int | None = None
-    volume_db: float = 0.0
-    """Half the range of a random gain, in dB; 0 for none."""
+    perturb: Perturb | None = None
+    """What training does to the sound; None takes it as it is."""
 
     def __call__(self, utterance: Utterance, rng: np.random.Generator) -> AsrExample:
         """The example; everything random comes from `rng`, in a fixed order."""
         sound = audio.read(utterance, self.sample_rate, channel=self.channel, speed=utterance.speed)
-        if self.volume_db > 0.0:
-            sound = augment.random_volume(sound, rng, -self.volume_db, self.volume_db)
+        if self.perturb is not None:
+            sound = self.perturb(sound, rng)
         return AsrExample(utterance.id, audio.to_int16(sound), self.encode(utterance.text))
 
     def encode(self, text: str) -> np.ndarray:

@@ -14,6 +14,7 @@ import numpy as np
 from jaxasr.config import resource, slot
 from jaxasr.data.batch import AsrBatch, AsrExample, BucketShape, Collate
 from jaxasr.data.manifest import Utterance
+from jaxasr.data.perturb import PREPROCESSORS, CommonPreprocessor, Perturber
 from jaxasr.data.preprocess import Preprocess
 from jaxasr.data.tokenizer import TOKENIZERS, CharTokenizer, Tokenizer, Vocabulary
 from jaxasr.errors import ConfigError
@@ -47,6 +48,8 @@ class AsrTask(Task[AsrExample, AsrBatch]):
     """Samples per second that the network works at; sound at any other rate is resampled."""
     channel: int | None = None
     """Channel of the sound, from 0; None takes the mean of all."""
+    preprocess: Perturber | None = slot(PREPROCESSORS, CommonPreprocessor())
+    """What training does to sound; none takes it as it is."""
     frontend: Frontend = slot(FRONTENDS, WavFrontend())
     """Waveform to features."""
     normalizer: Normalizer | None = slot(NORMALIZERS, GlobalMvn())
@@ -79,10 +82,6 @@ class AsrTask(Task[AsrExample, AsrBatch]):
     """Divide the attention loss by the number of tokens, not of utterances."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """What encoder and decoder compute in; parameters, norms, softmax and losses stay float32."""
-    speeds: tuple[float, ...] = (0.9, 1.0, 1.1)
-    """Speed factors of training utterances, one drawn for each and epoch; 1.0 alone for none."""
-    volume_db: float = 0.0
-    """Random gain of training utterances, drawn from minus to plus this many dB."""
     vocabulary: Vocabulary | None = resource()
     cmvn: Cmvn | None = resource()
 
@@ -134,9 +133,8 @@ class AsrTask(Task[AsrExample, AsrBatch]):
     # --- data ------------------------------------------------------------------------------------------------
 
     def preprocess_fn(self, *, train: bool) -> Callable[[Utterance, np.random.Generator], AsrExample]:
-        return Preprocess(
-            self.sample_rate, self.tokenizer, self.vocabulary, self.channel, self.volume_db if train else 0.0
-        )
+        perturb = self.preprocess.perturb_fn(self.sample_rate) if train and self.preprocess else None
+        return Preprocess(self.sample_rate, self.tokenizer, self.vocabulary, self.channel, perturb)
 
     def collate_fn(self) -> Callable[[Sequence[AsrExample], BucketShape], AsrBatch]:
         return Collate(float_pad_value=0.0, int_pad_value=-1)
@@ -166,7 +164,7 @@ class AsrTask(Task[AsrExample, AsrBatch]):
         return self._vocabulary.unknown(self.tokenizer.split(text))
 
     def training_speeds(self) -> tuple[float, ...]:
-        return self.speeds
+        return self.preprocess.speeds if self.preprocess else (1.0,)
 
     def leaves_out_unknown(self) -> bool:
         return self.unknown_symbols == "leave_out"
@@ -209,8 +207,8 @@ class AsrTask(Task[AsrExample, AsrBatch]):
                 "--interctc_conditioning without --interctc_layers: layers to condition after were expected; "
                 "give --interctc_layers, such as 3 6 9."
             )
-        if not self.speeds or any(not 0.5 <= s <= 2.0 for s in self.speeds):
-            raise ConfigError(f"--speeds={self.speeds}: factors from 0.5 to 2 were expected; --speeds 1.0 for none.")
+        if self.preprocess is not None:
+            self.preprocess.check()
         self._trace()
 
     def _trace(self) -> None:

@@ -22,6 +22,7 @@ from jaxasr.data import audio
 from jaxasr.data.batch import AsrBatch, BucketShape, Collate
 from jaxasr.data.bucketing import PlannedBatch
 from jaxasr.data.manifest import Utterance
+from jaxasr.data.perturb import CommonPreprocessor
 from jaxasr.data.pipeline import HostBatch, LoadBatch, load
 from jaxasr.data.preprocess import Preprocess
 from jaxasr.data.tokenizer import CharTokenizer, Vocabulary
@@ -203,7 +204,7 @@ def test_workers_run_beside_jax_without_importing_it_for_us():
 
 def test_our_own_part_of_a_worker_does_not_import_jax(tmp_path):
     soundfile.write(tmp_path / "a.wav", np.zeros(80), 8000)
-    task = dataclasses.replace(AsrTask(), speeds=(1.0,)).prepared([Utterance("u", "", "ab")])
+    task = AsrTask(preprocess=CommonPreprocessor(volume_db=6.0)).prepared([Utterance("u", "", "ab")])
     shape = BucketShape(2, 160, 2)
     utterance = Utterance("u", str(tmp_path / "a.wav"), "ab")
     batch = LoadBatch(
@@ -307,7 +308,8 @@ def test_a_perturbed_sound_has_the_planned_length(folder, frames, rate, to_rate,
     path = str(folder / "x.wav")
     soundfile.write(path, np.zeros(frames, np.int16), rate)
     planned = audio.resampled_length(frames, rate, to_rate, speed)
-    example = Preprocess(to_rate, CharTokenizer(), None, volume_db=6.0)
+    perturb = CommonPreprocessor(volume_db=6.0).perturb_fn(to_rate)
+    example = Preprocess(to_rate, CharTokenizer(), None, perturb=perturb)
     shape = BucketShape(1, planned, 0)
     batch = LoadBatch(
         [PlannedBatch(shape, np.array([0]))], [Utterance("u", path, "")], example, Collate(), 0, 0, np.array([speed])
@@ -318,7 +320,7 @@ def test_a_perturbed_sound_has_the_planned_length(folder, frames, rate, to_rate,
 
 def test_volume_is_drawn_for_training_only(tmp_path):
     soundfile.write(tmp_path / "a.wav", np.full(8000, 8192, np.int16), 8000)
-    task = AsrTask(sample_rate=8000, volume_db=6.0).prepared([Utterance("u", "", "ab")])
+    task = AsrTask(sample_rate=8000, preprocess=CommonPreprocessor(volume_db=6.0)).prepared([Utterance("u", "", "ab")])
     utterance = Utterance("u", str(tmp_path / "a.wav"), "ab")
 
     def level(train: bool, seed: int) -> float:
