@@ -269,7 +269,8 @@ def parse(
     """A `cls` from the YAML of `--config` and the flags over it; None when `--print_config` printed it.
 
     Args:
-      fallback: the recipe that is used where neither `--config` nor `--train` is given; empty for none.
+      fallback: the recipe that is used where neither `--config` nor `--train` is given, or `fallback_ENCODER` where
+        there is one for the encoder asked for; empty for none.
 
     Raises:
       ConfigError: a fault in the YAML file or the flags, with the nearest option or choice that there is.
@@ -277,7 +278,7 @@ def parse(
     """
     flags = _flags(argv)
     helping, printing = (coerce(flags.pop(n, Words(["false"])), bool, f"--{n}") for n in ("help", "print_config"))
-    name = "" if "train" in flags else fallback
+    name = "" if "train" in flags else _recipe(fallback, flags.get("encoder", Words()))
     if "config" in flags:
         name = coerce(flags.pop("config"), str, "--config") or "."
     mapping = _underscored(read_yaml(name), f"{name}: ") if name else {}
@@ -313,6 +314,12 @@ def _flags(argv: Sequence[str]) -> dict[str, Words]:
         else:
             raise ConfigError(f"{word}: stands before any option; --OPTION=VALUE was expected; correct or remove it.")
     return flags
+
+
+def _recipe(name: str, encoder: Words) -> str:
+    """The recipe, or its variant for this encoder."""
+    variant = "_".join([name, *encoder])
+    return variant if (RECIPES / f"{variant}.yaml").exists() else name
 
 
 def _nested(flags: Mapping[str, Words]) -> dict[str, Any]:

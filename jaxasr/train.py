@@ -188,7 +188,7 @@ def with_bundled_digits(cfg: TrainConfig) -> TrainConfig:
     if cfg.train:
         return cfg
     folder = corpora.digits()  # its recipe is main's fallback
-    print(f"no --train: training on the bundled spoken digits ({folder}), by default with configs/digits.yaml")
+    print(f"no --train: training on the bundled spoken digits ({folder}), by default with a recipe for them (configs/)")
     return dataclasses.replace(
         cfg, train=(str(folder / "train"),), valid=(str(folder / "valid"),), test=(str(folder / "test"),)
     )

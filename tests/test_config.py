@@ -141,7 +141,10 @@ def test_none_for_optional_values_and_slots(none):
         (["--config=a", "--config=b"], "--config: given twice"),
         (["--config="], "Is a directory"),
         (["--config=nowhere/x.yaml"], "nowhere/x.yaml: no such file; a YAML file or one of the recipes digits"),
-        (["--config=digit"], "digit: no such file; a YAML file or one of the recipes digits was expected; check the"),
+        (
+            ["--config=digit"],
+            "digit: no such file; a YAML file or one of the recipes digits, digits_transformer was expected",
+        ),
         (["--config=digit"], "Did you mean 'digits'?"),
         (["--import=no_such_module"], "--import: no_such_module: No module named 'no_such_module'; a module that can"),
         (["--import=./x.py"], "--import: ./x.py: not the name of a module"),
@@ -222,6 +225,10 @@ def test_recipes_by_name_and_the_fallback():
     assert parse("--train=x", fallback="digits") == TrainConfig(train=("x",))
     assert parse(write("seed: 3"), fallback="digits") == TrainConfig(seed=3)
     assert parse("--epochs=2", fallback="digits") == dataclasses.replace(digits, epochs=2)
+    own = parse("--config=digits_transformer")  # a recipe for the encoder asked for stands before the other
+    assert (
+        own == parse("--encoder=transformer", fallback="digits") == parse("--encoder", "transformer", fallback="digits")
+    )
     assert "Did you mean 'train'" in fault("--trains=x", fallback="digits")  # no --train, though it begins like it
     write("seed: 4", "digits.yaml")
     assert parse("--config=digits.yaml") == TrainConfig(seed=4)  # a file of the user's is nearer than the recipe
@@ -467,7 +474,7 @@ def test_help_shows_choices_and_every_option_with_its_doc_and_default(capsys, mo
     assert caught.value.code == 0
     text = " ".join(capsys.readouterr().out.replace("│", " ").split())
     assert "What it does." in text
-    assert "--encoder {sanm} (now: sanm)" in text
+    assert "--encoder {sanm,transformer} (now: sanm)" in text
     assert "--decoder {transformer,none} (now: transformer)" in text
     assert "--normalizer {global_mvn,none} (now: none)" in text
     assert "--task {asr} (now: asr)" in text
