@@ -176,7 +176,7 @@ def test_flags_stand_above_yaml_and_yaml_above_defaults():
         ("tokenizer: {type: char, x: 3}", "c.yaml: tokenizer.x: no such option; there are none here"),
         ("encoder: sann", "c.yaml: encoder: encoder 'sann': not known; there are sanm"),
         ("encoder: [sanm]", "c.yaml: encoder: encoder \"['sanm']\": not known"),
-        ("encoder: null", "c.yaml: encoder: none; one of sanm was expected"),
+        ("encoder: null", "c.yaml: encoder: none; one of sanm, transformer was expected"),
         ("optimizer: none", "c.yaml: optimizer: none; one of adam, adamw was expected"),
         ("decoder: {type: none, num_layers: 2}", "c.yaml: decoder.num_layers: decoder is none"),
         ("task: {type: asr}", "c.yaml: task: a section"),
