@@ -9,8 +9,10 @@ import sys
 
 import numpy as np
 import pytest
+import soundfile
 
 from jaxasr import corpora
+from jaxasr.data import audio, manifest
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 DIGITS = corpora.digits()
@@ -40,12 +42,49 @@ def steps(count: int) -> list[str]:
     return [*flags, f"--steps={count}", "--log_steps=1", "--valid_steps=100000", "--keep_best=1"]
 
 
+def trained(workdir: pathlib.Path, *flags: str) -> dict[str, float]:
+    """Word error rate of the official test set by search, after plain training with these flags."""
+    subprocess.run(command(workdir, "--task=asr", *flags), check=True, env=environment())
+    return {r["search"]: r["wer"] for r in records(workdir, "test")}
+
+
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_plain_training_reaches_three_percent(tmp_path, seed):
-    subprocess.run(command(tmp_path, "--task=asr", "--encoder=sanm", f"--seed={seed}"), check=True, env=environment())
-    rates = {r["search"]: r["wer"] for r in records(tmp_path, "test")}
+    rates = trained(tmp_path, "--encoder=sanm", f"--seed={seed}")
     assert rates["ctc_greedy"] <= 0.03
     assert rates["attention_greedy"] <= 0.03
+
+
+def test_bfloat16_trains_to_the_same_rate(tmp_path):
+    rates = trained(tmp_path, "--encoder=sanm", "--dtype=bfloat16")
+    assert rates["ctc_greedy"] <= 0.03
+    assert rates["attention_greedy"] <= 0.03
+
+
+def test_the_transformer_reaches_five_percent(tmp_path):
+    assert trained(tmp_path, "--encoder=transformer")["ctc_greedy"] <= 0.05
+
+
+def room_and_noise(folder: pathlib.Path) -> list[str]:
+    """Flags for a babble of all speakers, and a room that rings for 0.3 s."""
+    utterances = manifest.read(DIGITS / "train")[::8]
+    rng = np.random.default_rng(0)
+    sounds = [audio.read(u, 8000) for u in utterances]
+    babble = np.zeros(10 * 8000, np.float32)
+    for sound in sounds * 8:
+        start = rng.integers(len(babble) - len(sound))
+        babble[start : start + len(sound)] += sound
+    decay = np.exp(-6.9 * np.arange(2400) / 2400)  # 60 dB
+    room = np.concatenate([[1.0], 0.3 * decay * rng.normal(size=2400)])
+    for name, sound in {"babble": babble, "room": room}.items():
+        (folder / name).mkdir(parents=True)
+        soundfile.write(folder / name / f"{name}.wav", 0.5 * sound / np.max(np.abs(sound)), 8000)
+    return [f"--preprocess.noise={folder / 'babble'}", f"--preprocess.rir={folder / 'room'}"]
+
+
+def test_the_transformer_reaches_eight_percent_with_noise_and_rooms(tmp_path):
+    flags = room_and_noise(tmp_path / "sounds")
+    assert trained(tmp_path / "run", "--encoder=transformer", *flags)["ctc_greedy"] <= 0.08
 
 
 @pytest.mark.parametrize("mode", ["jit", "pmap"])
