@@ -23,7 +23,7 @@ class TrainConfig:
     """How the learning rate moves."""
 
     train: tuple[str, ...] = ()
-    """Training manifests: Kaldi folders or .jsonl files."""
+    """Training manifests: Kaldi folders, .jsonl, .csv or .tsv files."""
     valid: tuple[str, ...] = ()
     """Validation manifests; without any, 5 % of the training set."""
     test: tuple[str, ...] = ()
