@@ -14,12 +14,12 @@ from jaxasr.registry import did_you_mean
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv")
 
+# NeMo, FunASR and Common Voice name these fields so; of several in one row the first counts.
 AUDIO = ("audio_filepath", "source", "path")
 TEXT = ("text", "target", "sentence")
 ID = ("id", "utt_id", "key")
 SPEAKER = ("speaker", "client_id")
-START, SECONDS = "offset", "duration"  # in seconds
-"""NeMo's, FunASR's and Common Voice's names of the fields; where a row has several, the first counts."""
+START, SECONDS = "offset", "duration"
 
 
 class _Fields(NamedTuple):
