@@ -203,11 +203,11 @@ class DecodeOptions:
     """Sound to text with a trained model.
 
     Prints one line `id text` an utterance. An INPUT is a sound file, a folder of sound files, a Kaldi folder or
-    a JSON-lines manifest; any number of them, mixed.
+    a .jsonl, .csv or .tsv manifest; any number of them, mixed.
     """
 
     input: Annotated[tuple[str, ...], tyro.conf.Positional]
-    """Sound files, folders, Kaldi folders, .jsonl manifests."""
+    """Sound files, folders, Kaldi folders, manifests."""
     model: str
     """Workdir of a run, or its model folder."""
     output: str | None = None

@@ -16,7 +16,7 @@ import rich.text
 import tyro
 from rich.cells import cell_len
 
-from jaxasr.data import manifest, textfile
+from jaxasr.data import manifest, tables, textfile
 from jaxasr.errors import ConfigError, DataError, exit_with_message
 from jaxasr.scoring import ErrorCounts, Operation, Score, Step, UtteranceScore, align, characters, few, score, words
 
@@ -28,17 +28,23 @@ IDS = ("id", "key", "utt_id")
 
 
 def read_texts(path: str | os.PathLike[str]) -> dict[str, str]:
-    """Texts by id, from a Kaldi `text` file, a folder with one, or JSON lines (results or a manifest)."""
+    """Texts by id, from a Kaldi `text` file, a folder with one, JSON lines (results or a manifest) or a table."""
     path = pathlib.Path(path)
     if path.is_dir():
         path = path / "text"
+    if path.name.removesuffix(".gz").endswith((".csv", ".tsv")):
+        return _texts_of_manifest(path)
     found = textfile.lines(path)
     if path.suffix not in (".jsonl", ".json") and not found[0].startswith("{"):
         return _unique(path, (_split(line) for line in found))
     rows = [textfile.json_object(f"{path}:{number}", line) for number, line in enumerate(found, 1)]
-    if "audio_filepath" in rows[0] or "source" in rows[0]:
-        return {utterance.id: utterance.text for utterance in manifest.read(path)}
+    if any(name in rows[0] for name in tables.AUDIO):
+        return _texts_of_manifest(path)
     return _unique(path, (_id_and_text(f"{path}:{number}", row) for number, row in enumerate(rows, 1)))
+
+
+def _texts_of_manifest(path: pathlib.Path) -> dict[str, str]:
+    return {utterance.id: utterance.text for utterance in manifest.read(path, kind=None)}
 
 
 def _split(line: str) -> tuple[str, str]:

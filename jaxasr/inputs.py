@@ -11,10 +11,12 @@ import jax
 import numpy as np
 import rich.console
 import rich.table
+import rich.text
 
-from jaxasr.data import audio, bucketing, pipeline
+from jaxasr.data import audio, bucketing, mixing, pipeline
 from jaxasr.data.batch import BucketShape
 from jaxasr.data.manifest import Utterance
+from jaxasr.data.mixing import Drawn
 from jaxasr.data.pipeline import HostBatch, LoadBatch
 from jaxasr.data.selection import INFEASIBLE, Measures, Selection, draw_speeds, select, select_all
 from jaxasr.errors import DataError
@@ -39,26 +41,30 @@ class Inputs:
     """What puts examples into a batch; None for the task's own."""
     preprocess: Callable[..., Any] | None = None
     """From utterance to example; None for the task's own."""
+    weights: tuple[float, ...] = ()
+    """What the corpora's shares of an epoch are by; () for every utterance once."""
 
     def epoch(self, number: int) -> LoadBatch:
-        """The batches of epoch `number`, in order: every utterance once."""
-        speed, samples = self._drawn(number)
+        """The batches of epoch `number`, in order: every utterance once, or as the weights say."""
+        drawn, speed, samples = self._drawn(number)
         rng = np.random.default_rng([self.seed, number]) if self.shuffle else None
         return LoadBatch(
-            bucketing.plan(samples, self.selection.tokens, self.shapes, rng),
-            self.selection.utterances,
+            bucketing.plan(samples, self.selection.tokens[drawn.indices], self.shapes, rng),
+            [self.selection.utterances[i] for i in drawn.indices],
             self.preprocess or self.task.preprocess_fn(train=self.train),
             self.collate or self.task.collate_fn(),
             self.seed,
             number,
             np.array(self.selection.speeds)[speed],
             (jax.process_index(), jax.process_count()),
+            drawn.repeats,
         )
 
-    def _drawn(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """(N,) index of each utterance's speed in epoch `number`, and its samples at that speed."""
-        speed = draw_speeds(self.selection, self.seed, number)
-        return speed, self.selection.samples[np.arange(len(speed)), speed]
+    def _drawn(self, number: int) -> tuple[Drawn, np.ndarray, np.ndarray]:
+        """(M,) the utterances of epoch `number`, the index of each one's speed, and its samples at that speed."""
+        drawn = mixing.draw(self.selection.corpora, self.weights, self.seed, number)
+        speed = draw_speeds(self.selection, self.seed, number, drawn)
+        return drawn, speed, self.selection.samples[drawn.indices, speed]
 
     def num_batches(self, number: int) -> int:
         """How many batches epoch `number` has."""
@@ -66,20 +72,36 @@ class Inputs:
 
     @property
     def hours(self) -> float:
-        return self.selection.total_samples / self.task.sample_rate / 3600
+        return self.selection.plain_samples.sum() / self.task.sample_rate / 3600
+
+    def print_shares(self, console: rich.console.Console, names: Sequence[str]) -> None:
+        """A table of the corpora by these names: utterances and hours of each, and its share of an epoch."""
+        corpora, samples = self.selection.corpora, self.selection.plain_samples
+        table = rich.table.Table(title="Corpora", title_justify="left")
+        table.add_column("--train")
+        for name in ("utterances", "hours", "in an epoch", "% of it"):
+            table.add_column(name, justify="right")
+        sizes = np.bincount(corpora, minlength=len(names)).tolist()
+        for corpus, count in enumerate(mixing.counts(sizes, self.weights)):
+            hours = samples[corpora == corpus].sum() / self.task.sample_rate / 3600
+            figures = str(sizes[corpus]), f"{hours:.2f}", str(count), f"{100 * count / sum(sizes):.1f}"
+            table.add_row(rich.text.Text(names[corpus]), *figures)
+        console.print(table)
 
     def fingerprint(self) -> str:
-        """A hash of the utterances, their lengths and the shapes: what a batch plan is made from."""
+        """A hash of the utterances, their lengths, weights and the shapes: what a batch plan is made from."""
         digest = hashlib.sha256(repr(self.shapes).encode())
         for utterance in self.selection.utterances:
             digest.update(f"{utterance.id}\0{utterance.text}\0".encode())
+        if self.weights:
+            digest.update(repr((self.weights, self.selection.corpora.tolist())).encode())
         for array in (self.selection.samples, self.selection.usable, self.selection.tokens):
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
 
     def print_buckets(self, console: rich.console.Console, title: str) -> None:
         """A table of the shapes: rows, seconds, utterances and padding of the first epoch."""
-        uses = bucketing.usage(self.epoch(0).plan, self._drawn(0)[1], self.shapes)
+        uses = bucketing.usage(self.epoch(0).plan, self._drawn(0)[2], self.shapes)
         table = rich.table.Table(title=title, title_justify="left")
         for name in ("rows", "seconds", "tokens", "batches", "utterances", "padding %"):
             table.add_column(name, justify="right")
@@ -104,12 +126,14 @@ def training_inputs(
     max_seconds: float,
     leave_out_unknown: bool,
     seed: int,
+    weights: tuple[float, ...] = (),
     check_sound: bool = True,
     collate: Callable[..., Any] | None = None,
 ) -> Inputs:
     """What training can use of `utterances`, and the shapes that suit their lengths at every speed.
 
     Args:
+      weights: what the corpora's shares of an epoch are by; () for every utterance once.
       check_sound: read every file to its end first, and leave out those that cannot be.
     """
     infos = audio.probe([u.audio for u in utterances], whole=check_sound)
@@ -132,8 +156,9 @@ def training_inputs(
         max_buckets=max_buckets,
         rows_multiple=rows_multiple,
         variants=len(speeds),
+        uses=np.broadcast_to(mixing.uses(selection.corpora, weights)[:, None], usable.shape)[usable],
     )
-    return Inputs(task, selection, shapes, seed, collate=collate)
+    return Inputs(task, selection, shapes, seed, collate=collate, weights=weights)
 
 
 def check_feasible(selection: Selection, frame_ms: float, limit: float) -> str:

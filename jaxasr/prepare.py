@@ -56,12 +56,15 @@ def prepare(
         max_seconds=cfg.max_seconds,
         leave_out_unknown=task.leaves_out_unknown(),
         seed=cfg.seed,
+        weights=cfg.train_weights,
         check_sound=cfg.check_sound,
         collate=collate,
     )
     for shape in inputs.shapes:
         devices.check_rows(shape.rows)
     console.print(f"train: {inputs.selection.accounting()}; {inputs.hours:.2f} h", highlight=False, soft_wrap=True)
+    if cfg.train_weights:
+        inputs.print_shares(console, cfg.train)
     for fault in list(inputs.selection.faults.values())[:SHOWN_FAULTS]:
         console.print(f"  unreadable: {fault}", highlight=False, soft_wrap=True)
     console.print(check_feasible(inputs.selection, task.frame_ms, cfg.max_infeasible), highlight=False, soft_wrap=True)

@@ -23,7 +23,9 @@ class TrainConfig:
     """How the learning rate moves."""
 
     train: tuple[str, ...] = ()
-    """Training manifests: Kaldi folders or .jsonl files."""
+    """Training manifests: Kaldi folders, .jsonl, .csv or .tsv files."""
+    train_weights: tuple[float, ...] = ()
+    """How the manifests of --train are mixed, a number for each: shares of an epoch's utterances; none: all, once."""
     valid: tuple[str, ...] = ()
     """Validation manifests; without any, 5 % of the training set."""
     test: tuple[str, ...] = ()
@@ -84,6 +86,7 @@ class TrainConfig:
         self.task.check()
         self.optimizer.check()
         self.schedule.check()
+        self._check_weights()
         searches = self.task.searches()
         if self.search is not None and self.search not in searches:
             raise ConfigError(f"--search={self.search}: this model has {', '.join(searches)}; choose one of them.")
@@ -104,6 +107,14 @@ class TrainConfig:
         ):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"--{name}={getattr(self, name)}: a positive number was expected; change it.")
+
+    def _check_weights(self) -> None:
+        weights = self.train_weights
+        if weights and (len(weights) != len(self.train) or not all(0 < w < float("inf") for w in weights)):
+            raise ConfigError(
+                f"--train_weights {' '.join(f'{w:g}' for w in weights)} with {len(self.train)} manifests in --train: "
+                "a number above 0 for each of them was expected; give as many, in the same order."
+            )
 
 
 RESUMABLE = {  # what the same run may be started again with; everything else decides its result

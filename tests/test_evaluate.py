@@ -154,6 +154,8 @@ FORMS = {
     "hyp": '\ufeff{"id": "u1", "text": "今天 好"}\n{"id": "u2", "text": ""}\n{"id": "u3", "text": "a  b"}\n\n',
     "manifest.jsonl": '{"audio_filepath": "d/u1.wav", "text": "今天 好"}\n{"audio_filepath": "u2.wav", "text": ""}\n'
     '{"audio_filepath": "u3.wav", "text": "a  b"}\n',
+    "features.csv": "path,sentence\nd/u1.npy,今天 好\nu2.ark:12,\nu3.npy,a  b\n",
+    "table.tsv": "path\tsentence\tclient_id\nu1.wav\t今天 好\ts\nu2.wav\t\t\nu3.wav\ta  b\t\n",
     "funasr.json": '{"key": "u1", "source": "x.wav", "target": "今天 好"}\n{"key": "u2", "source": "y.wav", '
     '"target": ""}\n{"key": "u3", "source": "z.wav", "target": "a  b"}',
 }

@@ -1,5 +1,6 @@
 import dataclasses
 import io
+import itertools
 import re
 from typing import Any
 
@@ -107,7 +108,7 @@ def test_shapes_keep_to_their_limits(task, utterances):
     made = training(task, utterances, rows_multiple=4)
     assert 1 <= len(made.shapes) <= 3
     assert all(s.rows % 4 == 0 and s.rows * s.samples <= 3.0 * 16_000 for s in made.shapes)
-    assert made.hours == pytest.approx(made.selection.total_samples / 16_000 / 3600)
+    assert made.hours == pytest.approx(made.selection.plain_samples.sum() / 16_000 / 3600)
 
 
 def test_what_cannot_be_used_is_counted(task, utterances):
@@ -177,6 +178,84 @@ def test_each_process_reads_its_share(task, utterances, monkeypatch):
         monkeypatch.setattr(inputs.jax, "process_index", lambda index=index: index)
         shares.append(made.epoch(0)(0).batch)
     np.testing.assert_array_equal(np.concatenate([s.audio for s in shares]), whole.audio)
+
+
+# Weights
+
+
+def mixed(task: AsrTask, utterances: list[Utterance], *weights: float, **changes: Any) -> Inputs:
+    """Every fourth utterance is of corpus 0, the others of corpus 1."""
+    data = [dataclasses.replace(u, corpus=int(number % 4 > 0)) for number, u in enumerate(utterances)]
+    return training(task, data, weights=weights, **changes)
+
+
+def test_an_epoch_of_weights(task, utterances):
+    made = mixed(task, utterances, 3.0, 1.0)  # 30 of 10 and 10 of 30
+    loader = made.epoch(2)
+    assert loader.repeats is not None and loader.speeds is not None
+    hosts = list(pipeline.load(loader))
+    ids = [name for host in hosts for name in host.ids]
+    assert sorted(len(list(same)) for _, same in itertools.groupby(sorted(ids))) == [1] * 10 + [3] * 10
+    for host in hosts:
+        column = [made.selection.speeds.index(s) for s in loader.speeds[host.planned.indices]]
+        rows = [int(name[1:]) for name in host.ids]
+        planned = made.selection.samples[rows, column]
+        np.testing.assert_array_equal(host.batch.audio_lengths[: len(rows)], planned)
+    again = mixed(task, utterances, 3.0, 1.0).epoch(2)
+    assert [u.id for u in again.utterances] == [u.id for u in loader.utterances]
+    assert made.fingerprint() == mixed(task, utterances, 3.0, 1.0).fingerprint()
+    others = [mixed(task, utterances), mixed(task, utterances, 1.0, 3.0), mixed(task, utterances[1:], 3.0, 1.0)]
+    assert len({m.fingerprint() for m in (made, *others)}) == 4
+
+
+def test_each_time_in_an_epoch_an_utterance_is_another(task, utterances):
+    made = dataclasses.replace(mixed(task, utterances, 3.0, 1.0), preprocess=loading.Noise())
+    found: dict[str, set[bytes]] = {}
+    speeds: dict[str, set[float]] = {}
+    for epoch in range(4):
+        loader = made.epoch(epoch)
+        for host in pipeline.load(loader):
+            for row, (name, index) in enumerate(zip(host.ids, host.planned.indices, strict=True)):
+                found.setdefault(name, set()).add(host.batch.audio[row].tobytes())
+                speeds.setdefault(f"{epoch} {name}", set()).add(float(loader.speeds[index]))
+    thrice = [f"u{number}" for number in range(0, 40, 4)]
+    assert all(len(found[name]) == 12 for name in thrice)
+    assert sum(len(speeds[f"{epoch} {name}"]) > 1 for epoch in range(4) for name in thrice) > 25  # 8 of 9
+
+
+def test_weights_as_the_sizes_change_nothing(task, utterances):
+    data = [dataclasses.replace(u, corpus=int(number >= 10)) for number, u in enumerate(utterances)]
+    one, two = training(task, data, weights=(1.0, 3.0)).epoch(3), training(task, data).epoch(3)
+    assert [b.indices.tolist() for b in one.plan] == [b.indices.tolist() for b in two.plan]
+    for x, y in zip(one(0).batch, two(0).batch, strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+def test_shapes_are_chosen_for_the_mixture(task, utterances):
+    """Where one in four clips is long and comes seldom, the batches of the short ones get the room."""
+    longest = max(made.samples for made in training(task, utterances).shapes)
+    long = [dataclasses.replace(u, corpus=1) if i % 4 else u for i, u in enumerate(utterances)]
+    rows = [training(task, long, weights=w).shapes for w in ((1.0, 3.0), (30.0, 1.0), (1.0, 30.0))]
+    assert len({tuple(shapes) for shapes in rows}) == 3
+    assert all(shapes[-1].samples == longest for shapes in rows)
+
+
+def test_a_corpus_that_gives_nothing_is_an_error(task, utterances):
+    with pytest.raises(DataError, match="manifest 2 of --train: no utterance can be used; "):
+        training(task, utterances, weights=(1.0, 1.0))
+    with pytest.raises(DataError, match=r"manifest 1 of --train: a weight of 0\.001 gives it none of 40 utterances; "):
+        mixed(task, utterances, 0.001, 1.0)
+
+
+def test_the_table_of_shares(task, utterances):
+    console = rich.console.Console(file=io.StringIO(), width=120)
+    made = mixed(task, utterances, 3.0, 1.0)
+    made.print_shares(console, ["data/[a]", "b.csv"])
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    cells = [re.split(r"\s*│\s*", line.strip().strip("│").strip()) for line in lines if "│" in line]
+    hours = made.selection.plain_samples[::4].sum() / 16_000 / 3600
+    assert cells[0] == ["data/[a]", "10", f"{hours:.2f}", "30", "75.0"]
+    assert cells[1] == ["b.csv", "30", f"{made.hours - hours:.2f}", "10", "25.0"]
 
 
 # The table

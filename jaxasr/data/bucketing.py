@@ -1,6 +1,7 @@
 """Bucket shapes chosen from durations, and the batch plan of an epoch."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -49,6 +50,7 @@ def choose(
     max_buckets: int,
     rows_multiple: int,
     variants: int = 1,
+    uses: np.ndarray | None = None,
 ) -> list[BucketShape]:
     """At most `max_buckets` shapes, shortest first, with the least padding for these lengths; none for no lengths.
 
@@ -56,18 +58,20 @@ def choose(
       samples, tokens: (N,) lengths of every utterance; `variants` entries each where speed is perturbed.
       batch_samples: rows * samples of a batch stays below it, unless `rows_multiple` rows are more already.
       rows_multiple: rows come in multiples of it, so that the plan does not depend on the number of devices.
+      uses: (N,) how often each entry comes in an epoch, on average; None for once.
 
     Shapes grow in both dimensions, so what fits one fits every later one.
     """
     if not len(samples):
         return []
-    edges = _best_edges(np.asarray(samples), max_buckets)
+    uses = np.ones(len(samples)) if uses is None else uses
+    edges = _best_edges(np.asarray(samples), uses, max_buckets)
     bucket = np.searchsorted(edges, samples)
     shapes, longest = [], 0
     for index, edge in enumerate(edges):
         inside = bucket == index
         longest = max(longest, int(tokens[inside].max(initial=0)))
-        filled = -(-int(inside.sum()) // variants)  # utterances that an epoch puts here, on average
+        filled = math.ceil(round(uses[inside].sum() / variants, 6))  # utterances that an epoch puts here, on average
         if edge == edges[-1]:
             filled += rows_multiple - 1  # the largest takes what is left over; the others are to fill a batch
         rows = min(batch_samples // int(edge), filled) // rows_multiple * rows_multiple
@@ -75,10 +79,12 @@ def choose(
     return shapes
 
 
-def _best_edges(samples: np.ndarray, max_buckets: int) -> np.ndarray:
+def _best_edges(samples: np.ndarray, uses: np.ndarray, max_buckets: int) -> np.ndarray:
     """The upper edges that minimise the padded total: dynamic programming over candidate edges."""
     candidates = _candidates(np.unique(np.maximum(samples, 1)))
-    below = np.searchsorted(np.sort(samples), candidates, side="right").astype(float)  # utterances up to each edge
+    order = np.argsort(samples)
+    used = np.concatenate([[0.0], np.cumsum(uses[order])])
+    below = used[np.searchsorted(samples[order], candidates, side="right")]  # utterances up to each edge
     cost = candidates * below  # padded total with one bucket up to each edge
     choice = []
     for _ in range(min(max_buckets, len(candidates)) - 1):

@@ -31,7 +31,7 @@ class HostBatch(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class LoadBatch:
-    """Number in the plan to batch; a pure function of (seed, epoch, utterance), so any worker may run it."""
+    """Number in the plan to batch; a pure function of (seed, epoch, utterance, repeat), so any worker may run it."""
 
     plan: Sequence[PlannedBatch]
     utterances: Sequence[Utterance]
@@ -43,6 +43,8 @@ class LoadBatch:
     """(N,) speed factor of each utterance; None for 1."""
     process: tuple[int, int] = (0, 1)
     """This process's index and the number of processes; each reads its share of a batch's rows."""
+    repeats: np.ndarray | None = None
+    """(N,) how often each utterance stands in the epoch before; None for never."""
 
     def __post_init__(self):
         for planned in self.plan:
@@ -65,7 +67,8 @@ class LoadBatch:
         utterance = self.utterances[index]
         if self.speeds is not None:
             utterance = dataclasses.replace(utterance, speed=float(self.speeds[index]))
-        rng = np.random.default_rng([self.seed, self.epoch, id_hash(utterance.id)])
+        again = () if self.repeats is None or not self.repeats[index] else (int(self.repeats[index]),)
+        rng = np.random.default_rng([self.seed, self.epoch, id_hash(utterance.id), *again])
         try:
             return self.preprocess(utterance, rng)
         except Exception as error:  # a user's own preprocessing may raise anything: say on which utterance

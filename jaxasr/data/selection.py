@@ -1,6 +1,7 @@
 """Which utterances a run can use, how long they are at every speed, and why the others stay out."""
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 
@@ -9,6 +10,7 @@ import numpy as np
 from jaxasr.data import audio
 from jaxasr.data.audio import AudioInfo
 from jaxasr.data.manifest import Utterance
+from jaxasr.data.mixing import Drawn
 from jaxasr.errors import DataError
 
 
@@ -52,9 +54,14 @@ class Selection:
             raise AssertionError(f"{self.total} utterances came in, {count} are used or left out")
 
     @property
-    def total_samples(self) -> int:
-        """Samples of all the sound in use, at speed 1 or else at the first speed."""
-        return int(self.samples[:, self.speeds.index(1.0) if 1.0 in self.speeds else 0].sum())
+    def plain_samples(self) -> np.ndarray:
+        """(N,) samples at speed 1, or else at the first speed."""
+        return self.samples[:, self.speeds.index(1.0) if 1.0 in self.speeds else 0]
+
+    @functools.cached_property
+    def corpora(self) -> np.ndarray:
+        """(N,) the manifest that each utterance comes from."""
+        return np.array([u.corpus for u in self.utterances], np.int64)
 
     def accounting(self) -> str:
         """`in = used + reasons`, with the first ids of each reason."""
@@ -163,15 +170,23 @@ def id_hash(utterance_id: str) -> int:
     return int.from_bytes(hashlib.blake2b(utterance_id.encode(), digest_size=8).digest(), "little")
 
 
-def draw_speeds(selection: Selection, seed: int, epoch: int) -> np.ndarray:
-    """(N,) index of each utterance's speed in this epoch: a function of (seed, epoch, id) alone."""
+def draw_speeds(selection: Selection, seed: int, epoch: int, drawn: Drawn | None = None) -> np.ndarray:
+    """(M,) index of each utterance's speed in this epoch: a function of (seed, epoch, id, repeat) alone.
+
+    Args:
+      drawn: what stands in the epoch; None for every utterance once.
+    """
+    hashes, usable = selection.hashes, selection.usable
     mixed = np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0]
     with np.errstate(over="ignore"):
-        bits = (selection.hashes ^ mixed) * np.uint64(0x9E3779B97F4A7C15)
+        if drawn is not None:
+            usable = usable[drawn.indices]
+            hashes = hashes[drawn.indices] + drawn.repeats.astype(np.uint64) * np.uint64(0xA0761D6478BD642F)
+        bits = (hashes ^ mixed) * np.uint64(0x9E3779B97F4A7C15)
         bits = (bits ^ (bits >> np.uint64(32))) * np.uint64(0xD6E8FEB86659FD93)
     uniform = ((bits ^ (bits >> np.uint64(32))) >> np.uint64(11)).astype(np.float64) / 2.0**53
-    rank = np.floor(uniform * selection.usable.sum(axis=1)).astype(np.int64)  # among the speeds that fit
-    return np.argmax(np.cumsum(selection.usable, axis=1) > rank[:, None], axis=1)
+    rank = np.floor(uniform * usable.sum(axis=1)).astype(np.int64)  # among the speeds that fit
+    return np.argmax(np.cumsum(usable, axis=1) > rank[:, None], axis=1)
 
 
 def split_valid(utterances: Sequence[Utterance], share: float = 0.05) -> tuple[list[Utterance], list[Utterance], str]:

@@ -1,24 +1,37 @@
 """Text files by line: reading them, and the faults that all of them share."""
 
 import codecs
+import gzip
 import itertools
 import json
 import os
+import re
+import zlib
 from collections.abc import Iterable
 from typing import Any
 
 from jaxasr.errors import DataError
 
+# float() also takes "nan", "1_0" and other scripts' digits.
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+
 
 def lines(path: str | os.PathLike[str]) -> list[str]:
-    """The lines of a UTF-8 file without BOM, carriage returns and blank lines at its end."""
-    try:
-        with open(path, "rb") as file:
-            raw = file.read().removeprefix(codecs.BOM_UTF8)
-    except OSError as error:
-        raise DataError(
-            f"{path}: {error.strerror}; a file that can be read was expected; check the path and its permissions."
-        ) from error
+    """The lines of a UTF-8 file, whole: none of them is blank."""
+    found = physical_lines(path)
+    for number, line in enumerate(found, 1):
+        if not line.strip():
+            raise blank_line(f"{path}:{number}")
+    return found
+
+
+def blank_line(where: str) -> DataError:
+    return DataError(f"{where}: a blank line; blank lines may only end a file; remove it.")
+
+
+def physical_lines(path: str | os.PathLike[str]) -> list[str]:
+    """The lines of a UTF-8 file, unpacked where it ends in .gz, without BOM, carriage returns and a blank end."""
+    raw = _content(path).removeprefix(codecs.BOM_UTF8)
     try:
         content = raw.decode()
     except UnicodeDecodeError as error:
@@ -28,15 +41,31 @@ def lines(path: str | os.PathLike[str]) -> list[str]:
             "convert the file with iconv."
         ) from error
     # Not splitlines(): U+2028 and form feeds may stand in a transcript.
-    found = [line.removesuffix("\r") for line in content.rstrip().split("\n")]
-    if found == [""]:
+    found = [line.removesuffix("\r") for line in content.split("\n")]
+    while found and not found[-1].strip():
+        found.pop()
+    if not found:
         raise DataError(f"{path}: no lines; at least one was expected; check what wrote the file.")
     for number, line in enumerate(found, 1):
-        if not line.strip():
-            raise DataError(f"{path}:{number}: a blank line; blank lines may only end a file; remove it.")
         if "\0" in line:
             raise DataError(f"{path}:{number}: a NUL character; text was expected; remove it.")
     return found
+
+
+def _content(path: str | os.PathLike[str]) -> bytes:
+    opened = gzip.open if os.fspath(path).endswith(".gz") else open
+    try:
+        with opened(path, "rb") as file:
+            return file.read()
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise DataError(
+            f"{path}: cannot be unpacked ({error}); a whole gzip file was expected; write it again, or take .gz from "
+            "its name if it is not packed."
+        ) from error
+    except OSError as error:
+        raise DataError(
+            f"{path}: {error.strerror}; a file that can be read was expected; check the path and its permissions."
+        ) from error
 
 
 def json_object(where: str, line: str) -> dict[str, Any]:
@@ -50,7 +79,8 @@ def json_object(where: str, line: str) -> dict[str, Any]:
         ) from error
     if not isinstance(value, dict):
         raise DataError(
-            f"{where}: a JSON {kind(value)}; one JSON object a line was expected; write each utterance on its own line."
+            f"{where}: a JSON {json_type(value)}; one JSON object a line was expected; write each utterance on its "
+            "own line."
         )
     return value
 
@@ -76,6 +106,6 @@ def few(names: Iterable[str]) -> str:
     return ", ".join(show(name) for name in first[:3]) + (", ..." if len(first) > 3 else "")
 
 
-def kind(value: object) -> str:
+def json_type(value: object) -> str:
     kinds = {type(None): "null", bool: "boolean", str: "string", list: "list", dict: "object"}
     return kinds.get(type(value), "number")

@@ -81,7 +81,7 @@ def test_the_same_call_gives_the_same_plan(corpus, limit, seed):
 @given(lengths=st.lists(st.integers(0, 40), min_size=1, max_size=12), max_buckets=st.integers(1, 4))
 def test_edges_are_the_best_there_are(lengths, max_buckets):
     samples = np.array(lengths)
-    edges = bucketing._best_edges(samples, max_buckets)
+    edges = _edges(samples, max_buckets)
     assert edges.tolist() == sorted(set(edges.tolist()))
     known = np.unique(np.maximum(samples, 1))
     choices = (
@@ -90,6 +90,18 @@ def test_edges_are_the_best_there_are(lengths, max_buckets):
         for chosen in itertools.combinations(known[:-1], min(count, len(known) - 1))
     )
     assert _padded(samples, edges) == min(_padded(samples, np.array(chosen)) for chosen in choices)
+
+
+def _edges(samples: np.ndarray, max_buckets: int) -> np.ndarray:
+    return bucketing._best_edges(samples, np.ones(len(samples)), max_buckets)
+
+
+@settings(max_examples=100, deadline=None)
+@given(lengths=st.lists(st.tuples(st.integers(0, 40), st.integers(1, 5)), min_size=1, max_size=12), limit=limits)
+def test_an_entry_used_often_counts_as_so_many(lengths, limit):
+    samples, uses = map(np.array, zip(*lengths, strict=True))
+    found = bucketing.choose(samples, samples // 2, **limit, uses=uses)
+    assert found == bucketing.choose(np.repeat(samples, uses), np.repeat(samples // 2, uses), **limit)
 
 
 def _padded(samples: np.ndarray, edges: np.ndarray) -> int:
@@ -107,9 +119,9 @@ def test_edges_from_some_of_the_lengths_are_nearly_the_best(kind, max_buckets, m
         "two_kinds": np.concatenate([rng.normal(3, 0.3, 1140), rng.uniform(20, 40, 60)]).clip(0.5),
     }[kind]
     samples = (seconds * SECOND).astype(int)
-    fast = _padded(samples, bucketing._best_edges(samples, max_buckets))
+    fast = _padded(samples, _edges(samples, max_buckets))
     monkeypatch.setattr(bucketing, "_MAX_EDGES", len(samples))
-    assert fast <= 1.01 * _padded(samples, bucketing._best_edges(samples, max_buckets))
+    assert fast <= 1.01 * _padded(samples, _edges(samples, max_buckets))
 
 
 @pytest.mark.parametrize("rng", [None, np.random.default_rng(0)])

@@ -1,5 +1,8 @@
+import csv
+import gzip
 import json
 import pathlib
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -39,7 +42,7 @@ def nemo(**changes: object) -> dict[str, object]:
     return {"audio_filepath": "a.wav", "duration": 1.5, "text": "one"} | changes
 
 
-def fault(path: pathlib.Path, **options: bool) -> str:
+def fault(path: pathlib.Path, **options: Any) -> str:
     with pytest.raises(DataError) as caught:
         manifest.read(path, **options)
     message = str(caught.value)
@@ -160,8 +163,8 @@ def test_folder_without_wav_scp(tmp_path):
 
 def test_missing_path_and_unknown_suffix(tmp_path):
     assert fault(tmp_path / "no.jsonl").startswith(": no such file or folder; ")
-    (tmp_path / "a.csv").touch()
-    assert fault(tmp_path / "a.csv").startswith(": neither a folder nor a .jsonl or .json file; ")
+    (tmp_path / "a.xlsx").touch()
+    assert fault(tmp_path / "a.xlsx").startswith(": neither a folder nor a .jsonl or .json or .csv or .tsv file; ")
 
 
 def test_unreadable_file(tmp_path):
@@ -207,10 +210,13 @@ def test_json_without_text(tmp_path):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"audio_filepath": "a.wav", "txt": "x"}, ":1: no field 'text', but 'audio_filepath', 'txt'; "),
-        ({"source": "a.wav"}, ":1: no field 'target', but 'source'; "),
-        ({"audio_file": "a.wav", "text": "x"}, ":1: neither a field 'audio_filepath' nor 'source', but 'audio_file'"),
-        ({}, ":1: neither a field 'audio_filepath' nor 'source', but none; "),
+        (
+            {"audio_filepath": "a.wav", "txt": "x"},
+            ":1: no field 'text', 'target' or 'sentence', but 'audio_filepath', 'txt'; ",
+        ),
+        ({"source": "a.wav"}, ":1: no field 'text', 'target' or 'sentence', but 'source'; "),
+        ({"audio_file": "a.wav"}, ":1: no field 'audio_filepath', 'source' or 'path', but 'audio_file'; "),
+        ({}, ":1: no field 'audio_filepath', 'source' or 'path', but none; "),
         (nemo(text=3), ":1: field 'text' is a number; "),
         (nemo(text=None), ":1: field 'text' is a null; "),
         (nemo(id=12), ":1: field 'id' is a number; "),
@@ -271,6 +277,175 @@ def test_json_round_trip(tmp_path, rows):
         assert utterance.text == text.strip()
 
 
+# Features instead of sound
+
+
+def test_a_kaldi_folder_of_features(tmp_path):
+    kaldi(tmp_path, feats__scp="a x.ark:12\nb /y/b.npy\n", segments="u1 a 0 1\n", utt2spk="a s\nb t\n")
+    assert manifest.read(tmp_path, kind="features") == [
+        Utterance("a", str(tmp_path / "x.ark:12"), "one", "s"),
+        Utterance("b", "/y/b.npy", "two", "t"),
+    ]
+    (tmp_path / "wav.scp").unlink()
+    message = fault(tmp_path)
+    assert message.startswith(": a folder without 'wav.scp'; ")
+    assert message.endswith(" --frontend=features --preprocess=none reads its 'feats.scp'.")
+    (tmp_path / "feats.scp").rename(tmp_path / "wav.scp")
+    assert fault(tmp_path, kind="features").endswith(" --frontend=wav_frontend reads its 'wav.scp'.")
+
+
+@pytest.mark.parametrize("value", ["a.wav", "a.npz", "a.ark", "a.ark:", "a.ark:x", "a.ark:-1", "a.ark:1[0:9]", "npy"])
+def test_a_task_of_features_takes_nothing_else(tmp_path, value):
+    message = fault(jsonl(tmp_path, nemo(audio_filepath=value)), kind="features")
+    assert message.startswith(f":1: {value!r}; --frontend=features reads .npy files and PATH.ark:OFFSET; ")
+    assert "--frontend=wav_frontend" in message
+    assert manifest.read(jsonl(tmp_path, nemo(audio_filepath=value)))[0].audio == str(tmp_path / value)
+
+
+@pytest.mark.parametrize("value", ["a.npy", "a.ark:0", "b/a.ark:123"])
+def test_a_task_of_sound_takes_no_features(tmp_path, value):
+    path = jsonl(tmp_path, nemo(audio_filepath=value))
+    message = fault(path)
+    assert message.startswith(f":1: {value!r} holds features; a sound file was expected; ")
+    assert "--frontend=features --preprocess=none" in message
+    for kind in ("features", None):
+        assert manifest.read(path, kind=kind)[0].audio == str(tmp_path / value)
+
+
+# Tables
+
+
+def table(folder: pathlib.Path, content: str, name: str = "m.csv") -> pathlib.Path:
+    return write(folder, **{name: content}) / name
+
+
+def test_csv_with_quotes(tmp_path):
+    path = table(
+        tmp_path,
+        "id,audio_filepath,text,duration,offset,speaker,lang,\r\n"
+        'x,"a, b.wav"," one, ""two""\r\n\r\nthree ",1.5,2,s,en,\r\n'
+        "y,/x/b.wav,,,,,,\r\n\r\n",
+    )
+    assert manifest.read(path) == [
+        Utterance("x", str(tmp_path / "a, b.wav"), 'one, "two"\n\nthree', "s", 2.0, 1.5),
+        Utterance("y", "/x/b.wav", ""),
+    ]
+
+
+def test_common_voice(tmp_path):
+    rows = [
+        "client_id\tpath\tsentence\tup_votes\tage",
+        's1\tcommon_voice_1.mp3\tHe said "go\t2\t',
+        "s1\tsub/2.mp3\tOne, two\t1\t",
+        "s2\tcommon_voice_3.mp3\tNow\t0\t",
+    ]
+    path = table(tmp_path, "\n".join(rows) + "\n", "train.tsv")
+    assert manifest.read(path)[0].audio == str(tmp_path / "common_voice_1.mp3")
+    (tmp_path / "clips").mkdir()
+    assert manifest.read(path) == [
+        Utterance("common_voice_1", str(tmp_path / "clips/common_voice_1.mp3"), 'He said "go', "s1"),
+        Utterance("2", str(tmp_path / "sub/2.mp3"), "One, two", "s1"),
+        Utterance("common_voice_3", str(tmp_path / "clips/common_voice_3.mp3"), "Now", "s2"),
+    ]
+
+
+def test_any_of_the_names_in_any_form(tmp_path):
+    row = {"path": "a.wav", "target": "one", "utt_id": "u", "client_id": "s"}
+    expected = [Utterance("u", str(tmp_path / "a.wav"), "one", "s")]
+    assert manifest.read(jsonl(tmp_path, row)) == expected
+    assert manifest.read(table(tmp_path, f"{','.join(row)}\n{','.join(row.values())}\n")) == expected
+
+
+def test_table_without_text(tmp_path):
+    path = table(tmp_path, "path\na.wav\n")
+    assert manifest.read(path, need_text=False)[0].text == ""
+    assert fault(path).startswith(":1: no field 'text', 'target' or 'sentence', but 'path'; ")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", ": no lines; "),
+        ("path,text\n", ": a header and no rows; "),
+        ("path,text,id,text\na,b,c,d\n", ":1: column 'text' stands twice; "),
+        ("path,txt\na.wav,b\n", ":1: no field 'text', 'target' or 'sentence', but 'path', 'txt'; "),
+        ("pathh,text\na.wav,b\n", ":1: no field 'audio_filepath', 'source' or 'path', but 'pathh', 'text'; "),
+        ('path,text\na.wav,"one\ntwo"\nb.wav\n', ":4: 1 columns; 2, as in the header, were expected; "),
+        ("path,text\na.wav,one, two\n", ":2: 3 columns; 2, as in the header, were expected; "),
+        ('path,text\na.wav,one\nb.wav,"two\nc.wav,"three"\n', ":3: not a row of a table ("),
+        ('path,text\na.wav,one\nb.wav,"two\nc.wav,three\n', ":3: not a row of a table (unexpected end of data); "),
+        ("path,text\na.wav,one\n\nb.wav,two\n", ":3: a blank line; "),
+        ("path,text\na.wav,on\0e\n", ":2: a NUL character; "),
+        ("path,text\n,one\n", ":2: field 'path' is empty; "),
+        ("path,text\nsox a |,one\n", ":2: 'sox a |' is a shell command; "),
+        ("path,text,id\na.wav,one,\n", ":2: id ''; "),
+        ("path,text,duration\na.wav,one,1_0\n", ":2: field 'duration' is '1_0'; "),
+        ("path,text,duration\na.wav,one,nan\n", ":2: field 'duration' is 'nan'; "),
+        ("path,text,duration\na.wav,one,1e999\n", ":2: field 'duration' is inf; "),
+        ("path,text,offset\na.wav,one,-1\n", ":2: field 'offset' is -1.0; "),
+        ("path,text,duration\na.wav,one,0\n", ":2: 'duration' is 0; "),
+        (f"path,text\na.wav,{'x' * 200_000}\n", ":2: not a row of a table (field larger than field limit"),
+    ],
+)
+def test_table_faults(tmp_path, content, message):
+    assert fault(table(tmp_path, content)).startswith(message)
+
+
+def test_tab_and_carriage_return_in_a_tsv(tmp_path):
+    path = table(tmp_path, "path\ttext\na.wav\tone\ttwo\n", "m.tsv")
+    assert (
+        fault(path) == ":2: 3 columns; 2, as in the header, were expected; add or remove some, or take tabs "
+        "out of the text."
+    )
+    assert fault(table(tmp_path, "path\ttext\na.wav\to\rne\n", "m.tsv")).startswith(":2: not a row of a table (")
+
+
+def test_table_faults_name_near_columns_and_both_lines_of_an_id(tmp_path):
+    assert fault(table(tmp_path, "path,sentense\na.wav,b\n")).endswith("Did you mean 'sentense'?")
+    path = table(tmp_path, 'path,text,id\na.wav,"one\ntwo",x\nb.wav,three,x\n')
+    assert fault(path).startswith(f":4: id 'x' is already at {path}:2; ")
+
+
+@given(st.lists(st.tuples(WORDS, TEXTS, st.none() | st.integers(0, 9)), min_size=1, max_size=4))
+@SHARED
+def test_csv_round_trip(tmp_path, rows):
+    with (tmp_path / "m.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "path", "offset"])
+        writer.writerows([text, f"{word}.wav", offset] for word, text, offset in rows)
+    for utterance, (word, text, offset) in zip(manifest.read(tmp_path / "m.csv"), rows, strict=True):
+        assert utterance.text == text.strip()
+        assert (utterance.audio, utterance.start) == (str(tmp_path / f"{word}.wav"), offset or 0)
+
+
+# Packed
+
+
+@pytest.mark.parametrize("name", ["m.jsonl", "m.json", "m.csv", "m.tsv"])
+def test_gzip_changes_nothing(tmp_path, name):
+    if name.startswith("m.json"):
+        content = "".join(json.dumps(nemo(id=id_)) + "\n" for id_ in "ab")
+    else:
+        content = "path,text\na.wav,one\nb.wav,two\n".replace(",", "," if name == "m.csv" else "\t")
+    plain = manifest.read(table(tmp_path, content, name))
+    (tmp_path / f"{name}.gz").write_bytes(gzip.compress(content.encode()))
+    assert manifest.read(tmp_path / f"{name}.gz") == plain
+    (tmp_path / f"{name}.gz").write_bytes(gzip.compress(b"\n" + content.encode()))
+    assert fault(tmp_path / f"{name}.gz").startswith(":1: a blank line; ")
+
+
+def test_broken_gzip(tmp_path):
+    whole = gzip.compress(json.dumps(nemo()).encode() * 99)
+    path = tmp_path / "m.jsonl.gz"
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 255
+    for broken in (b"plain text", whole[:-9], whole[:5], bytes(flipped), whole + b"rest"):
+        path.write_bytes(broken)
+        assert fault(path).startswith(": cannot be unpacked (")
+    path.write_bytes(b"")
+    assert fault(path).startswith(": no lines; ")
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: (
@@ -281,17 +456,30 @@ JSON = st.recursive(
 )
 
 
-@given(st.binary(max_size=40) | st.lists(JSON.map(json.dumps), min_size=1, max_size=3).map("\n".join))
+CELLS = st.lists(
+    st.sampled_from(["a.wav", "1.5", '"', ",", "\t", "\n", "\r", "path", "text", "\x1c", " "]), max_size=12
+)
+
+
+@given(
+    st.binary(max_size=40)
+    | st.lists(JSON.map(json.dumps), min_size=1, max_size=3).map("\n".join)
+    | CELLS.map("".join)
+    | CELLS.map(lambda cells: "path\ttext\n" + "".join(cells))
+)
 @SHARED
 def test_whatever_a_file_holds_only_a_data_error_comes_out(tmp_path, content):
     raw = content if isinstance(content, bytes) else content.encode()
     (tmp_path / "m.jsonl").write_bytes(raw)
+    (tmp_path / "m.jsonl.gz").write_bytes(raw)
+    (tmp_path / "m.csv").write_bytes(b"path,text,duration\n" + raw)
+    (tmp_path / "m.tsv").write_bytes(raw + b"\n")
     for name in ("wav.scp", "text", "segments"):
         folder = tmp_path / name[:1]
         folder.mkdir(exist_ok=True)
         kaldi(folder, segments="a a 0 1\nb b 0 1\n")
         (folder / name).write_bytes(raw)
-    for path in (tmp_path / "m.jsonl", tmp_path / "w", tmp_path / "t", tmp_path / "s"):
+    for path in sorted(tmp_path.iterdir()):
         try:
             utterances = manifest.read(path, need_text=False)
         except DataError:

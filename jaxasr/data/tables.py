@@ -1,0 +1,205 @@
+"""Manifests of named fields: JSON lines, and tables with a header."""
+
+import csv
+import dataclasses
+import itertools
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from jaxasr.data.textfile import NUMBER, blank_line, claim, few, json_object, json_type, lines, physical_lines, show
+from jaxasr.data.utterance import Kind, Utterance, audio_path, folder_of
+from jaxasr.errors import DataError
+from jaxasr.registry import did_you_mean
+
+SUFFIXES = (".jsonl", ".json", ".csv", ".tsv")
+
+# NeMo, FunASR and Common Voice name these fields so; of several in one row the first counts.
+AUDIO = ("audio_filepath", "source", "path")
+TEXT = ("text", "target", "sentence")
+ID = ("id", "utt_id", "key")
+SPEAKER = ("speaker", "client_id")
+START, SECONDS = "offset", "duration"
+
+
+class _Fields(NamedTuple):
+    """Under which name a row has what."""
+
+    audio: str
+    text: str | None
+    id: str | None
+    speaker: str | None
+
+
+def is_table(path: str) -> bool:
+    """Whether a file's name is that of JSON lines or of a table."""
+    return path.removesuffix(".gz").endswith(SUFFIXES)
+
+
+def read(path: str, need_text: bool, kind: Kind | None) -> Iterator[tuple[str, Utterance]]:
+    """Each utterance of a file with the `file:line` it begins at; one without an id gets its file's name."""
+    base = folder_of(os.path.dirname(path))
+    clips = os.path.join(base, "clips") if os.path.isdir(os.path.join(base, "clips")) else base
+    rows = _json_rows if path.removesuffix(".gz").endswith((".jsonl", ".json")) else _table_rows
+    parsed = []
+    for where, row, fields in rows(path, need_text):
+        # Common Voice's tables name the files of a folder beside them
+        folder = clips if fields.audio == "path" and os.sep not in str(row["path"]) else base
+        parsed.append((where, _utterance(where, folder, row, fields, kind)))
+    seen: dict[str, str] = {}
+    for where, utterance in parsed:
+        if utterance.id:
+            claim(seen, utterance.id, where)
+    for number, (where, utterance) in enumerate(parsed, 1):
+        if not utterance.id:
+            name = next(name for name in _names(utterance, number) if name not in seen)
+            seen[name] = where
+            utterance = dataclasses.replace(utterance, id=name)
+        yield where, utterance
+
+
+def _names(utterance: Utterance, number: int) -> Iterator[str]:
+    """Ids for an utterance that has none, the plainest first; written ids have been taken before."""
+    stem = "_".join(os.path.splitext(os.path.basename(utterance.audio))[0].split()) or "utterance"
+    if utterance.start:
+        stem = f"{stem}-{round(utterance.start * 1000):07d}"  # milliseconds
+    yield stem
+    yield from (f"{stem}-{again}" for again in itertools.count(number))
+
+
+# Rows --------------------------------------------------------------------------------------------------------
+
+_Rows = Iterator[tuple[str, Mapping[str, Any], _Fields]]
+
+
+def _json_rows(path: str, need_text: bool) -> _Rows:
+    for number, line in enumerate(lines(path), 1):
+        where = f"{path}:{number}"
+        row = json_object(where, line)
+        yield where, row, _fields(where, row, need_text)
+
+
+def _table_rows(path: str, need_text: bool) -> _Rows:
+    """CSV with quotes; TSV without, as Common Voice writes it."""
+    (where, header), *rows = _cells(path)
+    twice = [name for number, name in enumerate(header) if name and name in header[:number]]
+    if twice:
+        raise DataError(f"{where}: column {show(twice[0])} stands twice; names are used once; rename or remove one.")
+    fields = _fields(where, dict.fromkeys(header), need_text)
+    if not rows:
+        raise DataError(f"{path}: a header and no rows; one row an utterance was expected; check what wrote the file.")
+    for where, row in rows:
+        if len(row) != len(header):
+            raise DataError(
+                f"{where}: {len(row)} columns; {len(header)}, as in the header, were expected; add or remove some, "
+                f"or {'quote what holds a comma' if _is_csv(path) else 'take tabs out of the text'}."
+            )
+        named: dict[str, Any] = dict(zip(header, row, strict=True))
+        for name in (START, SECONDS):
+            if name in named:
+                named[name] = _number(where, name, named[name])
+        yield where, named, fields
+
+
+def _is_csv(path: str) -> bool:
+    return path.removesuffix(".gz").endswith(".csv")
+
+
+def _cells(path: str) -> Iterator[tuple[str, list[str]]]:
+    """The cells of each row with the `file:line` it begins at; quoted cells may go over several lines."""
+    text = (line + "\n" for line in physical_lines(path))
+    if _is_csv(path):
+        reader = csv.reader(text, strict=True)
+    else:
+        reader = csv.reader(text, strict=True, delimiter="\t", quoting=csv.QUOTE_NONE)
+    while True:
+        where = f"{path}:{reader.line_num + 1}"
+        try:
+            row = next(reader, None)
+        except csv.Error as error:
+            raise DataError(
+                f"{where}: not a row of a table ({error}); cells without line breaks, in CSV quoted where they hold a "
+                "comma or a quote, were expected; correct it."
+            ) from error
+        if row is None:
+            return
+        if not row:
+            raise blank_line(where)
+        yield where, row
+
+
+def _number(where: str, name: str, cell: str) -> float | None:
+    if cell.strip() and not NUMBER.fullmatch(cell.strip()):
+        raise DataError(
+            f"{where}: field {name!r} is {show(cell)}; a number of seconds, or nothing, was expected; correct it."
+        )
+    return float(cell) if cell.strip() else None
+
+
+# Fields ------------------------------------------------------------------------------------------------------
+
+
+def _fields(where: str, row: Mapping[str, Any], need_text: bool) -> _Fields:
+    """Which of the known names a row has."""
+    audio, text, *others = (next((name for name in names if name in row), None) for names in (AUDIO, TEXT, ID, SPEAKER))
+    if audio is None:
+        raise _missing(where, row, AUDIO, "the path of a sound file")
+    if text is None and need_text:
+        raise _missing(where, row, TEXT, "a transcript")
+    return _Fields(audio, text, *others)
+
+
+def _missing(where: str, row: Mapping[str, Any], names: tuple[str, ...], what: str) -> DataError:
+    near = next((found for found in (did_you_mean(name, row) for name in names) if found), "")
+    first = ", ".join(map(repr, names[:-1]))
+    return DataError(
+        f"{where}: no field {first} or {names[-1]!r}, but {few(row) or 'none'}; {what} was expected in one of them; "
+        f"add it, or rename the one that has it.{near}"
+    )
+
+
+def _utterance(where: str, folder: str, row: Mapping[str, Any], fields: _Fields, kind: Kind | None) -> Utterance:
+    """The utterance of a row; its id is empty where the row has none."""
+    audio, text = _string(where, row, fields.audio), _string(where, row, fields.text)
+    if not audio:
+        raise DataError(f"{where}: field {fields.audio!r} is empty; the path of a sound file was expected; add it.")
+    name = _string(where, row, fields.id)
+    if name is not None and name.split() != [name]:
+        raise DataError(f"{where}: id {show(name)}; a word without white space was expected; rename it.")
+    start, seconds = _seconds(where, row, START), _seconds(where, row, SECONDS)
+    if seconds == 0:
+        raise DataError(f"{where}: {SECONDS!r} is 0; more than 0 seconds was expected; correct or remove the line.")
+    speaker = _string(where, row, fields.speaker) or ""
+    path = audio_path(where, folder, audio, kind)
+    return Utterance(name or "", path, (text or "").strip(), speaker, start or 0.0, seconds)
+
+
+def _string(where: str, row: Mapping[str, Any], name: str | None) -> str | None:
+    if name is None:
+        return None
+    value = row[name]
+    if not isinstance(value, str):
+        raise DataError(f"{where}: field {name!r} is a {json_type(value)}; a string was expected; quote or correct it.")
+    if "\0" in value or any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise DataError(
+            f"{where}: field {name!r} holds a NUL character or half a surrogate pair; text was expected; remove it."
+        )
+    return value
+
+
+def _seconds(where: str, row: Mapping[str, Any], name: str) -> float | None:
+    """The field's number, or None where it is absent or null."""
+    value = row.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise DataError(
+            f"{where}: field {name!r} is a {json_type(value)}; a number of seconds was expected; correct it."
+        )
+    # An int beyond the floats cannot even be asked whether it is finite.
+    if not 0 <= value <= 1e300:
+        raise DataError(
+            f"{where}: field {name!r} is {show(value)}; a finite number of seconds, 0 or more, was expected; "
+            "correct it."
+        )
+    return float(value)

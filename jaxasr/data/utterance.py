@@ -1,0 +1,67 @@
+"""One line of a manifest, whatever its form."""
+
+import dataclasses
+import os
+import re
+from typing import Literal
+
+from jaxasr.data.textfile import show
+from jaxasr.errors import DataError
+
+Kind = Literal["sound", "features"]
+"""What a task reads."""
+
+_FEATURES = re.compile(r".+\.(npy|ark:\d+)", re.ASCII | re.DOTALL)
+
+
+@dataclasses.dataclass(frozen=True)
+class Utterance:
+    """One transcribed stretch of a sound file, or of features; `seconds` None means to the end of the file.
+
+    `speed` is no part of a manifest: training draws a factor for every epoch (1.1: a tenth faster).
+    """
+
+    id: str
+    audio: str
+    """Path of the sound; of features a .npy file, or PATH.ark:OFFSET."""
+    text: str
+    speaker: str = ""
+    start: float = 0.0
+    seconds: float | None = None
+    speed: float = 1.0
+    corpus: int = 0
+    """Which of several manifests it comes from."""
+
+
+def audio_path(where: str, folder: str, value: str, kind: Kind | None) -> str:
+    """The path that a manifest in `folder` names at `where`; `kind` None takes sound and features."""
+    if value.endswith("|"):
+        raise DataError(
+            f"{where}: {show(value)} is a shell command; a file was expected, since a manifest must not "
+            "run programs; run the pipe once into files and list those."
+        )
+    if re.match(r"[A-Za-z]\w*://", value):
+        raise DataError(f"{where}: {show(value)} is a URL; a file on disk was expected; download it and list the file.")
+    check_kind(where, value, kind)
+    return os.path.normpath(os.path.join(folder, value))
+
+
+def check_kind(where: str, path: str, kind: Kind | None) -> None:
+    """Raises DataError where the path's form shows that it holds what the task does not read."""
+    features = bool(_FEATURES.fullmatch(path))
+    if kind == "features" and not features:
+        raise DataError(
+            f"{where}: {show(path)}; --frontend=features reads .npy files and PATH.ark:OFFSET; list those, or choose "
+            "--frontend=wav_frontend to train on sound."
+        )
+    if kind == "sound" and features:
+        raise DataError(
+            f"{where}: {show(path)} holds features; a sound file was expected; list sound files, or choose "
+            "--frontend=features --preprocess=none to train on features."
+        )
+
+
+def folder_of(path: str) -> str:
+    """The folder that a manifest's relative paths start at."""
+    # Resolved before "../" is taken away, so that a linked folder's "../audio" is beside what it links to.
+    return os.path.realpath(path)
