@@ -1,20 +1,15 @@
 """Time of the CTC loss with its gradient, beside optax: `python benchmarks/ctc.py [--output=FILE.json]`."""
 
 import dataclasses
-import json
 import pathlib
-import statistics
-import time
-from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import rich.console
-import rich.table
 import tyro
+from timing import medians_ms, show
 
 from jaxasr.nn.ctc import ctc_loss
 from jaxasr.nn.masking import length_mask
@@ -58,20 +53,6 @@ def random_batch(shape: Shape) -> tuple[jax.Array, ...]:
     return tuple(jnp.asarray(x) for x in (logits, lengths, rng.integers(1, V, (B, U)), token_lengths))
 
 
-def medians_ms(
-    functions: Mapping[str, Callable[..., Any]], batch: tuple[jax.Array, ...], rounds: int
-) -> dict[str, float]:
-    """Median milliseconds of each compiled function."""
-    seconds: dict[str, list[float]] = {name: [] for name in functions}
-    for turn in range(rounds + 1):
-        for name, function in functions.items():
-            began = time.perf_counter()
-            jax.block_until_ready(function(*batch))
-            if turn > 0:  # the first one compiles
-                seconds[name].append(time.perf_counter() - began)
-    return {name: 1000 * statistics.median(times) for name, times in seconds.items()}
-
-
 def measure(shape: Shape, rounds: int) -> dict[str, Any]:
     batch = random_batch(shape)
     forward = {f"{name} forward": jax.jit(loss) for name, loss in LOSSES.items()}
@@ -82,18 +63,7 @@ def measure(shape: Shape, rounds: int) -> dict[str, Any]:
 def main() -> None:
     options = tyro.cli(Options)
     results = [measure(shape, options.rounds) for shape in SHAPES]
-    device = jax.devices()[0].device_kind
-    table = rich.table.Table(title=f"CTC on {device}, jax {jax.__version__}, optax {optax.__version__}: ms")
-    columns = list(results[0]["ms"])
-    for heading in ("B, T, V, U", *columns):
-        table.add_column(heading, justify="right")
-    for result in results:
-        shape = ", ".join(map(str, result["shape"].values()))
-        table.add_row(shape, *(f"{result['ms'][column]:.1f}" for column in columns))
-    rich.console.Console().print(table)
-    if options.output is not None:
-        report = {"device": device, "jax": jax.__version__, "optax": optax.__version__, "results": results}
-        options.output.write_text(json.dumps(report, indent=1) + "\n")
+    show("CTC", results, options.output)
 
 
 if __name__ == "__main__":
