@@ -289,8 +289,9 @@ def load_task(folder: pathlib.Path) -> Task:
     task = config.from_mapping(TASKS[name], mapping, where=str(file)).load_resources(folder)
     if written not in (None, task.resources_hash()):
         raise CheckpointError(
-            f"{folder}/tokens.txt: not the token list that the model was trained with, whose hash config.yaml has; "
-            "the numbers of the model's tokens would mean other words; put the files of one model together."
+            f"{folder}/tokens.txt: not the token list that the model was trained with (or bpe.model or "
+            "non_linguistic_symbols.txt beside it is not), whose hash config.yaml has; the numbers of the model's "
+            "tokens would mean other words; put the files of one model together."
         )
     return task
 

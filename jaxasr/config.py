@@ -17,6 +17,7 @@ import yaml
 
 from jaxasr.errors import ConfigError
 from jaxasr.registry import Registry, did_you_mean
+from jaxasr.registry import resource as resource
 from jaxasr.values import Words, coerce, says_none
 
 ConfigT = TypeVar("ConfigT")
@@ -26,11 +27,6 @@ RECIPES = pathlib.Path(__file__).parent / "configs"
 def slot(registry: Registry, default: Any, *, flat: bool = False) -> Any:
     """A dataclass field that holds an entry of `registry`; it may stay empty if its type allows None."""
     return dataclasses.field(default=default, metadata={"registry": registry, "flat": flat})
-
-
-def resource() -> Any:
-    """A dataclass field for what only data can tell: no option, no part of equality or hash."""
-    return dataclasses.field(default=None, compare=False, repr=False, metadata={"resource": True})
 
 
 def option_fields(cls: type) -> dict[str, dataclasses.Field]:

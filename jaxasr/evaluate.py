@@ -17,6 +17,7 @@ import tyro
 from rich.cells import cell_len
 
 from jaxasr.data import manifest, tables, textfile
+from jaxasr.data.cleaners import Cleaning, read_symbols
 from jaxasr.errors import ConfigError, DataError, exit_with_message
 from jaxasr.scoring import ErrorCounts, Operation, Score, Step, UtteranceScore, align, characters, few, score, words
 
@@ -196,9 +197,9 @@ class EvaluateOptions:
 
     REF and HYP are each a Kaldi `text` file ("ID WORDS..." a line), a folder with one (a Kaldi data folder, or
     what `python -m jaxasr.decode --output` wrote), or JSON lines: results with `id` (or `key`, `utt_id`) and
-    `text`, or a manifest. Texts are compared as they are: case and punctuation count. An utterance without a
-    hypothesis counts as deleted; an id without a reference is an error, since the files then do not belong
-    together. The interval says how far WER may be off because the test set is small.
+    `text`, or a manifest. Texts are compared as they are, case and punctuation counting, unless --cleaners says
+    otherwise. An utterance without a hypothesis counts as deleted; an id without a reference is an error, since the
+    files then do not belong together. The interval says how far WER may be off because the test set is small.
 
     python -m jaxasr.evaluate data/test exp/test --output=exp/test/score.json
     """
@@ -212,6 +213,10 @@ class EvaluateOptions:
     worst: int = 10
     """How many of the utterances with the most errors to show aligned; 0 for none. S, D and I mark substituted,
     deleted and inserted words, or characters where the script has no spaces."""
+    cleaners: tuple[str, ...] = ()
+    """What is done to both sides first, in this order: lower, upper, punctuation, whitespace, nfc, nfkc; or none."""
+    ignore: tuple[str, ...] = ()
+    """Symbols such as <noise> [laughter], or one file with a symbol a line: left out of both sides."""
     without_spaces: bool = False
     """Leave spaces out of the character error rate, as FunASR and ESPnet do; jiwer counts them."""
 
@@ -220,11 +225,22 @@ def evaluate(options: EvaluateOptions) -> Score:
     """What the command line does, without printing the score."""
     if options.worst < 0:
         raise ConfigError(f"--worst={options.worst}: 0 or more was expected.")
-    found = score(read_texts(options.ref), read_texts(options.hyp), spaces=not options.without_spaces)
+    cleaning = cleaning_of(options)
+    ref, hyp = (
+        {name: cleaning.without_symbols(cleaning(text)) for name, text in read_texts(path).items()}
+        for path in (options.ref, options.hyp)
+    )
+    found = score(ref, hyp, spaces=not options.without_spaces)
     if options.output is not None:
-        content = {"ref": options.ref, "hyp": options.hyp, **as_json(found)}
+        content = {"ref": options.ref, "hyp": options.hyp, "cleaners": cleaning.names(), "ignore": cleaning.symbols}
+        content |= as_json(found)
         _write(pathlib.Path(options.output), json.dumps(content, ensure_ascii=False, indent=1) + "\n")
     return found
+
+
+def cleaning_of(options: EvaluateOptions) -> Cleaning:
+    """What is done to both sides before they are compared."""
+    return Cleaning.of(options.cleaners, read_symbols(options.ignore, "--ignore"))
 
 
 def _write(path: pathlib.Path, content: str) -> None:
@@ -242,7 +258,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         EvaluateOptions, args=argv, prog="python -m jaxasr.evaluate", config=(tyro.conf.FlagCreatePairsOff,)
     )
     found = exit_with_message(evaluate, options)
-    print_score(found, rich.console.Console(), worst=options.worst)
+    console = rich.console.Console()
+    if said := str(cleaning_of(options)):
+        console.print(f"texts: {said}", highlight=False, markup=False, soft_wrap=True)
+    print_score(found, console, worst=options.worst)
 
 
 if __name__ == "__main__":

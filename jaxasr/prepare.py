@@ -43,9 +43,12 @@ def prepare(
     check_same_run(cfg, workdir)
     tests = [manifest.read(path) for path in cfg.test]  # a fault shows now, not after the training
     train, valid = read_manifests(cfg, console)
-    task = cfg.task.prepared(train)
-    if has_state(workdir):
-        task = with_resources_of(task, workdir / "model")
+    earlier = workdir / "model" if has_state(workdir) else None
+    task = cfg.task.prepared(train, earlier)
+    if earlier is not None:
+        task = with_resources_of(task, earlier)
+    if said := str(task.cleaning):
+        console.print(f"texts: {said}", highlight=False, soft_wrap=True)
     inputs = training_inputs(
         task,
         train,
@@ -101,8 +104,9 @@ def with_resources_of(task: Task, folder: pathlib.Path) -> Task:
     earlier = task.load_resources(folder)
     if earlier.resources_hash() != task.resources_hash():
         raise CheckpointError(
-            f"{folder}/tokens.txt: the training text gives another token list now; a run goes on with the one it "
-            "was started with; use the same --train and --token_list, or another --workdir."
+            f"{folder}/tokens.txt: the training text, or a file named in the options, gives another token list now; a "
+            "run goes on with the one it was started with; use the same --train, --token_list, --tokenizer.model and "
+            "--non_linguistic_symbols, or another --workdir."
         )
     return earlier
 

@@ -1,8 +1,9 @@
 """Names for the classes that a command line or a YAML file chooses between."""
 
+import dataclasses
 import difflib
 from collections.abc import Callable, Iterable, Iterator
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from jaxasr.errors import ConfigError
 
@@ -14,6 +15,11 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`` Did you mean 'x'?``, or an empty string where nothing known is near `name`."""
     near = difflib.get_close_matches(name, list(known), n=1)
     return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def resource(default: Any = None) -> Any:
+    """A dataclass field for what only data can tell: no option, no part of equality or hash."""
+    return dataclasses.field(default=default, compare=False, repr=False, kw_only=True, metadata={"resource": True})
 
 
 class Registry(Generic[T]):

@@ -49,8 +49,10 @@ class Validator:
 
 
 def score_of(inputs: Inputs, hypotheses: list[Hypothesis]) -> Score:
-    references = {u.id: u.text for u in inputs.selection.utterances}
-    return score(references, {h.id: h.text for h in hypotheses})
+    """Of references cleaned as the training text was, since the model can say nothing else."""
+    cleaning = inputs.task.cleaning
+    references = {u.id: cleaning.without_symbols(cleaning(u.text)) for u in inputs.selection.utterances}
+    return score(references, {h.id: cleaning.without_symbols(h.text) for h in hypotheses})
 
 
 def finish(

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxasr.data.batch import AsrBatch, BucketShape
+from jaxasr.data.cleaners import CLEANERS, Cleaning
 from jaxasr.data.manifest import Utterance
 from jaxasr.data.perturb import PREPROCESSORS
 from jaxasr.data.tokenizer import TOKENIZERS, CharTokenizer, Vocabulary
@@ -51,6 +52,7 @@ SMALL = {
     "warmup_steps": 5,
     "sample_rate": 8000,
     "volume_db": 6.0,
+    "size": 28,
 }
 GARBAGE = [np.nan, 1e30, -7.0]
 
@@ -589,16 +591,69 @@ def test_preprocess_refuses_speeds_that_are_none(name, speeds):
 # --- tokenizers --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", list(TOKENIZERS))
+every_tokenizer = pytest.mark.parametrize("name", list(TOKENIZERS))
+# ▁ is a space to sentencepiece
+any_text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="▁"))
+
+
+@functools.cache
+def learnt_tokenizer(name, symbols=()):
+    """The tokenizer with what it learns from a few transcripts."""
+    tokenizer = tiny(TOKENIZERS[name], cleaning=Cleaning.of(("lower",), symbols))
+    return tokenizer.prepared(["The quick brown fox", "jumps over the lazy dog"] * 5)
+
+
+@every_tokenizer
 @settings(deadline=None)
-@given(text=st.text(st.characters(exclude_categories=["Cs"])))
+@given(text=any_text)
 def test_tokenizer(name, text):
-    tokenizer = tiny(TOKENIZERS[name])
+    tokenizer = learnt_tokenizer(name)
     tokens = tokenizer.split(text)
     assert all(token and not re.search(r"\s", token) for token in tokens)
     normalised = tokenizer.join(tokens)
     assert re.sub(r"\s", "", normalised) == re.sub(r"\s", "", text)
     assert tokenizer.split(normalised) == tokens
+
+
+@every_tokenizer
+@settings(deadline=None)
+@given(parts=st.lists(st.sampled_from(["<NOISE>", "<NOISE>s", "[a,b]", "FOX", "O", " ", "<"])))
+def test_tokenizer_keeps_symbols_whole(name, parts):
+    text, symbols = "".join(parts), ("<NOISE>", "<NOISE>s", "[a,b]")
+    tokenizer = learnt_tokenizer(name, symbols)
+    tokens = tokenizer.tokens(text)
+    assert [t for t in tokens if t in symbols] == re.findall(r"<NOISE>s?|\[a,b\]", text)
+    cleaned = re.sub("FOX|O(?!I)", lambda found: found[0].lower(), text)
+    assert re.sub(r"\s", "", tokenizer.join(tokens)) == re.sub(r"\s", "", cleaned)
+
+
+@every_tokenizer
+def test_tokenizer_is_a_value_and_travels(name, tmp_path):
+    assert_is_value(lambda: tiny(TOKENIZERS[name]))
+    tokenizer = learnt_tokenizer(name, ("<NOISE>",))
+    tokens = tokenizer.tokens("The fox <NOISE> jumps")
+    assert pickle.loads(pickle.dumps(tokenizer)).tokens("The fox <NOISE> jumps") == tokens
+    assert set(tokens) <= set(tokenizer.inventory(["The fox <NOISE> jumps"]))
+    for file, content in tokenizer.files().items():
+        (tmp_path / file).write_bytes(content)
+    loaded = dataclasses.replace(tiny(TOKENIZERS[name]), cleaning=tokenizer.cleaning).load(tmp_path)
+    assert loaded.tokens("The fox <NOISE> jumps") == tokens
+    assert loaded.files() == tokenizer.files()
+
+
+# --- cleaners ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", list(CLEANERS))
+@settings(deadline=None)
+@given(text=any_text)
+def test_cleaner(name, text):
+    cleaner = CLEANERS[name]()
+    assert cleaner(cleaner(text)) == cleaner(text)
+    cleaning = Cleaning.of((name,))
+    assert cleaning(cleaning(text)) == cleaning(text)
+    assert pickle.loads(pickle.dumps(cleaning)) == cleaning
+    assert cleaning.names() == ([] if name == "none" else [name])
 
 
 # --- optimizers, schedules ---------------------------------------------------------------------------------------

@@ -214,6 +214,39 @@ def test_the_command_line(tmp_path):
     assert content["utterances"][1]["characters"]["deletions"] == 1
 
 
+def test_texts_are_cleaned_on_both_sides(tmp_path, capsys):
+    (tmp_path / "ref").write_text("u1 The, <NOISE> cat’s - ﬁne.\nu2 a [b] <noise>\n")
+    (tmp_path / "hyp").write_text("u1 the cat's fine\nu2 A [b]!\n")
+    (tmp_path / "symbols").write_text("<NOISE>\n<noise>\n")
+    paths = [str(tmp_path / name) for name in ("ref", "hyp")]
+    assert evaluate.evaluate(evaluate.EvaluateOptions(*paths)).wer == (5, 3, 0, 8)
+    for symbols in (["<noise>", "<NOISE>"], [str(tmp_path / "symbols")]):
+        cleaners = ["--cleaners", "lower", "punctuation", "nfkc", "whitespace"]
+        evaluate.main([*paths, *cleaners, "--ignore", *symbols, f"--output={tmp_path / 'score.json'}"])
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[0].startswith("texts: cleaned by lower, punctuation, nfkc, whitespace; errors counted without '<")
+        assert " ".join(lines[2].split()).startswith("WER 0.00 % 0.00 - 0.00 0 0 0 0 5 words")
+        assert " ".join(lines[3].split()).startswith("CER 0.00 % 0 0 0 0 17 characters")
+        content = json.loads((tmp_path / "score.json").read_text())
+        assert content["cleaners"] == cleaners[1:]
+        assert set(content["ignore"]) == {"<noise>", "<NOISE>"}
+
+
+def test_cleaners_and_symbols_that_are_none(tmp_path, capsys):
+    (tmp_path / "ref").write_text("u1 a\n")
+    ref = str(tmp_path / "ref")
+    for flags, message in {
+        ("--cleaners", "lowr"): "error: --cleaners: cleaner 'lowr': not known; ",
+        ("--ignore", "uh", "um"): "error: --ignore: 'uh': symbols that begin with a mark",
+    }.items():
+        with pytest.raises(SystemExit) as caught:
+            evaluate.main([ref, ref, *flags])
+        assert caught.value.code == 2
+        assert capsys.readouterr().err.startswith(message)
+    evaluate.main([ref, ref, "--cleaners", "none"])
+    assert "texts" not in capsys.readouterr().out
+
+
 def test_errors_end_the_command_line_with_status_2(tmp_path, capsys):
     (tmp_path / "ref").write_text("u1 a\nu1 b\n")
     with pytest.raises(SystemExit) as caught:

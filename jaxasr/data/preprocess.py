@@ -33,4 +33,4 @@ class Preprocess:
     def encode(self, text: str) -> np.ndarray:
         if self.vocabulary is None:
             return np.zeros(0, np.int32)
-        return self.vocabulary.encode(self.tokenizer.split(text))
+        return self.vocabulary.encode(self.tokenizer.tokens(text))

@@ -116,7 +116,7 @@ def select(
 
 def _text_fault(text: str, measures: Measures, leave_out_unknown: bool) -> str:
     """Why training cannot use a transcript; empty where it can."""
-    if not text.strip():
+    if not text.strip() or not measures.num_tokens(text):  # such as a cleaner leaves of a full stop
         return "with empty text"
     return "with unknown symbols" if leave_out_unknown and measures.unknown(text) else ""
 

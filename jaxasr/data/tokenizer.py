@@ -9,12 +9,14 @@ import os
 import pathlib
 import re
 from collections.abc import Iterable, Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 
+from jaxasr.data import subwords
+from jaxasr.data.cleaners import Cleaning, symbols_pattern
 from jaxasr.errors import ConfigError, DataError
-from jaxasr.registry import Registry
+from jaxasr.registry import Registry, resource
 
 SPACE = "<space>"
 
@@ -23,11 +25,42 @@ SPACE = "<space>"
 class Tokenizer(abc.ABC):
     """Cuts text into tokens that hold no white space, and puts it together again."""
 
+    cleaning: Cleaning = resource(Cleaning())
+    """What is done to a transcript before it is cut, and the symbols that are each one token."""
+
     @abc.abstractmethod
     def split(self, text: str) -> list[str]: ...
 
     @abc.abstractmethod
     def join(self, tokens: Sequence[str]) -> str: ...
+
+    def tokens(self, transcript: str) -> list[str]:
+        """The tokens of a transcript, which is cleaned first."""
+        return self.split(self.cleaning(transcript))
+
+    def inventory(self, transcripts: Iterable[str]) -> list[str]:
+        """What a token list for these transcripts must have, in its order: their tokens by code point."""
+        return sorted({token for transcript in transcripts for token in self.tokens(transcript)})
+
+    def check(self) -> None:
+        """Raises ConfigError where the options mean nothing; reads no data."""
+        return
+
+    # what a tokenizer learns from text; most learn nothing
+
+    def prepared(self, transcripts: Iterable[str], earlier: pathlib.Path | None = None) -> Self:
+        """This tokenizer with what it still lacks: learnt from the transcripts, or by an `earlier` session."""
+        del transcripts, earlier
+        return self
+
+    def files(self) -> dict[str, bytes]:
+        """What was learnt, by the names of its files in a model's folder."""
+        return {}
+
+    def load(self, folder: pathlib.Path) -> Self:
+        """This tokenizer with what it finds in the `files` of a model's folder."""
+        del folder
+        return self
 
 
 TOKENIZERS = Registry("tokenizer", Tokenizer, ("split", "join"))
@@ -39,7 +72,8 @@ class CharTokenizer(Tokenizer):
     """Every character a token, and every run of white space one `<space>`."""
 
     def split(self, text: str) -> list[str]:
-        return [SPACE if part.isspace() else part for part in re.findall(r"\s+|\S", text)]
+        found = re.findall(rf"{symbols_pattern(self.cleaning.symbols)}|\s+|\S", text)
+        return [SPACE if part.isspace() else part for part in found]
 
     def join(self, tokens: Sequence[str]) -> str:
         return "".join(" " if token == SPACE else token for token in tokens)
@@ -51,10 +85,92 @@ class WordTokenizer(Tokenizer):
     """Every word between white space a token."""
 
     def split(self, text: str) -> list[str]:
-        return text.split()
+        symbol = symbols_pattern(self.cleaning.symbols)
+        return re.findall(rf"{symbol}|(?:(?!{symbol})\S)+", text)
 
     def join(self, tokens: Sequence[str]) -> str:
         return " ".join(tokens)
+
+
+@TOKENIZERS.register("bpe")
+@dataclasses.dataclass(frozen=True)
+class BpeTokenizer(Tokenizer):
+    """Sub-words by sentencepiece, in which ▁ stands for a space; FunASR's and ESPnet's token type `bpe`."""
+
+    model: str | None = None
+    """A sentencepiece model; None learns one from the training text."""
+    size: int = 500
+    """Sub-words to learn; <blank>, <s>, </s>, <unk> and non-linguistic symbols come on top."""
+    algorithm: Literal["unigram", "bpe"] = "unigram"
+    """How they are learnt: by a unigram model or by merging pairs; ESPnet's bpemode."""
+    character_coverage: float = 1.0
+    """Share of the training text whose characters become sub-words; the rarest beyond it are unknown."""
+    content: bytes | None = resource()
+
+    def check(self) -> None:
+        if self.size <= 0:
+            raise ConfigError(f"--tokenizer.size={self.size}: a positive number was expected; change it.")
+        if not 0.0 < self.character_coverage <= 1.0:
+            raise ConfigError(
+                f"--tokenizer.character_coverage={self.character_coverage}: a share above 0 and up to 1 was expected; "
+                "change it."
+            )
+        if self.model is not None:
+            subwords.read(self.model)
+
+    def prepared(self, transcripts: Iterable[str], earlier: pathlib.Path | None = None) -> Self:
+        if self.content is not None:
+            return self
+        if self.model is not None:
+            return self._of(self.model)
+        if earlier is not None:
+            return self.load(earlier)
+        learnt = subwords.train(
+            map(self.cleaning, transcripts),
+            size=self.size,
+            algorithm=self.algorithm,
+            character_coverage=self.character_coverage,
+            symbols=self.cleaning.symbols,
+        )
+        return dataclasses.replace(self, content=learnt)
+
+    def files(self) -> dict[str, bytes]:
+        return {"bpe.model": self._model}
+
+    def load(self, folder: pathlib.Path) -> Self:
+        return dataclasses.replace(self, content=subwords.read(folder / "bpe.model"))
+
+    def _of(self, model: str) -> Self:
+        """This tokenizer with a model that others made, which must know the symbols."""
+        tokenizer = dataclasses.replace(self, content=subwords.read(model))
+        known = set(tokenizer.inventory(()))
+        for symbol in self.cleaning.symbols:
+            if symbol not in known or symbol not in tokenizer.split(symbol):
+                raise ConfigError(
+                    f"--tokenizer.model={model}: cuts {symbol!r} into pieces; a model that keeps every one of the "
+                    "non-linguistic symbols whole was expected; make it with them as user_defined_symbols."
+                )
+        return tokenizer
+
+    @property
+    def _model(self) -> bytes:
+        if self.content is None:
+            raise ConfigError(
+                "BpeTokenizer: no sub-words yet; they come from a model or from text; call "
+                "tokenizer.prepared(transcripts)."
+            )
+        return self.content
+
+    def inventory(self, transcripts: Iterable[str]) -> list[str]:
+        """Every sub-word, in the model's order, whether the transcripts have it or not."""
+        del transcripts
+        return subwords.pieces(self._model)
+
+    def split(self, text: str) -> list[str]:
+        return subwords.split(self._model, text)
+
+    def join(self, tokens: Sequence[str]) -> str:
+        return subwords.join(self._model, tokens)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,9 +191,10 @@ class Vocabulary:
 
     @classmethod
     def from_texts(cls, texts: Iterable[str], tokenizer: Tokenizer) -> "Vocabulary":
-        """The distinct tokens of the texts by code point, with the special ones around them."""
-        found = {token for text in texts for token in tokenizer.split(text)}
-        return cls((*cls.FIRST, *sorted(found - {*cls.FIRST, cls.LAST}), cls.LAST))
+        """What the tokenizer needs for the texts, with the special tokens around it."""
+        special = {*cls.FIRST, cls.LAST}
+        needed = (token for token in tokenizer.inventory(texts) if token not in special)
+        return cls((*cls.FIRST, *needed, cls.LAST))
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str]) -> "Vocabulary":

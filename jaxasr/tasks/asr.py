@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import hashlib
 import inspect
 import pathlib
 from collections.abc import Callable, Sequence
@@ -12,11 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxasr.config import resource, slot
+from jaxasr.data import textfile
 from jaxasr.data.batch import AsrBatch, AsrExample, BucketShape, Collate
+from jaxasr.data.cleaners import Cleaning, read_symbols
 from jaxasr.data.manifest import Utterance
 from jaxasr.data.perturb import PREPROCESSORS, CommonPreprocessor, Perturber
 from jaxasr.data.preprocess import Preprocess
-from jaxasr.data.tokenizer import TOKENIZERS, CharTokenizer, Tokenizer, Vocabulary
+from jaxasr.data.tokenizer import SPACE, TOKENIZERS, CharTokenizer, Tokenizer, Vocabulary
 from jaxasr.errors import ConfigError
 from jaxasr.nn.ctc import ctc_feasible, ctc_loss
 from jaxasr.nn.decoders import DECODERS, Decoder, TransformerDecoder
@@ -34,6 +37,7 @@ from jaxasr.tasks.base import TASKS, Mean, Metrics, Model, Task
 from jaxasr.typing import Array, Float, Int, Key, Params, Scalar
 
 BLANK, SOS, EOS = Vocabulary.BLANK, Vocabulary.SOS, Vocabulary.EOS
+SYMBOLS_FILE = "non_linguistic_symbols.txt"
 
 
 @TASKS.register("asr")
@@ -60,6 +64,10 @@ class AsrTask(Task[AsrExample, AsrBatch]):
     """Frames to encoded frames."""
     decoder: Decoder | None = slot(DECODERS, TransformerDecoder())
     """Attention decoder; none for a pure CTC model, with ctc_weight 1."""
+    cleaners: tuple[str, ...] = ()
+    """What is done to transcripts first, in this order: lower, upper, punctuation, whitespace, nfc, nfkc; or none."""
+    non_linguistic_symbols: tuple[str, ...] = ()
+    """Such as <noise> [laughter], or one file with a symbol a line: each one token, no cleaner's concern, no error."""
     tokenizer: Tokenizer = slot(TOKENIZERS, CharTokenizer())
     """Transcript to tokens."""
     token_list: str | None = None
@@ -82,6 +90,7 @@ class AsrTask(Task[AsrExample, AsrBatch]):
     """Divide the attention loss by the number of tokens, not of utterances."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """What encoder and decoder compute in; parameters, norms, softmax and losses stay float32."""
+    symbols: tuple[str, ...] | None = resource()
     vocabulary: Vocabulary | None = resource()
     cmvn: Cmvn | None = resource()
 
@@ -91,14 +100,14 @@ class AsrTask(Task[AsrExample, AsrBatch]):
         """This task with what only data can tell; None leaves a resource as it is."""
         return dataclasses.replace(self, vocabulary=vocabulary or self.vocabulary, cmvn=cmvn or self.cmvn)
 
-    def prepared(self, utterances: Sequence[Utterance]) -> "AsrTask":
-        task = self
+    def prepared(self, utterances: Sequence[Utterance], earlier: pathlib.Path | None = None) -> "AsrTask":
+        texts = [u.text for u in utterances]
+        task = self._with_tokenizer(self._tokenizer.prepared(texts, earlier))
         if task.vocabulary is None:
-            texts = (u.text for u in utterances)
             task = task.with_resources(
                 vocabulary=Vocabulary.from_file(self.token_list)
                 if self.token_list
-                else Vocabulary.from_texts(texts, self.tokenizer)
+                else Vocabulary.from_texts(texts, task.tokenizer)
             )
         if task.cmvn is None and self.cmvn_file:
             task = task.with_resources(cmvn=read_kaldi_mvn(self.cmvn_file))
@@ -111,15 +120,44 @@ class AsrTask(Task[AsrExample, AsrBatch]):
 
     def save_resources(self, folder: pathlib.Path) -> None:
         self._vocabulary.save(folder / "tokens.txt")
+        for name, content in self._text_files().items():
+            (folder / name).write_bytes(content)
         if self.cmvn is not None:
             write_kaldi_mvn(folder / "am.mvn", self.cmvn)
 
     def load_resources(self, folder: pathlib.Path) -> "AsrTask":
+        symbols = tuple(textfile.lines(folder / SYMBOLS_FILE)) if self.non_linguistic_symbols else ()
+        task = dataclasses.replace(self, symbols=symbols)
         cmvn = read_kaldi_mvn(folder / "am.mvn") if (folder / "am.mvn").exists() else None
-        return self.with_resources(vocabulary=Vocabulary.from_file(folder / "tokens.txt"), cmvn=cmvn)
+        vocabulary = Vocabulary.from_file(folder / "tokens.txt")
+        return task._with_tokenizer(task._tokenizer.load(folder)).with_resources(vocabulary=vocabulary, cmvn=cmvn)
 
     def resources_hash(self) -> str:
-        return self._vocabulary.hash
+        found = self._vocabulary.hash
+        for content in self._text_files().values():
+            found = hashlib.sha256(found.encode() + content).hexdigest()
+        return found
+
+    def _text_files(self) -> dict[str, bytes]:
+        """What stands beside the token list, by name."""
+        symbols = "".join(f"{symbol}\n" for symbol in self.cleaning.symbols)
+        return self._tokenizer.files() | ({SYMBOLS_FILE: symbols.encode()} if symbols else {})
+
+    @functools.cached_property
+    def _tokenizer(self) -> Tokenizer:
+        """The tokenizer, told how to clean."""
+        symbols = self.symbols
+        if symbols is None:
+            reserved = (*Vocabulary.FIRST, Vocabulary.LAST, SPACE)
+            symbols = read_symbols(self.non_linguistic_symbols, "--non_linguistic_symbols", reserved)
+        return dataclasses.replace(self.tokenizer, cleaning=Cleaning.of(self.cleaners, symbols))
+
+    def _with_tokenizer(self, tokenizer: Tokenizer) -> "AsrTask":
+        return dataclasses.replace(self, tokenizer=tokenizer, symbols=tokenizer.cleaning.symbols)
+
+    @property
+    def cleaning(self) -> Cleaning:
+        return self._tokenizer.cleaning
 
     @property
     def _vocabulary(self) -> Vocabulary:
@@ -134,7 +172,7 @@ class AsrTask(Task[AsrExample, AsrBatch]):
 
     def preprocess_fn(self, *, train: bool) -> Callable[[Utterance, np.random.Generator], AsrExample]:
         perturb = self.preprocess.perturb_fn(self.sample_rate) if train and self.preprocess else None
-        return Preprocess(self.sample_rate, self.tokenizer, self.vocabulary, self.channel, perturb)
+        return Preprocess(self.sample_rate, self._tokenizer, self.vocabulary, self.channel, perturb)
 
     def collate_fn(self) -> Callable[[Sequence[AsrExample], BucketShape], AsrBatch]:
         return Collate(float_pad_value=0.0, int_pad_value=-1)
@@ -154,14 +192,14 @@ class AsrTask(Task[AsrExample, AsrBatch]):
     def frames_needed(self, text: str) -> int:
         if self.ctc_weight == 0.0:
             return 1
-        ids = self._vocabulary.encode(self.tokenizer.split(text))
+        ids = self._vocabulary.encode(self._tokenizer.tokens(text))
         return len(ids) + int(np.sum(ids[1:] == ids[:-1]))
 
     def num_tokens(self, text: str) -> int:
-        return len(self.tokenizer.split(text))
+        return len(self._tokenizer.tokens(text))
 
     def unknown(self, text: str) -> list[str]:
-        return self._vocabulary.unknown(self.tokenizer.split(text))
+        return self._vocabulary.unknown(self._tokenizer.tokens(text))
 
     def training_speeds(self) -> tuple[float, ...]:
         return self.preprocess.speeds if self.preprocess else (1.0,)
@@ -170,7 +208,7 @@ class AsrTask(Task[AsrExample, AsrBatch]):
         return self.unknown_symbols == "leave_out"
 
     def text(self, tokens: Sequence[int]) -> str:
-        return self.tokenizer.join(self._vocabulary.decode(tokens)).strip()  # a character model says spaces at the ends
+        return self._tokenizer.join(self._vocabulary.decode(tokens)).strip()  # characters may be spaces at the ends
 
     # --- network and loss ------------------------------------------------------------------------------------
 
@@ -209,6 +247,7 @@ class AsrTask(Task[AsrExample, AsrBatch]):
             )
         if self.preprocess is not None:
             self.preprocess.check()
+        self._tokenizer.check()
         self._trace()
 
     def _trace(self) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import numpy as np
 
 from jaxasr.data.batch import BucketShape
+from jaxasr.data.cleaners import Cleaning
 from jaxasr.data.manifest import Utterance
 from jaxasr.registry import Registry
 from jaxasr.search.hypotheses import Hypotheses
@@ -58,8 +59,12 @@ class Task(abc.ABC, Generic[ExampleT, BatchT]):
         """Raises ConfigError where the choices do not go together; reads no data."""
 
     @abc.abstractmethod
-    def prepared(self: TaskT, utterances: Sequence[Utterance]) -> TaskT:
-        """This task with every resource that it still lacks made from its files or from the training set."""
+    def prepared(self: TaskT, utterances: Sequence[Utterance], earlier: pathlib.Path | None = None) -> TaskT:
+        """This task with every resource that it still lacks made from its files or from the training set.
+
+        Args:
+          earlier: what an earlier session of the run saved; what it learnt from the training set is not learnt again.
+        """
 
     def with_statistics(self: TaskT, estimate: Callable[[Callable[[Any], Any]], Any]) -> TaskT:
         """This task with the feature statistics that it still lacks, if any.
@@ -109,6 +114,11 @@ class Task(abc.ABC, Generic[ExampleT, BatchT]):
     @abc.abstractmethod
     def unknown(self, text: str) -> list[str]:
         """Symbols of the transcript that the token list lacks."""
+
+    @property
+    def cleaning(self) -> Cleaning:
+        """What is done to transcripts before they become tokens, and before errors are counted in them."""
+        return Cleaning()
 
     @property
     @abc.abstractmethod
