@@ -22,7 +22,7 @@ from jaxasr.inputs import evaluation_inputs, measures
 from jaxasr.parallel import Devices
 from jaxasr.prepare import prepare
 from jaxasr.tasks import AsrTask
-from jaxasr.train import train
+from jaxasr.train import check_same_data, train
 from jaxasr.validate import score_of
 
 from . import tiny
@@ -172,13 +172,18 @@ def test_a_run_with_subwords(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(subwords, "train", None)  # a run that goes on learns no sub-words anew
     quiet = rich.console.Console(quiet=True)
-    again = prepare(dataclasses.replace(cfg, steps=2), tmp_path / "run", Devices.all(), quiet).task
+    again = prepare(dataclasses.replace(cfg, steps=2), tmp_path / "run", Devices.all(), quiet)
+    text.write_text(text.read_text().replace(", <noise>", "", 1))
+    changed = prepare(cfg, tmp_path / "run", Devices.all(), quiet)
+    assert changed.task.resources_hash() == again.task.resources_hash()
+    with pytest.raises(CheckpointError, match="not those that the run was started with"):  # as `train` finds out
+        check_same_data(checkpoint.Progress(data_hash=again.train.fingerprint()), changed.train.fingerprint(), tmp_path)
 
     shutil.copytree(tmp_path / "run" / "model", tmp_path / "alone")
     for gone in (tmp_path / "run", tmp_path / "train", tmp_path / "nlsyms.txt"):
         shutil.rmtree(gone) if gone.is_dir() else gone.unlink()
     model = jaxasr.load(tmp_path / "alone")
-    assert model.task.resources_hash() == again.resources_hash()
+    assert model.task.resources_hash() == again.task.resources_hash()
     assert len(model.task.vocabulary) == 20 + 4 + 1
     heard = model.transcribe(manifest.read(cfg.valid[0])[0].audio)
     assert set(heard) <= set("abcdefghijklmnopqrstuvwxyz <>'")

@@ -19,6 +19,7 @@ from jaxasr.errors import ConfigError, DataError
 from jaxasr.registry import Registry, resource
 
 SPACE = "<space>"
+SYMBOLS_FILE = "non_linguistic_symbols.txt"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,11 +55,12 @@ class Tokenizer(abc.ABC):
         return self
 
     def files(self) -> dict[str, bytes]:
-        """What was learnt, by the names of its files in a model's folder."""
-        return {}
+        """What belongs to it in a model's folder beside the token list, by name."""
+        symbols = "".join(f"{symbol}\n" for symbol in self.cleaning.symbols)
+        return {SYMBOLS_FILE: symbols.encode()} if symbols else {}
 
     def load(self, folder: pathlib.Path) -> Self:
-        """This tokenizer with what it finds in the `files` of a model's folder."""
+        """This tokenizer with what it had learnt, from the `files` in a model's folder."""
         del folder
         return self
 
@@ -135,7 +137,7 @@ class BpeTokenizer(Tokenizer):
         return dataclasses.replace(self, content=learnt)
 
     def files(self) -> dict[str, bytes]:
-        return {"bpe.model": self._model}
+        return super().files() | {"bpe.model": self._model}
 
     def load(self, folder: pathlib.Path) -> Self:
         return dataclasses.replace(self, content=subwords.read(folder / "bpe.model"))

@@ -19,7 +19,7 @@ from jaxasr.data.cleaners import Cleaning, read_symbols
 from jaxasr.data.manifest import Utterance
 from jaxasr.data.perturb import PREPROCESSORS, CommonPreprocessor, Perturber
 from jaxasr.data.preprocess import Preprocess
-from jaxasr.data.tokenizer import SPACE, TOKENIZERS, CharTokenizer, Tokenizer, Vocabulary
+from jaxasr.data.tokenizer import SPACE, SYMBOLS_FILE, TOKENIZERS, CharTokenizer, Tokenizer, Vocabulary
 from jaxasr.errors import ConfigError
 from jaxasr.nn.ctc import ctc_feasible, ctc_loss
 from jaxasr.nn.decoders import DECODERS, Decoder, TransformerDecoder
@@ -37,7 +37,6 @@ from jaxasr.tasks.base import TASKS, Mean, Metrics, Model, Task
 from jaxasr.typing import Array, Float, Int, Key, Params, Scalar
 
 BLANK, SOS, EOS = Vocabulary.BLANK, Vocabulary.SOS, Vocabulary.EOS
-SYMBOLS_FILE = "non_linguistic_symbols.txt"
 
 
 @TASKS.register("asr")
@@ -102,12 +101,13 @@ class AsrTask(Task[AsrExample, AsrBatch]):
 
     def prepared(self, utterances: Sequence[Utterance], earlier: pathlib.Path | None = None) -> "AsrTask":
         texts = [u.text for u in utterances]
-        task = self._with_tokenizer(self._tokenizer.prepared(texts, earlier))
+        tokenizer = self._tokenizer.prepared(texts, earlier)
+        task = dataclasses.replace(self, tokenizer=tokenizer, symbols=tokenizer.cleaning.symbols)
         if task.vocabulary is None:
             task = task.with_resources(
                 vocabulary=Vocabulary.from_file(self.token_list)
                 if self.token_list
-                else Vocabulary.from_texts(texts, task.tokenizer)
+                else Vocabulary.from_texts(texts, tokenizer)
             )
         if task.cmvn is None and self.cmvn_file:
             task = task.with_resources(cmvn=read_kaldi_mvn(self.cmvn_file))
@@ -120,28 +120,22 @@ class AsrTask(Task[AsrExample, AsrBatch]):
 
     def save_resources(self, folder: pathlib.Path) -> None:
         self._vocabulary.save(folder / "tokens.txt")
-        for name, content in self._text_files().items():
+        for name, content in self._tokenizer.files().items():
             (folder / name).write_bytes(content)
         if self.cmvn is not None:
             write_kaldi_mvn(folder / "am.mvn", self.cmvn)
 
     def load_resources(self, folder: pathlib.Path) -> "AsrTask":
         symbols = tuple(textfile.lines(folder / SYMBOLS_FILE)) if self.non_linguistic_symbols else ()
-        task = dataclasses.replace(self, symbols=symbols)
+        task = dataclasses.replace(self, tokenizer=self.tokenizer.load(folder), symbols=symbols)
         cmvn = read_kaldi_mvn(folder / "am.mvn") if (folder / "am.mvn").exists() else None
-        vocabulary = Vocabulary.from_file(folder / "tokens.txt")
-        return task._with_tokenizer(task._tokenizer.load(folder)).with_resources(vocabulary=vocabulary, cmvn=cmvn)
+        return task.with_resources(vocabulary=Vocabulary.from_file(folder / "tokens.txt"), cmvn=cmvn)
 
     def resources_hash(self) -> str:
         found = self._vocabulary.hash
-        for content in self._text_files().values():
+        for content in self._tokenizer.files().values():
             found = hashlib.sha256(found.encode() + content).hexdigest()
         return found
-
-    def _text_files(self) -> dict[str, bytes]:
-        """What stands beside the token list, by name."""
-        symbols = "".join(f"{symbol}\n" for symbol in self.cleaning.symbols)
-        return self._tokenizer.files() | ({SYMBOLS_FILE: symbols.encode()} if symbols else {})
 
     @functools.cached_property
     def _tokenizer(self) -> Tokenizer:
@@ -151,9 +145,6 @@ class AsrTask(Task[AsrExample, AsrBatch]):
             reserved = (*Vocabulary.FIRST, Vocabulary.LAST, SPACE)
             symbols = read_symbols(self.non_linguistic_symbols, "--non_linguistic_symbols", reserved)
         return dataclasses.replace(self.tokenizer, cleaning=Cleaning.of(self.cleaners, symbols))
-
-    def _with_tokenizer(self, tokenizer: Tokenizer) -> "AsrTask":
-        return dataclasses.replace(self, tokenizer=tokenizer, symbols=tokenizer.cleaning.symbols)
 
     @property
     def cleaning(self) -> Cleaning:

@@ -121,7 +121,7 @@ def test_saved_learnt_earlier_and_loaded(tmp_path):
     tokenizer = TOKENIZER["unigram"]
     for name, content in tokenizer.files().items():
         (tmp_path / name).write_bytes(content)
-    new = BpeTokenizer(size=24)
+    new = BpeTokenizer(size=24, cleaning=tokenizer.cleaning)
     assert new.load(tmp_path).files() == tokenizer.files()
     assert new.prepared(["other texts"], tmp_path).files() == tokenizer.files()
     assert tokenizer.prepared(["other texts"]) is tokenizer
