@@ -1,40 +1,16 @@
 """Dropout whose mask is a function of the key and of where an element stands, and of nothing else."""
 
-import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jax import lax
 
 from jaxasr.errors import ConfigError
-from jaxasr.nn.rows import row_index
-from jaxasr.typing import Array, Bool, Key, UInt32
-
-_STRIDES = (0x9E3779B1, 0x85EBCA77, 0xC2B2AE3D)  # odd, far apart: one for each axis after the rows
-
-
-def _mix(x: UInt32[Array, "..."]) -> UInt32[Array, "..."]:
-    """An avalanche of 32 bits (Wellons' lowbias32, https://nullprogram.com/blog/2018/07/31/)."""
-    x = (x ^ (x >> 16)) * jnp.uint32(0x7FEB352D)
-    x = (x ^ (x >> 15)) * jnp.uint32(0x846CA68B)
-    return x ^ (x >> 16)
+from jaxasr.nn.noise import row_bits
+from jaxasr.typing import Array, Bool, Key
 
 
 def keep_mask(key: Key, shape: tuple[int, ...], rate: float) -> Bool[Array, "B ..."]:
-    """True with probability 1 - `rate`, from a counter hash of (key, global row, index along each axis).
-
-    Wider padding, other rows and the number of devices change nothing. Threefry costs several times as
-    much here on a CPU, and XLA fuses this hash into the product that uses it.
-    """
-    words = jax.random.key_data(key)  # hashed below; drawing bits from the key would cost more to compile
-    seeds = words[0], words[-1]
-    row = row_index(shape[0])
-    per_row = (shape[0],) + (1,) * (len(shape) - 1)
-    offset = _mix(row ^ seeds[0]).reshape(per_row)
-    twist = _mix(row * jnp.uint32(_STRIDES[0]) + seeds[1]).reshape(per_row)
-    position = offset
-    for axis, stride in zip(range(1, len(shape)), _STRIDES, strict=False):
-        position = position + lax.broadcasted_iota(jnp.uint32, shape, axis) * jnp.uint32(stride)
-    return (_mix(position) ^ twist) * jnp.uint32(0x846CA68B) >= jnp.uint32(round(rate * 2**32))
+    """True with probability 1 - `rate`, independently of every other element (`nn.noise`)."""
+    return row_bits(key, shape) >= jnp.uint32(round(rate * 2**32))
 
 
 class Dropout(nn.Module):

@@ -5,13 +5,12 @@ import dataclasses
 import math
 from typing import Literal
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxasr.errors import ConfigError
 from jaxasr.nn.masking import length_mask, zero_padding
-from jaxasr.nn.rows import row_keys
+from jaxasr.nn.noise import row_normals
 from jaxasr.registry import Registry
 from jaxasr.typing import Array, Float, Int, Key, LengthsT
 
@@ -133,8 +132,7 @@ class WavFrontend(Frontend):
         scale = INT16_SCALE if jnp.issubdtype(audio.dtype, jnp.floating) else 1.0
         audio = zero_padding(audio.astype(jnp.float32) * scale, lengths)
         if key is not None and self.dither > 0.0:
-            noise = jax.vmap(lambda k: jax.random.normal(k, audio.shape[1:]))(row_keys(key, audio.shape[0]))
-            audio = audio + self.dither * noise
+            audio = audio + self.dither * row_normals(key, audio.shape)
         features = self.log_mel(audio, lengths, sample_rate)
         features, frames = stack_frames(
             features, self._num_windows(lengths, sample_rate), self.lfr_m or 1, self.lfr_n or 1

@@ -1,10 +1,9 @@
 """Where a batch's rows stand, on one device or on many."""
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxasr.typing import Array, Key, UInt32
+from jaxasr.typing import Array, UInt32
 
 DATA_AXIS = "data"
 """The mesh axis over which a batch's rows are spread."""
@@ -28,11 +27,6 @@ def row_index(rows: int) -> UInt32[Array, "B"]:
     if inside_pmapped():
         index = index + lax.axis_index(DATA_AXIS).astype(jnp.uint32) * jnp.uint32(rows)
     return index
-
-
-def row_keys(key: Key, rows: int) -> Key:
-    """One key a row, from `key` and the row's place in the global batch."""
-    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, row_index(rows))
 
 
 def sum_over_devices(x: Array) -> Array:
