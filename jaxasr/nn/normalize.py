@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxasr.errors import ConfigError, DataError
+from jaxasr.nn.masking import zero_padding
 from jaxasr.registry import Registry
 from jaxasr.typing import Array, Float, Int
 
@@ -67,6 +68,39 @@ class GlobalMvn(Normalizer):
             )
         x = x + jnp.asarray(cmvn.shift)[None, None] if self.mean else x
         return x * jnp.asarray(cmvn.scale)[None, None] if self.variance else x
+
+
+@NORMALIZERS.register("utterance_mvn")
+@dataclasses.dataclass(frozen=True)
+class UtteranceMvn(Normalizer):
+    """Shifts and scales every feature by the utterance's own mean and standard deviation, over its real frames.
+
+    A feature that stays the same through the utterance is not scaled. Zeros in the padding.
+    """
+
+    mean: bool = True
+    """Subtract the mean."""
+    variance: bool = False
+    """Divide by the standard deviation."""
+
+    @property
+    def needs_statistics(self) -> bool:
+        return False
+
+    def __call__(self, x: Float[Array, "B T F"], lengths: Int[Array, "B"], cmvn: Cmvn | None) -> Float[Array, "B T F"]:
+        x = zero_padding(x, lengths)
+        centred = zero_padding(x - x[:, :1], lengths)  # a feature that stays the same becomes 0 to the last bit
+        centred = zero_padding(centred - _mean(centred, lengths), lengths)
+        y = centred if self.mean else x
+        if not self.variance:
+            return y
+        variance = _mean(jnp.square(centred), lengths)
+        return y / jnp.sqrt(jnp.where(variance > 1e-10, variance, 1.0))
+
+
+def _mean(x: Float[Array, "B T F"], lengths: Int[Array, "B"]) -> Float[Array, "B 1 F"]:
+    """Over the frames of `x`, which is 0 in the padding."""
+    return jnp.sum(x, axis=1, keepdims=True) / jnp.maximum(lengths, 1)[:, None, None]
 
 
 def read_kaldi_mvn(path: str | pathlib.Path) -> Cmvn:

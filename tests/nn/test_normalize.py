@@ -2,13 +2,14 @@ import functools
 import re
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxasr.errors import ConfigError, DataError
-from jaxasr.nn.normalize import Cmvn, GlobalMvn, read_kaldi_mvn, write_kaldi_mvn
+from jaxasr.nn.normalize import Cmvn, GlobalMvn, UtteranceMvn, read_kaldi_mvn, write_kaldi_mvn
 
 FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False)
 NNET = """<Nnet>
@@ -106,3 +107,48 @@ def test_mean_and_variance_can_be_chosen(mean, variance):
 def test_statistics_must_fit(cmvn, came):
     with pytest.raises(ConfigError, match=f"GlobalMvn: {came}; the widths must agree; "):
         normalised(GlobalMvn(), np.zeros((2, 5, 3), np.float32), np.array([5, 3]), cmvn)
+
+
+OWN_LENGTHS = np.array([40, 23, 1, 0])
+
+
+def own_sound():
+    """Features whose third column stays the same through every utterance, garbage in the padding."""
+    x = np.random.default_rng(2).normal([-9.0, 300.0, 0.0], [3.0, 0.5, 0.0], (4, 40, 3)) + np.log(np.finfo("f").eps)
+    x = x.astype(np.float32)
+    for row, length in zip(x, OWN_LENGTHS, strict=True):
+        row[length:] = np.nan
+    return x
+
+
+@pytest.mark.parametrize("mean", [True, False])
+@pytest.mark.parametrize("variance", [True, False])
+def test_utterance_mvn(mean, variance):
+    x = own_sound()
+    found = np.asarray(normalised(UtteranceMvn(mean, variance), x, OWN_LENGTHS, None))
+    for y, row, length in zip(found, np.float64(x), OWN_LENGTHS, strict=True):
+        own = row[:length]
+        expected = own - own.mean(axis=0) if mean and length else own.copy()
+        if variance and length > 1:
+            expected[:, :2] /= own[:, :2].std(axis=0)  # the third is constant: not scaled
+        np.testing.assert_allclose(y[:length], expected, rtol=2e-5, atol=2e-4)
+        np.testing.assert_array_equal(y[length:], 0.0)
+    if mean:
+        np.testing.assert_array_equal(found[..., 2], 0.0)  # to the last bit
+        np.testing.assert_array_equal(found[2], 0.0)  # one frame is its own mean
+
+
+def test_utterance_mvn_has_a_finite_gradient():
+    x = own_sound()
+    slope = np.random.default_rng(3).normal(size=x.shape).astype(np.float32)
+
+    @jax.jit
+    @jax.grad
+    def gradient(x):
+        return jnp.sum(UtteranceMvn(variance=True)(x, OWN_LENGTHS, None) * slope)
+
+    found = np.asarray(gradient(x))
+    assert np.all(np.isfinite(found))
+    for row, length in zip(found, OWN_LENGTHS, strict=True):
+        assert np.any(row[:length]) == (length > 1)
+        assert not np.any(row[length:])

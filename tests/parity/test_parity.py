@@ -23,7 +23,7 @@ from jaxasr.nn.decoders import TransformerDecoder
 from jaxasr.nn.encoders import SanmEncoder, TransformerEncoder
 from jaxasr.nn.frontend import WavFrontend
 from jaxasr.nn.losses import label_smoothing_loss
-from jaxasr.nn.normalize import Cmvn, GlobalMvn, read_kaldi_mvn
+from jaxasr.nn.normalize import Cmvn, GlobalMvn, UtteranceMvn, read_kaldi_mvn
 from jaxasr.optim import Adam, AdamW, WarmupRsqrt
 from jaxasr.state import init_state, make_train_step
 from jaxasr.tasks.asr import AsrTask, with_sos_eos
@@ -282,6 +282,15 @@ def test_global_mvn(mean, variance):
     cmvn = Cmvn.from_sums(float(count), total, squares)
     y = jax.jit(GlobalMvn(mean, variance))(x, lengths, cmvn)
     assert_rows_close(assert_close, y, arrays["out"][f"glob_mean{mean:d}_var{variance:d}"], lengths)
+
+
+@pytest.mark.parametrize(("mean", "variance"), [(True, False), (False, True)])
+def test_utterance_mvn(mean, variance):
+    """Not both: with both FunASR divides by the root of the deviation, and counts padded frames."""
+    arrays, assert_close = fixture("i_mvn")
+    x, lengths = arrays["in"]["x"], arrays["in"]["x_lens"]
+    y = jax.jit(UtteranceMvn(mean, variance))(x, lengths, None)
+    assert_rows_close(assert_close, y, arrays["out"][f"utt_mean{mean:d}_var{variance:d}"], lengths)
 
 
 # --- k: optimizers -----------------------------------------------------------------------------------------------
