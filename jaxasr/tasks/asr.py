@@ -239,6 +239,13 @@ class AsrTask(Task[AsrExample, AsrBatch]):
         if self.preprocess is not None:
             self.preprocess.check()
         self._tokenizer.check()
+        if self.cmvn_file and not (self.normalizer is not None and self.normalizer.needs_statistics):
+            raise ConfigError(
+                f"--cmvn_file={self.cmvn_file}: the normalizer uses no statistics; leave out --cmvn_file, or give "
+                "--normalizer=global_mvn."
+            )
+        if self.specaug is not None:
+            self.specaug.check()
         self._trace()
 
     def _trace(self) -> None:
@@ -264,7 +271,7 @@ class AsrTask(Task[AsrExample, AsrBatch]):
     def features(
         self, batch: AsrBatch, *, key: Key | None = None, normalize: bool = True
     ) -> tuple[Float[Array, "B T F"], Int[Array, "B"]]:
-        """Features of a batch and their lengths; with a key dithered and with SpecAugment's masks."""
+        """Features of a batch and their lengths; with a key dithered and through SpecAugment."""
         frontend = self._frontend
         dither_key, specaug_key = (None, None) if key is None else jax.random.split(key)
         features, lengths = frontend(batch.audio, batch.audio_lengths, sample_rate=self.sample_rate, key=dither_key)
