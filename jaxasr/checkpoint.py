@@ -41,6 +41,8 @@ class Progress:
     """Batches of this epoch's plan that are done."""
     best: list[tuple[float, int]] = dataclasses.field(default_factory=list)
     """(metric, step) of the validations whose parameters are kept, best first."""
+    since_best: int = 0
+    """Validations since the best one."""
     validation_due: bool = False
     """Whether the run was stopped at a step that is validated, before it was."""
     minutes: float | None = None

@@ -272,3 +272,17 @@ def batches(inputs: Inputs, epoch: int, start: int, workers: int) -> Iterator[tu
                 host = next(loaded)
                 yield Position(epoch, number, len(loader.plan)), host, time.perf_counter() - asked
         epoch, start = epoch + 1, 0
+
+
+def groups(
+    inputs: Inputs, epoch: int, start: int, workers: int, size: int
+) -> Iterator[tuple[Position, list[HostBatch], float]]:
+    """`batches` by `size`, fewer at an epoch's end, with the last one's position and the seconds waited for all."""
+    hosts: list[HostBatch] = []
+    waited = 0.0
+    for position, host, seconds in batches(inputs, epoch, start, workers):
+        hosts.append(host)
+        waited += seconds
+        if len(hosts) == size or position.ends_epoch:
+            yield position, hosts, waited
+            hosts, waited = [], 0.0

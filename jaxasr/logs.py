@@ -4,6 +4,7 @@ import json
 import math
 import pathlib
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -176,11 +177,19 @@ class StepLog:
         self._window = Window()
         self._pending: tuple[Any, ...] | None = None
 
-    def add(self, step: int, total: int | None, epoch: float, host: HostBatch, metrics: Metrics, waited: float) -> None:
+    def add(
+        self,
+        step: int,
+        total: int | None,
+        epoch: float,
+        hosts: Sequence[HostBatch],
+        metrics: Metrics,
+        waited: float,
+    ) -> None:
         """Takes note of a step that has been started, and reads the one before."""
         self.flush()
         self._window.waiting += waited
-        self._pending = (step, total, epoch, host, metrics)
+        self._pending = (step, total, epoch, hosts, metrics)
 
     def flush(self) -> None:
         """Reads what is pending.
@@ -190,26 +199,27 @@ class StepLog:
         """
         if self._pending is None:
             return
-        (step, total, epoch, host, metrics), self._pending = self._pending, None
+        (step, total, epoch, hosts, metrics), self._pending = self._pending, None
         values = jax.device_get(metrics)
-        samples = int(np.sum(host.batch.audio_lengths)) * jax.process_count()
+        samples = sum(int(np.sum(host.batch.audio_lengths)) for host in hosts) * jax.process_count()
         if not values["skipped"].total:  # its NaN would hide the other steps' numbers
-            self._window.add(values, samples, host.planned.shape.rows * host.planned.shape.samples)
+            shapes = [host.planned.shape for host in hosts]
+            self._window.add(values, samples, sum(shape.rows * shape.samples for shape in shapes))
         self._log.advance(step, total, epoch)
-        self._check(step, host, values)
+        self._check(step, hosts, values)
         if step % self._log_steps == 0:
             self._log.steps(self._window.record(self._sample_rate), step, total, epoch)
             self._window = Window()
 
-    def _check(self, step: int, host: HostBatch, values: Metrics) -> None:
+    def _check(self, step: int, hosts: Sequence[HostBatch], values: Metrics) -> None:
         if not values["skipped"].total:
             return
-        ids = list(host.ids)
-        self._log.event(split="skipped", step=step, shape=host.planned.shape, ids=ids)
+        ids, shapes = [i for host in hosts for i in host.ids], [host.planned.shape for host in hosts]
+        self._log.event(split="skipped", step=step, shapes=shapes, ids=ids)
         if values["skipped_in_a_row"].total >= self._nonfinite_limit:
-            shape = host.planned.shape
+            buckets = " and ".join(dict.fromkeys(f"{s.rows} rows x {s.samples} samples" for s in shapes))
             raise TrainingError(
                 f"step {step}: loss or gradient is not finite for {self._nonfinite_limit} steps in a row, last on the "
-                f"bucket of {shape.rows} rows x {shape.samples} samples with {', '.join(ids[:8])}; finite ones were "
-                "expected; lower --optimizer.learning_rate, or look at these utterances (all ids are in log.jsonl)."
+                f"bucket of {buckets} with {', '.join(ids[:8])}; finite ones were expected; lower "
+                "--optimizer.learning_rate, or look at these utterances (all ids are in log.jsonl)."
             )

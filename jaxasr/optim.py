@@ -1,96 +1,20 @@
-"""Optimizers and learning-rate schedules, as dataclasses that build pure functions."""
+"""Optimizers, as dataclasses that build optax transformations."""
 
 import abc
 import dataclasses
+import fnmatch
 import math
-from typing import TYPE_CHECKING
+import operator
+from typing import TYPE_CHECKING, Any
 
-import jax.numpy as jnp
+import jax
 
 from jaxasr.errors import ConfigError
-from jaxasr.registry import Registry
-from jaxasr.typing import Array, Float, Int
+from jaxasr.registry import Registry, did_you_mean
+from jaxasr.typing import Params, PyTree
 
 if TYPE_CHECKING:
     from optax import GradientTransformation
-
-
-@dataclasses.dataclass(frozen=True)
-class Schedule(abc.ABC):
-    """The learning rate as a share of the optimizer's `learning_rate`."""
-
-    @property
-    def needs_total(self) -> bool:
-        """Whether it must know how many steps the run has."""
-        return False
-
-    def check(self) -> None:  # noqa: B027 (some have nothing to check)
-        """Raises ConfigError where an option means nothing."""
-
-    @abc.abstractmethod
-    def __call__(self, updates: Int[Array, ""], total_steps: Int[Array, ""]) -> Float[Array, ""]:
-        """The share at the update after `updates` of them, in a run of `total_steps`."""
-
-
-SCHEDULES: Registry[Schedule] = Registry("schedule", Schedule, ("__call__",))
-
-
-@dataclasses.dataclass(frozen=True)
-class Warmup(Schedule):
-    """Begins with a linear rise."""
-
-    warmup_steps: int = 500
-    """Steps until the learning rate is reached."""
-
-    def check(self) -> None:
-        if self.warmup_steps < 0:
-            raise ConfigError(f"--schedule.warmup_steps={self.warmup_steps}: 0 or more was expected; change it.")
-
-
-@SCHEDULES.register("warmup_rsqrt")
-@dataclasses.dataclass(frozen=True)
-class WarmupRsqrt(Warmup):
-    """Linear warm-up to 1, then the inverse square root of the step; FunASR's and ESPnet's WarmupLR."""
-
-    def __call__(self, updates: Int[Array, ""], total_steps: Int[Array, ""]) -> Float[Array, ""]:
-        step, warmup = (updates + 1).astype(jnp.float32), max(self.warmup_steps, 1)
-        return warmup**0.5 * jnp.minimum(step**-0.5, step * warmup**-1.5)
-
-
-@SCHEDULES.register("warmup_linear")
-@dataclasses.dataclass(frozen=True)
-class WarmupLinear(Warmup):
-    """Linear warm-up to 1, over half of the run at most, then linearly down over the rest of it."""
-
-    final_share: float = 0.0
-    """Share of the learning rate that the last step is heading for."""
-
-    def check(self) -> None:
-        super().check()
-        if not 0.0 <= self.final_share <= 1.0:
-            raise ConfigError(
-                f"--schedule.final_share={self.final_share}: a share from 0 to 1 was expected; change it."
-            )
-
-    @property
-    def needs_total(self) -> bool:
-        return True
-
-    def __call__(self, updates: Int[Array, ""], total_steps: Int[Array, ""]) -> Float[Array, ""]:
-        total = jnp.maximum(total_steps, 2).astype(jnp.float32)
-        warmup = jnp.clip(jnp.float32(self.warmup_steps), 1.0, total / 2)
-        step = (updates + 1).astype(jnp.float32)
-        down = 1.0 - (1.0 - self.final_share) * (step - warmup) / (total + 1.0 - warmup)
-        return jnp.where(step < warmup, step / warmup, jnp.maximum(down, self.final_share))
-
-
-@SCHEDULES.register("constant")
-@dataclasses.dataclass(frozen=True)
-class Constant(Schedule):
-    """The learning rate itself, from the first step to the last."""
-
-    def __call__(self, updates: Int[Array, ""], total_steps: Int[Array, ""]) -> Float[Array, ""]:
-        return jnp.ones((), jnp.float32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,11 +27,19 @@ class Optimizer(abc.ABC):
     """Gradients of a larger global norm are scaled down to it; 0 for no clipping."""
 
     def check(self) -> None:
+        """Raises ConfigError where an option means nothing."""
         if not (0.0 < self.learning_rate < math.inf and self.clip_norm >= 0.0):
             raise ConfigError(
                 f"--optimizer: learning_rate={self.learning_rate}, clip_norm={self.clip_norm}; a positive rate and "
                 "a norm of 0 (none) or more were expected; change them."
             )
+
+    def expect(self, *names: str, low: float = 0.0, below: float = math.inf) -> None:
+        """Raises ConfigError where one of these options is not in [low, below)."""
+        for name in names:
+            if not low <= (value := getattr(self, name)) < below:
+                limits = f"a number from {low:g}" + ("" if below == math.inf else f" to below {below:g}")
+                raise ConfigError(f"--optimizer.{name}={value}: {limits} was expected; change it.")
 
     def build(self) -> "GradientTransformation":
         """Clipping, then the rule; of learning rate 1 and pointing uphill."""
@@ -122,10 +54,64 @@ class Optimizer(abc.ABC):
 
 
 OPTIMIZERS: Registry[Optimizer] = Registry("optimizer", Optimizer, ("rule",))
+BIASES_AND_NORMS = ("bias", "scale")
 
 
 @dataclasses.dataclass(frozen=True)
-class Moments(Optimizer):
+class Decaying(Optimizer):
+    """Has weight decay."""
+
+    weight_decay: float = 0.0
+    """Share of the learning rate by which weights shrink at every update."""
+    decay_exclude: tuple[str, ...] = BIASES_AND_NORMS
+    """Parameters that do not decay, by any part of their path, such as decoder or ff/in/kernel; * is any text."""
+
+    def check(self) -> None:
+        super().check()
+        self.expect("weight_decay")
+
+    def decay(self) -> "GradientTransformation":
+        """Adds `weight_decay` times the parameters that decay: kernels, filters and embeddings by default."""
+        import optax
+
+        def decays(params: Params) -> PyTree:
+            excluded = matching(params, self.decay_exclude, "--optimizer.decay_exclude", usual=BIASES_AND_NORMS)
+            return jax.tree.map(operator.not_, excluded)
+
+        return optax.add_decayed_weights(self.weight_decay, decays)
+
+
+def path_of(keys: Any) -> str:
+    """A parameter's place in the tree, `encoder/blocks/ff_norm/scale`."""
+    return jax.tree_util.keystr(keys, simple=True, separator="/")
+
+
+def matching(params: Params, patterns: tuple[str, ...], option: str, *, usual: tuple[str, ...] = ()) -> PyTree:
+    """For every parameter whether a pattern is its path, or whole names out of it that follow each other.
+
+    Args:
+      usual: patterns that may match nothing.
+
+    Raises:
+      ConfigError: another pattern matches nothing.
+    """
+    paths = [path_of(keys) for keys, _ in jax.tree_util.tree_leaves_with_path(params)]
+
+    def matches(path: str, pattern: str) -> bool:
+        return fnmatch.fnmatchcase(f"/{path}/", f"*/{pattern}/*")
+
+    for pattern in patterns:
+        if pattern not in usual and not any(matches(path, pattern) for path in paths):
+            names = {name for path in paths for name in path.split("/")}
+            raise ConfigError(
+                f"{option}: {pattern!r} matches no parameter; a name or a path such as {paths[0]} was expected; "
+                f"correct or remove it.{did_you_mean(pattern, sorted(names) + paths)}"
+            )
+    return jax.tree_util.tree_map_with_path(lambda keys, _: any(matches(path_of(keys), p) for p in patterns), params)
+
+
+@dataclasses.dataclass(frozen=True)
+class Moments(Decaying):
     """Scales a gradient's mean by the root of its mean square."""
 
     beta1: float = 0.9
@@ -135,6 +121,16 @@ class Moments(Optimizer):
     epsilon: float = 1e-8
     """Added to the root of the mean square."""
 
+    def check(self) -> None:
+        super().check()
+        self.expect("beta1", "beta2", below=1.0)
+        self.expect("epsilon", low=1e-30)
+
+    def moments(self) -> "GradientTransformation":
+        import optax
+
+        return optax.scale_by_adam(self.beta1, self.beta2, self.epsilon)
+
 
 @OPTIMIZERS.register("adamw")
 @dataclasses.dataclass(frozen=True)
@@ -142,14 +138,12 @@ class AdamW(Moments):
     """Adam with decoupled weight decay (Loshchilov & Hutter, 2019, https://arxiv.org/abs/1711.05101)."""
 
     weight_decay: float = 0.01
-    """Share of the learning rate by which weights shrink."""
+    """Share of the learning rate by which weights shrink at every update."""
 
     def rule(self) -> "GradientTransformation":
         import optax
 
-        return optax.chain(
-            optax.scale_by_adam(self.beta1, self.beta2, self.epsilon), optax.add_decayed_weights(self.weight_decay)
-        )
+        return optax.chain(self.moments(), self.decay())
 
 
 @OPTIMIZERS.register("adam")
@@ -163,6 +157,180 @@ class Adam(Moments):
     def rule(self) -> "GradientTransformation":
         import optax
 
-        return optax.chain(
-            optax.add_decayed_weights(self.weight_decay), optax.scale_by_adam(self.beta1, self.beta2, self.epsilon)
+        return optax.chain(self.decay(), self.moments())
+
+
+@OPTIMIZERS.register("sgd")
+@dataclasses.dataclass(frozen=True)
+class Sgd(Decaying):
+    """Stochastic gradient descent with momentum; weight decay is an L2 term in the gradient, as in PyTorch."""
+
+    learning_rate: float = 1e-2
+    """Highest learning rate; the schedule scales it."""
+    weight_decay: float = 0.0
+    """Factor of the L2 term."""
+    momentum: float = 0.9
+    """Share of the last update that is added to the gradient; 0 for none."""
+    nesterov: bool = False
+    """Take the gradient as if the momentum's step were done (Nesterov, 1983)."""
+
+    def check(self) -> None:
+        super().check()
+        self.expect("momentum", below=1.0)
+        if self.nesterov and self.momentum == 0.0:
+            raise ConfigError("--optimizer.nesterov without momentum: it means nothing; give --optimizer.momentum too.")
+
+    def rule(self) -> "GradientTransformation":
+        import optax
+
+        trace = [optax.trace(self.momentum, self.nesterov)] if self.momentum > 0.0 else []
+        return optax.chain(self.decay(), *trace)
+
+
+@OPTIMIZERS.register("lion")
+@dataclasses.dataclass(frozen=True)
+class Lion(Decaying):
+    """The sign of a mean of gradients, with decoupled weight decay (Chen et al., 2023, https://arxiv.org/abs/2302.06675).
+
+    Half the memory of Adam. The paper takes a learning rate 3 to 10 times smaller than AdamW's, and a weight decay as
+    many times larger.
+    """
+
+    learning_rate: float = 2e-4
+    """Highest learning rate; the schedule scales it."""
+    weight_decay: float = 0.1
+    """Share of the learning rate by which weights shrink at every update."""
+    beta1: float = 0.9
+    """Share of the mean in the sum with the gradient whose sign is taken."""
+    beta2: float = 0.99
+    """Decay of the mean of gradients."""
+
+    def check(self) -> None:
+        super().check()
+        self.expect("beta1", "beta2", below=1.0)
+
+    def rule(self) -> "GradientTransformation":
+        import optax
+
+        return optax.chain(optax.scale_by_lion(self.beta1, self.beta2), self.decay())
+
+
+@OPTIMIZERS.register("adafactor")
+@dataclasses.dataclass(frozen=True)
+class Adafactor(Decaying):
+    """Mean squares of gradients by row and column of a matrix (Shazeer & Stern, 2018, https://arxiv.org/abs/1804.04235).
+
+    `optax.adafactor` without its learning rate. The paper's relative step ``min(0.01, 1 / sqrt(n))`` is, but for the
+    warm-up, the schedule `warmup_rsqrt` with 10,000 warm-up steps. Weight decay is decoupled.
+    """
+
+    learning_rate: float = 1e-2
+    """Highest learning rate; the schedule scales it. With `parameter_scale` a share of each matrix's own size."""
+    parameter_scale: bool = True
+    """Multiply an update by the root mean square of its parameters, at least 1e-3."""
+    clip_rms: float = 1.0
+    """Updates of a larger root mean square, before `parameter_scale`, are scaled down to it; 0 for none."""
+    decay_exponent: float = 0.8
+    """The mean of squared gradients decays by ``1 - n^-decay_exponent`` at update n."""
+    min_factored: int = 128
+    """Shortest side from which on a matrix is factored; smaller ones keep every mean square."""
+    momentum: float = 0.0
+    """Decay of the mean of updates; 0 for none, which saves its memory."""
+
+    def check(self) -> None:
+        super().check()
+        self.expect("clip_rms", "decay_exponent", "min_factored")
+        self.expect("momentum", below=1.0)
+
+    def rule(self) -> "GradientTransformation":
+        import optax
+
+        scale = optax.scale_by_factored_rms(decay_rate=self.decay_exponent, min_dim_size_to_factor=self.min_factored)
+        clip = [optax.clip_by_block_rms(self.clip_rms)] if self.clip_rms > 0.0 else []
+        relative = [optax.scale_by_param_block_rms()] if self.parameter_scale else []
+        momentum = [optax.ema(self.momentum, debias=False)] if self.momentum > 0.0 else []
+        return optax.chain(each_matrix(optax.chain(scale, *clip, *relative)), *momentum, self.decay())
+
+
+def each_matrix(transform: "GradientTransformation") -> "GradientTransformation":
+    """`transform` of every matrix by itself; arrays of more than two axes are stacks of them, as `nn.scan` makes."""
+    import optax
+
+    def mapped(fn: Any, ndim: int) -> Any:
+        for _ in range(ndim - 2):
+            fn = jax.vmap(fn)
+        return fn
+
+    def init(params: Params) -> PyTree:
+        return jax.tree.map(lambda p: mapped(transform.init, p.ndim)(p), params)
+
+    def update(updates: PyTree, state: PyTree, params: Params | None = None) -> tuple[PyTree, PyTree]:
+        leaves, tree = jax.tree.flatten(updates)
+        rest = tree.flatten_up_to(state), tree.flatten_up_to(params)
+        found = [mapped(transform.update, u.ndim)(u, s, p) for u, s, p in zip(leaves, *rest, strict=True)]
+        return tree.unflatten([u for u, _ in found]), tree.unflatten([s for _, s in found])
+
+    return optax.GradientTransformation(init, update)
+
+
+FILTERS_AND_HEADS = ("memory", "ctc", "output")
+
+
+@OPTIMIZERS.register("muon")
+@dataclasses.dataclass(frozen=True)
+class Muon(Moments):
+    """Orthogonal updates of hidden kernels (Jordan, 2024, https://kellerjordan.github.io/posts/muon/); AdamW elsewhere.
+
+    A kernel's momentum is made orthogonal by Newton-Schulz iterations and scaled to the root mean square that Adam's
+    updates have (Liu et al., 2025, https://arxiv.org/abs/2502.16982, equation 4), so that one learning rate and one
+    weight decay, both AdamW's, suit all parameters. A kernel of more than two axes, such as that of layers stacked by
+    `nn.scan`, is a stack of matrices. Biases, norms and embeddings are no kernels.
+    """
+
+    weight_decay: float = 0.01
+    """Share of the learning rate by which weights shrink at every update."""
+    momentum: float = 0.95
+    """Decay of the mean of a kernel's gradients."""
+    nesterov: bool = True
+    """Add the newest gradient to the mean once more."""
+    newton_schulz_steps: int = 5
+    """Iterations towards an orthogonal matrix."""
+    rms: float = 0.2
+    """Root mean square of a kernel's update; Adam's is 0.2 to 0.4."""
+    adam_kernels: tuple[str, ...] = FILTERS_AND_HEADS
+    """Kernels that AdamW moves too, by any part of their path: those that filter over time, and output layers."""
+
+    def check(self) -> None:
+        super().check()
+        self.expect("momentum", below=1.0)
+        self.expect("newton_schulz_steps", low=1)
+        self.expect("rms", low=1e-30)
+
+    def rule(self) -> "GradientTransformation":
+        import optax
+        from optax.contrib import MuonDimensionNumbers, scale_by_muon
+
+        matrices = MuonDimensionNumbers(reduction_axis=-2, output_axis=-1)
+        orthogonal = scale_by_muon(
+            ns_steps=self.newton_schulz_steps,
+            beta=self.momentum,
+            nesterov=self.nesterov,
+            weight_dimension_numbers=lambda updates: jax.tree.map(lambda _: matrices, updates),
         )
+
+        def scaled(update: Any, _: Any) -> Any:
+            return self.rms * max(update.shape[-2:]) ** 0.5 * update
+
+        muon = optax.chain(orthogonal, optax.stateless_with_tree_map(scaled))
+        rules: Any = {"muon": muon, "adam": self.moments()}
+        return optax.chain(optax.partition(rules, self.labels), self.decay())
+
+    def labels(self, params: Params) -> PyTree:
+        """ "muon" or "adam" for every parameter."""
+        adam = matching(params, self.adam_kernels, "--optimizer.adam_kernels", usual=FILTERS_AND_HEADS)
+
+        def label(keys: Any, array: Any, adam: bool) -> str:
+            kernel = path_of(keys[-1:]) == "kernel" and array.ndim >= 2
+            return "muon" if kernel and not adam else "adam"
+
+        return jax.tree_util.tree_map_with_path(label, params, adam)

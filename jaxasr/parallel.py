@@ -85,19 +85,24 @@ class Devices:
         """`batch_spec` with the sharding that `put` gives."""
         return jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=self.by_row), batch_spec)
 
+    def replicated_spec(self, tree: PyTree) -> PyTree:
+        """Shapes and types with the sharding of what every device has whole."""
+        return jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=self.replicated), tree)
+
     def compiled_for(
-        self, fn: Callable[..., Any], *, mode: Literal["jit", "pmap"] = "jit", batch_out: bool = False
+        self, fn: Callable[..., Any], *, mode: Literal["jit", "pmap"] = "jit", batch_out: bool = False, kept: int = 0
     ) -> Any:
         """`fn(state, batch)`, jitted: the state replicated and donated, the batch by row, all outputs replicated.
 
-        With `batch_out` nothing is donated, as in decoding.
+        Args:
+          batch_out: donate nothing, as in decoding.
+          kept: how many more arguments there are, replicated and not donated.
         """
         donate = () if batch_out else (0,)
         if mode == "pmap":
-            return pmapped(fn, self.mesh, (P(), P(DATA_AXIS)), P(), donate=donate)
-        return jax.jit(
-            fn, in_shardings=(self.replicated, self.by_row), out_shardings=self.replicated, donate_argnums=donate
-        )
+            return pmapped(fn, self.mesh, (P(), P(DATA_AXIS)) + kept * (P(),), P(), donate=donate)
+        shardings = (self.replicated, self.by_row) + kept * (self.replicated,)
+        return jax.jit(fn, in_shardings=shardings, out_shardings=self.replicated, donate_argnums=donate)
 
 
 def is_main_process() -> bool:

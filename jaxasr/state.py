@@ -1,67 +1,111 @@
-"""The state of training, and the one step that advances it."""
+"""The state of training, and the updates that advance it."""
 
-from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+import abc
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from jaxasr.averages import Average, Averaged
 from jaxasr.compiled import CompiledByShape
 from jaxasr.data.batch import BucketShape
+from jaxasr.data.pipeline import HostBatch
+from jaxasr.errors import ConfigError
 from jaxasr.nn.rows import sum_over_devices
-from jaxasr.optim import Optimizer, Schedule
+from jaxasr.optim import Optimizer
 from jaxasr.parallel import Devices
-from jaxasr.tasks.base import Mean, Metrics, Task
+from jaxasr.schedules import Schedule
+from jaxasr.tasks.base import Counts, Mean, Metrics, Task
+from jaxasr.train_config import TrainConfig
 from jaxasr.typing import Array, Int, Key, Params, PyTree, Scalar
 
-LossFn = Callable[[Params, Any, Key | None], tuple[Scalar, Metrics]]
+LossFn = Callable[..., tuple[Scalar, Metrics]]
+"""(params, batch, key, counts=None) to the loss and its parts; see `Task.loss_fn`."""
 
 
 class TrainState(NamedTuple):
-    """Everything that a step reads and writes on the devices."""
+    """Everything that an update reads and writes on the devices."""
 
     step: Int[Array, ""]
-    """Batches seen."""
+    """Updates, the skipped ones included."""
     skipped: Int[Array, ""]
-    """Batches whose loss or gradient was not finite; they changed nothing."""
+    """Updates whose loss or gradient was not finite; they changed nothing."""
     skipped_in_a_row: Int[Array, ""]
     total_steps: Int[Array, ""]
     """Steps of the whole run; what a schedule that ends needs to know."""
     key: Key
     params: Params
     opt_state: PyTree
+    average: Averaged | None = None
+    """Of the parameters; None where none is kept."""
+
+    @property
+    def model(self) -> Params:
+        """What is validated and saved: the average, where one is kept."""
+        return self.params if self.average is None else self.average.params
 
 
-def init_state(init: Callable[[Key, Any], Params], optimizer: Optimizer, batch_spec: Any, key: Key) -> TrainState:
+class Gradient(NamedTuple):
+    """What a batch, or several, add to an update; over all devices."""
+
+    loss: Any
+    metrics: Metrics
+    grads: Params
+
+
+def init_state(
+    init: Callable[[Key, Any], Params],
+    optimizer: Optimizer,
+    batch_spec: Any,
+    key: Key,
+    average: Average | None = None,
+) -> TrainState:
     """The state before the first step; to be jitted, so that it is made where it stays."""
     init_key, train_key = jax.random.split(key)
     params = init(init_key, batch_spec)
     zero = jnp.zeros((), jnp.int32)
-    return TrainState(zero, zero, zero, zero, train_key, params, optimizer.build().init(params))
+    averaged = None if average is None else average.init(params)
+    return TrainState(zero, zero, zero, zero, train_key, params, optimizer.build().init(params), averaged)
 
 
-def make_train_step(
-    loss_fn: LossFn, optimizer: Optimizer, schedule: Schedule
-) -> Callable[[TrainState, Any], tuple[TrainState, Metrics]]:
-    """(state, batch) to (state, metrics): one update from the whole batch's gradient.
+# --- one update --------------------------------------------------------------------------------------------------
 
-    A step whose loss or gradient is not finite leaves parameters and optimizer as they were and is counted.
+
+def gradient_of(loss_fn: LossFn, params: Params, batch: Any, *args: Any) -> Gradient:
+    """The gradient of ``loss_fn(params, batch, *args)``.
+
+    Under jit the batch is whole and these sums are its own; in per-device code they cross the devices.
+    """
+    (loss, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(params, batch, *args)
+    return jax.tree.map(sum_over_devices, Gradient(loss, metrics, grads))
+
+
+def make_apply(
+    optimizer: Optimizer, schedule: Schedule, average: Average | None = None
+) -> Callable[[TrainState, Gradient], tuple[TrainState, Metrics]]:
+    """(state, gradient) to (state, metrics): one update.
+
+    One whose loss or gradient is not finite leaves parameters, optimizer and average as they were and is counted.
     """
     transform = optimizer.build()
 
-    def train_step(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
-        key = jax.random.fold_in(state.key, state.step)
-        (loss, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params, batch, key)
-        # under jit the batch is whole and these sums are its own; in per-device code they cross the devices
-        loss, metrics, grads = jax.tree.map(sum_over_devices, (loss, metrics, grads))
-        grad_norm = optax.tree.norm(grads)
-        finite = jnp.isfinite(grad_norm) & jnp.isfinite(loss)
+    def apply(state: TrainState, gradient: Gradient) -> tuple[TrainState, Metrics]:
+        grad_norm = optax.tree.norm(gradient.grads)
+        finite = jnp.isfinite(grad_norm) & jnp.isfinite(gradient.loss)
         rate = optimizer.learning_rate * schedule(state.step - state.skipped, state.total_steps)
-        updates, opt_state = transform.update(grads, state.opt_state, state.params)
+        updates, opt_state = transform.update(gradient.grads, state.opt_state, state.params)
         params = jax.tree.map(lambda p, u: p - rate * u, state.params, updates)
-        params, opt_state = jax.tree.map(
-            lambda new, old: jnp.where(finite, new, old), (params, opt_state), (state.params, state.opt_state)
+        averaged = None
+        if average is not None and state.average is not None:
+            averaged = average.update(state.average, params, state.step + 1, state.total_steps)
+        params, opt_state, averaged = jax.tree.map(
+            lambda new, old: jnp.where(finite, new, old),
+            (params, opt_state, averaged),
+            (state.params, state.opt_state, state.average),
         )
         bad = (~finite).astype(jnp.int32)
         new_state = TrainState(
@@ -72,37 +116,160 @@ def make_train_step(
             key=state.key,
             params=params,
             opt_state=opt_state,
+            average=averaged,
         )
         one = jnp.ones((), jnp.float32)
         extra = {"grad_norm": Mean(grad_norm, one), "learning_rate": Mean(rate, one), "skipped": Mean(bad, one)}
-        return new_state, metrics | extra | {"skipped_in_a_row": Mean(new_state.skipped_in_a_row, one)}
+        return new_state, gradient.metrics | extra | {"skipped_in_a_row": Mean(new_state.skipped_in_a_row, one)}
+
+    return apply
+
+
+def make_train_step(
+    loss_fn: LossFn, optimizer: Optimizer, schedule: Schedule, average: Average | None = None
+) -> Callable[[TrainState, Any], tuple[TrainState, Metrics]]:
+    """(state, batch) to (state, metrics): one update from the whole batch's gradient."""
+    apply = make_apply(optimizer, schedule, average)
+
+    def train_step(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
+        key = jax.random.fold_in(state.key, state.step)
+        return apply(state, gradient_of(loss_fn, state.params, batch, key))
 
     return train_step
 
 
-def state_creator(task: Task, optimizer: Optimizer, devices: Devices) -> Any:
+# --- one update from several batches -----------------------------------------------------------------------------
+
+
+class Sums(NamedTuple):
+    """What the batches of an update add up to."""
+
+    batches: Any
+    gradient: Gradient
+
+
+def make_count(loss_fn: LossFn) -> Callable[[Counts, Any, Params], Counts]:
+    """(counts, batch, params) to the counts with those of the batch; the network is traced and then left out."""
+
+    def count(counts: Counts, batch: Any, params: Params) -> Counts:
+        _, metrics = loss_fn(params, batch, None)
+        return {name: counts[name] + sum_over_devices(mean.count) for name, mean in metrics.items()}
+
+    return count
+
+
+def make_add(loss_fn: LossFn) -> Callable[[Sums, Any, TrainState, Counts], Sums]:
+    """(sums, batch, state, counts of the whole update) to the sums with those of the batch."""
+
+    def add(sums: Sums, batch: Any, state: TrainState, counts: Counts) -> Sums:
+        key = jax.random.fold_in(jax.random.fold_in(state.key, state.step), sums.batches)
+        gradient = gradient_of(loss_fn, state.params, batch, key, counts)
+        return Sums(sums.batches + 1, jax.tree.map(jnp.add, sums.gradient, gradient))
+
+    return add
+
+
+# --- executables -------------------------------------------------------------------------------------------------
+
+
+def state_creator(cfg: TrainConfig, task: Task, devices: Devices) -> Any:
     """Key to the state before the first step, on every device; jitted."""
     init, spec = task.model().init, task.batch_spec(BucketShape(1, task.sample_rate, 1))
-    return jax.jit(lambda key: init_state(init, optimizer, spec, key), out_shardings=devices.replicated)
+    create = functools.partial(init_state, init, cfg.optimizer, spec, average=cfg.average)
+    return jax.jit(lambda key: create(key), out_shardings=devices.replicated)
 
 
 def abstract_state(create: Any, devices: Devices) -> TrainState:
     """Shapes, types and places of the state that `create` makes: what compiling and restoring need, and no array."""
-    shapes = jax.eval_shape(create, jax.random.key(0))
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=devices.replicated), shapes)
+    return devices.replicated_spec(jax.eval_shape(create, jax.random.key(0)))
 
 
-def compiled_train_steps(
-    task: Task,
-    optimizer: Optimizer,
-    schedule: Schedule,
-    devices: Devices,
-    mode: Literal["jit", "pmap"],
-    abstract_state: TrainState,
-) -> CompiledByShape:
-    """The train step's executables, by bucket shape."""
-    step = devices.compiled_for(make_train_step(task.loss_fn(), optimizer, schedule), mode=mode)
-    return CompiledByShape(step, lambda shape: (abstract_state, devices.spec(task.batch_spec(shape))))
+class Steps(abc.ABC):
+    """``state, metrics = steps(state, hosts)``: one update from these batches; the state given is used up."""
+
+    def __init__(self, devices: Devices, *by_shape: CompiledByShape):
+        self._devices = devices
+        self._by_shape = by_shape
+
+    @abc.abstractmethod
+    def __call__(self, state: TrainState, hosts: Sequence[HostBatch]) -> tuple[TrainState, Metrics]: ...
+
+    def announce(self, shapes: Sequence[BucketShape]) -> None:
+        """Starts compiling for these shapes."""
+        for compiled in self._by_shape:
+            compiled.announce(shapes)
+
+    def ready(self) -> bool:
+        return all(compiled.ready() for compiled in self._by_shape)
+
+    def close(self) -> None:
+        """Gives up what is not compiled yet."""
+        for compiled in self._by_shape:
+            compiled.close()
+
+
+class WholeSteps(Steps):
+    """Updates from one batch each: one executable a bucket shape."""
+
+    def __init__(self, cfg: TrainConfig, task: Task, devices: Devices, abstract: TrainState):
+        step = make_train_step(task.loss_fn(), cfg.optimizer, cfg.schedule, cfg.average)
+        self._step = CompiledByShape(
+            devices.compiled_for(step, mode=cfg.parallel),
+            lambda shape: (abstract, devices.spec(task.batch_spec(shape))),
+        )
+        super().__init__(devices, self._step)
+
+    def __call__(self, state: TrainState, hosts: Sequence[HostBatch]) -> tuple[TrainState, Metrics]:
+        (host,) = hosts
+        return self._step[host.planned.shape](state, self._devices.put(host.batch))
+
+
+class AccumulatedSteps(Steps):
+    """Updates that equal those from one batch with all the rows; two executables a bucket shape, and one for all.
+
+    The counts of all batches come first, since each gradient is divided by them.
+    """
+
+    def __init__(self, cfg: TrainConfig, task: Task, devices: Devices, abstract: TrainState):
+        loss_fn = task.loss_fn()
+        if "counts" not in inspect.signature(loss_fn).parameters:
+            raise ConfigError(
+                f"--accumulate: the loss of {type(task).__name__} has no argument `counts`; one was expected, so that "
+                "batches can add up to an update; add it (jaxasr.tasks.Task.loss_fn), or give --accumulate=1."
+            )
+        spec = task.batch_spec(BucketShape(1, task.sample_rate, 1))
+        loss, metrics = jax.eval_shape(loss_fn, abstract.params, spec, abstract.key)
+        counts = {name: mean.count for name, mean in metrics.items()}
+        sums = Sums(jax.ShapeDtypeStruct((), jnp.int32), Gradient(loss, metrics, abstract.params))
+
+        def by_shape(fn: Callable[..., Any], folded: PyTree, *kept: PyTree) -> CompiledByShape:
+            jitted = devices.compiled_for(fn, mode=cfg.parallel, kept=len(kept))
+            folded, kept = devices.replicated_spec((folded, kept))
+            return CompiledByShape(jitted, lambda shape: (folded, devices.spec(task.batch_spec(shape)), *kept))
+
+        self._count = by_shape(make_count(loss_fn), counts, abstract.params)
+        self._add = by_shape(make_add(loss_fn), sums, abstract, counts)
+        self._zeros = jax.jit(
+            lambda: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (counts, sums)),
+            out_shardings=devices.replicated,
+        )
+        apply = make_apply(cfg.optimizer, cfg.schedule, cfg.average)
+        self._apply = jax.jit(apply, donate_argnums=0, out_shardings=devices.replicated)
+        super().__init__(devices, self._count, self._add)
+
+    def __call__(self, state: TrainState, hosts: Sequence[HostBatch]) -> tuple[TrainState, Metrics]:
+        batches = [(host.planned.shape, self._devices.put(host.batch)) for host in hosts]
+        counts, sums = self._zeros()
+        for shape, batch in batches:
+            counts = self._count[shape](counts, batch, state.params)
+        for shape, batch in batches:
+            sums = self._add[shape](sums, batch, state, counts)
+        return self._apply(state, sums.gradient)
+
+
+def train_steps(cfg: TrainConfig, task: Task, devices: Devices, abstract: TrainState) -> Steps:
+    """The executables of a run's updates."""
+    return (WholeSteps if cfg.accumulate == 1 else AccumulatedSteps)(cfg, task, devices, abstract)
 
 
 @jax.jit

@@ -1,4 +1,4 @@
-"""Ends of a run that are no fixed number of steps: minutes, SIGTERM and Ctrl-C."""
+"""What ends a run: steps, epochs, minutes, patience, SIGTERM and Ctrl-C."""
 
 import contextlib
 import pathlib
@@ -8,15 +8,80 @@ from typing import Any
 
 import jax
 
+from jaxasr.parallel import all_processes, any_process, from_main_process
+
 MEASURED_STEPS = 20
+UNKNOWN_TOTAL = 2**30
+DEFAULT_EPOCHS = 40
+
+
+class Ends:
+    """The planned ends of a run, the first of which counts; in steps, which are updates.
+
+    Minutes become steps once their speed has been seen; from then on the run is exact again.
+    """
+
+    def __init__(self, cfg: Any, inputs: Any, progress: Any, began: float):
+        self._cfg = cfg
+        self._progress = progress
+        self._planned = planned_steps(cfg, inputs)
+        timed = cfg.minutes is not None and cfg.minutes == progress.minutes  # in an earlier session
+        self.total = min(self._planned, progress.minutes_steps) if timed else self._planned
+        self._budget = None if cfg.minutes is None or timed else Budget(cfg.minutes, began)
+
+    @property
+    def known_total(self) -> int | None:
+        return None if self.total == UNKNOWN_TOTAL else self.total
+
+    @property
+    def out_of_patience(self) -> bool:
+        return self._cfg.patience is not None and self._progress.since_best >= self._cfg.patience
+
+    def reached(self, step: int) -> bool:
+        return step >= self.total or self.out_of_patience
+
+    def due(self, step: int, position: Any) -> bool:
+        """Whether this step is validated."""
+        every = self._cfg.valid_steps
+        return step >= self.total or (step % every == 0 if every else position.ends_epoch)
+
+    def measured(self, ready: bool, step: jax.Array) -> bool:
+        """Whether minutes can now be turned into steps; `ready` if all is compiled."""
+        return self._budget is not None and self._budget.measured(all_processes(ready), step)
+
+    def set_minutes(self, step: int, valid_seconds: float, position: Any) -> str:
+        """Turns minutes into steps, which is told."""
+        assert self._budget is not None
+        every = self._cfg.valid_steps or -(-position.batches // self._cfg.accumulate)
+        left = self._budget.steps_left(valid_seconds, every)
+        self._progress.minutes, self._progress.minutes_steps = self._cfg.minutes, step + from_main_process(left)
+        self.total = min(self._planned, self._progress.minutes_steps)
+        note = f"--minutes={self._cfg.minutes:g}: {self.total} steps at {self._budget.step_seconds:.2f} s a step"
+        self._budget = None
+        return note
+
+    def interrupted(self) -> None:
+        """Leaves the time up to the next step out of the measurement."""
+        if self._budget is not None:
+            self._budget.interrupted()
+
+
+def planned_steps(cfg: Any, inputs: Any) -> int:
+    """Steps of the run by --steps and --epochs, the first of which counts; without both, no end."""
+    ends = [UNKNOWN_TOTAL] if cfg.steps is None else [cfg.steps]
+    epochs = cfg.epochs
+    if epochs is None and cfg.steps is None and cfg.minutes is None:
+        epochs = DEFAULT_EPOCHS
+    if epochs is not None:
+        ends.append(sum(-(-inputs.num_batches(epoch) // cfg.accumulate) for epoch in range(epochs)))
+    return min(ends)
 
 
 class Budget:
-    """Turns minutes into steps once their speed has been seen; from then on the run is exact again."""
+    """The time that is left, and how long a step takes."""
 
-    def __init__(self, minutes: float | None, began: float, *, running: bool):
-        self.running = running
-        self._end = began + 60 * (minutes or 0)
+    def __init__(self, minutes: float, began: float):
+        self._end = began + 60 * minutes
         self._before: float | None = None
         self._seconds: list[float] = []
 
@@ -62,7 +127,12 @@ class StopSignals:
 
     @property
     def requested(self) -> bool:
-        return self.signal != 0
+        """Whether any process was asked to stop; every process must ask at the same point."""
+        return any_process(self.signal != 0)
+
+    def requested_by(self, step: int, every: int) -> bool:
+        """`requested`; several processes ask each other every so many steps alone."""
+        return (jax.process_count() == 1 or step % every == 0) and self.requested
 
     def __enter__(self) -> "StopSignals":
         with contextlib.suppress(ValueError):  # signals belong to the main thread; elsewhere there are none to note

@@ -12,11 +12,9 @@ import rich.console
 
 from jaxasr import config, corpora
 from jaxasr.errors import CheckpointError, exit_with_message
-from jaxasr.stopping import Budget, Stopped, StopSignals
+from jaxasr.stopping import Ends, Stopped, StopSignals
 from jaxasr.train_config import TrainConfig
 
-UNKNOWN_TOTAL = 2**30
-DEFAULT_EPOCHS = 40
 DIGITS = "digits"
 
 
@@ -55,21 +53,20 @@ def loop(
     opened: contextlib.ExitStack,
 ) -> None:
     """From the first step, or the last state saved, to the scores of the test sets; what it opens, `opened` closes."""
-    from jaxasr.checkpoint import PARAMS_FILE, BestModels, Checkpoints, Progress, save_params
-    from jaxasr.inputs import batches
+    from jaxasr.checkpoint import Checkpoints, Progress
+    from jaxasr.inputs import groups
     from jaxasr.logs import RunLog, StepLog
-    from jaxasr.parallel import all_processes, any_process, from_main_process, is_main_process
-    from jaxasr.state import abstract_state, compiled_train_steps, copy_of, state_creator, with_total
-    from jaxasr.validate import Validator, finish
+    from jaxasr.parallel import is_main_process
+    from jaxasr.state import abstract_state, copy_of, state_creator, train_steps, with_total
+    from jaxasr.validate import Validator
 
     def closing(part: Any) -> Any:
         return opened.enter_context(contextlib.closing(part))
 
-    task, began = data.task, time.perf_counter()
-    create = state_creator(task, cfg.optimizer, devices)
+    began = time.perf_counter()
+    create = state_creator(cfg, data.task, devices)
     abstract = abstract_state(create, devices)
-    steps = closing(compiled_train_steps(task, cfg.optimizer, cfg.schedule, devices, cfg.parallel, abstract))
-    validator = closing(Validator(cfg, data, devices))
+    steps = closing(train_steps(cfg, data.task, devices, abstract))
     checkpoints = closing(Checkpoints(workdir / "checkpoints"))
     if (restored := checkpoints.restore(abstract, console.print)) is not None:
         state, progress = restored
@@ -79,80 +76,46 @@ def loop(
         steps.announce(data.train.shapes)  # they compile while the state is made
         state = create(jax.random.key(cfg.seed))
         progress = Progress(data_hash=data.train.fingerprint())
-    step, end = int(state.step), total_steps(cfg, data.train)
-    timed = cfg.minutes is not None and cfg.minutes == progress.minutes
-    total = min(end, progress.minutes_steps) if timed else end
-    state = with_total(state, total, devices)
-    best = BestModels(workdir / "best", cfg.keep_best, progress.best)
+    step, ends = int(state.step), Ends(cfg, data.train, progress, began)
+    state = with_total(state, ends.total, devices)
     log = closing(RunLog(workdir, console, active=is_main_process()))
-    step_log = StepLog(log, task.sample_rate, cfg.log_steps, cfg.nonfinite_limit)
-    budget = Budget(cfg.minutes, began, running=cfg.minutes is not None and not timed)
-    alone = jax.process_count() == 1
-    if step < total:
+    step_log = StepLog(log, data.task.sample_rate, cfg.log_steps, cfg.nonfinite_limit)
+    validator = closing(Validator(cfg, data, devices, workdir, log, progress))
+    if not ends.reached(step):
         steps.announce(data.train.shapes)
-    validator.announce(abstract.params)
-
-    def save() -> None:
-        checkpoints.save(step, copy_of(state), progress)
-        best.remove_others(progress.best)
-
-    def validate(epochs: float) -> None:
-        params, record = state.params, validator(state.params)
-        progress.best = best.add(progress.best, record[cfg.best_metric], step, params)
-        is_best = progress.best[0][1] == step
-        if is_best and is_main_process():
-            save_params(workdir / "model" / PARAMS_FILE, params)
-        log.validation(record, step, epochs, "best so far" if is_best else "")
-        progress.validation_due = False
-
+    validator.announce(abstract.model)
     stop = opened.enter_context(StopSignals())
-    if progress.validation_due or (step >= total and not progress.best):
-        validate(progress.epoch)
-    begin = progress.epoch, progress.batch
-    for position, host, waited in batches(data.train, *begin, cfg.workers) if step < total else ():
-        state, metrics = steps[host.planned.shape](state, devices.put(host.batch))
+    if progress.validation_due or (ends.reached(step) and not progress.best):
+        validator.validate(state.model, step, progress.epoch)
+    begin = progress.epoch, progress.batch, cfg.workers, cfg.accumulate
+    for position, hosts, waited in groups(data.train, *begin) if not ends.reached(step) else ():
+        state, metrics = steps(state, hosts)
         step += 1
         progress.epoch, progress.batch = position.next()
-        step_log.add(step, None if total == UNKNOWN_TOTAL else total, position.epochs, host, metrics, waited)
-        measured = budget.running and budget.measured(all_processes(steps.ready()), state.step)
-        if measured:
-            left = budget.steps_left(validator.timed(state.params), cfg.valid_steps or position.batches)
-            progress.minutes, progress.minutes_steps = cfg.minutes, step + from_main_process(left)
-            total = min(end, progress.minutes_steps)
-            state = with_total(state, total, devices)
-            log.say(f"--minutes={cfg.minutes:g}: {total} steps at {budget.step_seconds:.2f} s a step")
-            budget.running = False
-        finished = step >= total
-        due = finished or (step % cfg.valid_steps == 0 if cfg.valid_steps else position.ends_epoch)
-        stopping = not finished and (
-            stop.requested if alone else step % cfg.log_steps == 0 and any_process(stop.requested)
-        )
+        step_log.add(step, ends.known_total, position.epochs, hosts, metrics, waited)
+        if measured := ends.measured(steps.ready(), state.step):
+            log.say(ends.set_minutes(step, validator.timed(state.model), position))
+            state = with_total(state, ends.total, devices)
+        due = ends.due(step, position)
+        stopping = step < ends.total and stop.requested_by(step, cfg.log_steps)
         if due or stopping or measured:
             step_log.flush()
             progress.validation_due = due
             if due and not stopping:
-                validate(position.epochs)
-            save()
-            budget.interrupted()
-        if finished or stopping:
+                validator.validate(state.model, step, position.epochs)
+            checkpoints.save(step, copy_of(state), progress)
+            validator.forget_others()
+            ends.interrupted()
+        if stopping or ends.reached(step):
             break
     step_log.flush()
     checkpoints.wait()
     stop.listen_no_more()  # everything is saved: from here on a signal may end the program where it is
-    if any_process(stop.requested):
+    if stop.requested:
         raise Stopped(stop.signal, step, workdir)
-    finish(cfg, data, devices, validator, best, progress, workdir, log)
-
-
-def total_steps(cfg: TrainConfig, inputs: Any) -> int:
-    """Steps of the run by --steps and --epochs, the first of which counts; without both, no end."""
-    ends = [UNKNOWN_TOTAL] if cfg.steps is None else [cfg.steps]
-    epochs = cfg.epochs
-    if epochs is None and cfg.steps is None and cfg.minutes is None:
-        epochs = DEFAULT_EPOCHS
-    if epochs is not None:
-        ends.append(sum(inputs.num_batches(epoch) for epoch in range(epochs)))
-    return min(ends)
+    if ends.out_of_patience:
+        log.say(f"--patience={cfg.patience}: no better {cfg.best_metric} for so long; the run ends at step {step}")
+    validator.finish()
 
 
 def check_same_data(progress: Any, fingerprint: str, workdir: pathlib.Path) -> None:

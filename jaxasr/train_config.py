@@ -5,9 +5,11 @@ from typing import Annotated, Literal
 
 import tyro
 
-from jaxasr import config, optim
+from jaxasr import averages, config, optim, schedules
+from jaxasr.averages import AVERAGES
 from jaxasr.errors import ConfigError
-from jaxasr.optim import OPTIMIZERS, SCHEDULES
+from jaxasr.optim import OPTIMIZERS
+from jaxasr.schedules import SCHEDULES
 from jaxasr.tasks import TASKS, AsrTask, Task
 
 
@@ -19,8 +21,10 @@ class TrainConfig:
     """What is learnt."""
     optimizer: optim.Optimizer = config.slot(OPTIMIZERS, optim.AdamW())
     """How gradients become updates."""
-    schedule: optim.Schedule = config.slot(SCHEDULES, optim.WarmupRsqrt())
+    schedule: schedules.Schedule = config.slot(SCHEDULES, schedules.WarmupRsqrt())
     """How the learning rate moves."""
+    average: averages.Average | None = config.slot(AVERAGES, None)
+    """Average of the parameters over the updates, to be validated and kept in their stead."""
 
     train: tuple[str, ...] = ()
     """Training manifests: Kaldi folders, .jsonl, .csv or .tsv files."""
@@ -41,9 +45,13 @@ class TrainConfig:
     """Stop after so many updates."""
     minutes: float | None = None
     """Stop after about so many minutes: turned into a number of steps once their speed is known."""
+    patience: int | None = None
+    """Stop after so many validations in a row without a better best_metric; None: at the other ends alone."""
 
     batch_seconds: float = 80.0
     """Seconds of sound in a batch, padding included, over all devices."""
+    accumulate: int = 1
+    """Batches to an update, which equals that of one batch with all their rows; an epoch's last may have fewer."""
     max_buckets: int = 5
     """Most batch shapes; one compilation each."""
     rows_multiple: int = 8
@@ -86,11 +94,13 @@ class TrainConfig:
         self.task.check()
         self.optimizer.check()
         self.schedule.check()
+        if self.average is not None:
+            self.average.check()
         self._check_weights()
         searches = self.task.searches()
         if self.search is not None and self.search not in searches:
             raise ConfigError(f"--search={self.search}: this model has {', '.join(searches)}; choose one of them.")
-        for name in ("epochs", "steps", "minutes", "valid_steps"):
+        for name in ("epochs", "steps", "minutes", "patience", "valid_steps"):
             if (value := getattr(self, name)) is not None and value <= 0:
                 raise ConfigError(f"--{name}={value}: a positive number or none was expected; change it.")
         for name in ("seed", "workers", "max_infeasible"):
@@ -98,6 +108,7 @@ class TrainConfig:
                 raise ConfigError(f"--{name}={getattr(self, name)}: 0 or more was expected; change it.")
         for name in (
             "batch_seconds",
+            "accumulate",
             "max_buckets",
             "rows_multiple",
             "max_seconds",
@@ -118,6 +129,6 @@ class TrainConfig:
 
 
 RESUMABLE = {  # what the same run may be started again with; everything else decides its result
-    "test", "workdir", "epochs", "steps", "minutes", "log_steps", "workers", "nonfinite_limit", "check_sound",
-    "parallel", "coordinator", "num_processes", "process_id", "imports",
+    "test", "workdir", "epochs", "steps", "minutes", "patience", "log_steps", "workers", "nonfinite_limit",
+    "check_sound", "parallel", "coordinator", "num_processes", "process_id", "imports",
 }  # fmt: skip

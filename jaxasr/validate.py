@@ -20,32 +20,109 @@ from jaxasr.typing import Params
 
 
 class Validator:
-    """Loss, word and character error rate on the validation set."""
+    """Scores models on the validation set, keeps the best, and at the end chooses one and tests it."""
 
-    def __init__(self, cfg: TrainConfig, data: Prepared, devices: Devices):
-        self._inputs = data.valid
-        self.recognizer = Recognizer(data.task, cfg.search or data.task.searches()[0], devices, loss=True)
+    def __init__(
+        self,
+        cfg: TrainConfig,
+        data: Prepared,
+        devices: Devices,
+        workdir: pathlib.Path,
+        log: RunLog,
+        progress: Progress,
+    ):
+        self._cfg = cfg
+        self._data = data
+        self._devices = devices
+        self._workdir = workdir
+        self._log = log
+        self._progress = progress
+        self._best = BestModels(workdir / "best", cfg.keep_best, progress.best)
+        self._search = cfg.search or data.task.searches()[0]
+        self._recognizer = Recognizer(data.task, self._search, devices, loss=True)
 
     def announce(self, params: Params) -> None:
         """Compiles ahead of time."""
-        self.recognizer.announce(params, self._inputs.shapes)
-
-    def __call__(self, params: Params) -> dict[str, float]:
-        hypotheses, metrics = self.recognizer(params, self._inputs)
-        found = score_of(self._inputs, hypotheses)
-        record = {name: float(np.asarray(mean.value)) for name, mean in metrics.items()}
-        return record | {"wer": found.wer.rate, "cer": found.cer.rate}
+        self._recognizer.announce(params, self._data.valid.shapes)
 
     def close(self) -> None:
         """Gives up what is not compiled yet."""
-        self.recognizer.compiled.close()
+        self._recognizer.compiled.close()
+
+    def score(self, params: Params) -> dict[str, float]:
+        """Loss and its parts, word and character error rate."""
+        hypotheses, metrics = self._recognizer(params, self._data.valid)
+        found = score_of(self._data.valid, hypotheses)
+        record = {name: float(np.asarray(mean.value)) for name, mean in metrics.items()}
+        return record | {"wer": found.wer.rate, "cer": found.cer.rate}
 
     def timed(self, params: Params) -> float:
         """Seconds that one validation takes once it is compiled."""
-        self.recognizer.compiled.wait()
+        self._recognizer.compiled.wait()
         began = time.perf_counter()
-        self(params)
+        self.score(params)
         return time.perf_counter() - began
+
+    def validate(self, params: Params, step: int, epochs: float) -> None:
+        """Scores the model of `step`, keeps it where it is one of the best, and notes that in the progress."""
+        record, progress = self.score(params), self._progress
+        metric = record[self._cfg.best_metric]
+        better = metric < (progress.best[0][0] if progress.best else float("inf"))  # NaN never is
+        progress.since_best = 0 if better else progress.since_best + 1
+        progress.best = self._best.add(progress.best, metric, step, params)
+        is_best = progress.best[0][1] == step
+        if is_best and is_main_process():
+            checkpoint.save_params(self._workdir / "model" / checkpoint.PARAMS_FILE, params)
+        self._log.validation(record, step, epochs, "best so far" if is_best else "")
+        progress.validation_due = False
+
+    def forget_others(self) -> None:
+        """Deletes models that are among the best no more, now that the progress is saved."""
+        self._best.remove_others(self._progress.best)
+
+    def finish(self) -> None:
+        """Chooses between the best model and the average of the best, saves it, and scores the test sets with it."""
+        wait_for_processes("finish")
+        workdir, log = self._workdir, self._log
+        params, note = self._choose()
+        log.say(note)
+        if is_main_process():
+            checkpoint.save_params(workdir / "model" / checkpoint.PARAMS_FILE, params)
+        on_device = jax.device_put(params, self._devices.replicated)
+        for number, (path, inputs) in enumerate(zip(self._cfg.test, self._data.tests, strict=True)):
+            self._test("test" if len(self._cfg.test) == 1 else f"test{number}", path, inputs, on_device)
+        log.say(
+            f"\nmodel: {workdir / 'model'}   hypotheses: {workdir}/test*/   log: {workdir / 'log.jsonl'}   curves: "
+            f"tensorboard --logdir {workdir / 'tensorboard'}\n"
+            f"decode: python -m jaxasr.decode --model={workdir} INPUT..."
+        )
+
+    def _test(self, name: str, path: str, inputs: Inputs, params: Params) -> None:
+        """Scores a test set by every search."""
+        task, log = self._data.task, self._log
+        for search in dict.fromkeys([self._search, *task.searches()]):
+            hypotheses, _ = Recognizer(task, search, self._devices)(params, inputs)
+            found = score_of(inputs, hypotheses)
+            if is_main_process():
+                write_hypotheses(self._workdir / name / search, hypotheses)
+                log.say(f"\n{path} by {search}:")
+                print_score(found, log.console)
+            log.event(split=name, search=search, wer=found.wer.rate, cer=found.cer.rate, path=path)
+
+    def _choose(self) -> tuple[Params, str]:
+        """(parameters, why): the average of the best models, unless the best of them does better when validated."""
+        best = self._progress.best
+        paths = [self._best.path(step) for _, step in best]
+        if len(paths) == 1:
+            return checkpoint.load_params(paths[0]), f"the model of step {best[0][1]} is kept, the only one"
+        averaged, single = checkpoint.average(paths), checkpoint.load_params(paths[0])
+        found = [self.score(jax.device_put(params, self._devices.replicated)) for params in (averaged, single)]
+        lines = [f"loss {r['loss']:.3f}, WER {100 * r['wer']:.2f} %" for r in found]
+        # by the loss: on a small validation set the best of many error rates is best by luck
+        kept = int(found[1]["loss"] < found[0]["loss"])
+        which = ("average", f"best model, of step {best[0][1]},")[kept]
+        note = f"average of the best {len(paths)}: valid {lines[0]}; best alone: valid {lines[1]}; the {which} is kept"
+        return (averaged, single)[kept], note
 
 
 def score_of(inputs: Inputs, hypotheses: list[Hypothesis]) -> Score:
@@ -53,52 +130,3 @@ def score_of(inputs: Inputs, hypotheses: list[Hypothesis]) -> Score:
     cleaning = inputs.task.cleaning
     references = {u.id: cleaning.without_symbols(cleaning(u.text)) for u in inputs.selection.utterances}
     return score(references, {h.id: cleaning.without_symbols(h.text) for h in hypotheses})
-
-
-def finish(
-    cfg: TrainConfig,
-    data: Prepared,
-    devices: Devices,
-    validator: Validator,
-    best: BestModels,
-    progress: Progress,
-    workdir: pathlib.Path,
-    log: RunLog,
-) -> None:
-    """Chooses between the best model and the average of the best, saves it, and scores the test sets with it."""
-    wait_for_processes("finish")
-    params, note = choose(devices, validator, best, progress)
-    log.say(note)
-    if is_main_process():
-        checkpoint.save_params(workdir / "model" / checkpoint.PARAMS_FILE, params)
-    on_device = jax.device_put(params, devices.replicated)
-    for number, (path, inputs) in enumerate(zip(cfg.test, data.tests, strict=True)):
-        for search in dict.fromkeys([cfg.search or data.task.searches()[0], *data.task.searches()]):
-            hypotheses, _ = Recognizer(data.task, search, devices)(on_device, inputs)
-            found = score_of(inputs, hypotheses)
-            name = "test" if len(cfg.test) == 1 else f"test{number}"
-            if is_main_process():
-                folder = workdir / name / search
-                write_hypotheses(folder, hypotheses)
-                log.say(f"\n{path} by {search}:")
-                print_score(found, log.console)
-            log.event(split=name, search=search, wer=found.wer.rate, cer=found.cer.rate, path=path)
-    log.say(
-        f"\nmodel: {workdir / 'model'}   hypotheses: {workdir}/test*/   log: {workdir / 'log.jsonl'}   curves: "
-        f"tensorboard --logdir {workdir / 'tensorboard'}\ndecode: python -m jaxasr.decode --model={workdir} INPUT..."
-    )
-
-
-def choose(devices: Devices, validator: Validator, best: BestModels, progress: Progress) -> tuple[Params, str]:
-    """(parameters, why): the average of the best models, unless the best of them does better on the validation set."""
-    paths = [best.path(step) for _, step in progress.best]
-    if len(paths) == 1:
-        return checkpoint.load_params(paths[0]), f"the model of step {progress.best[0][1]} is kept, the only one"
-    averaged, single = checkpoint.average(paths), checkpoint.load_params(paths[0])
-    found = [validator(jax.device_put(params, devices.replicated)) for params in (averaged, single)]
-    lines = [f"loss {r['loss']:.3f}, WER {100 * r['wer']:.2f} %" for r in found]
-    # by the loss: on a small validation set the best of many error rates is best by luck
-    kept = int(found[1]["loss"] < found[0]["loss"])
-    which = ("average", f"best model, of step {progress.best[0][1]},")[kept]
-    note = f"average of the best {len(paths)}: valid {lines[0]}; best alone: valid {lines[1]}; the {which} is kept"
-    return (averaged, single)[kept], note

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import functools
+import itertools
 import pickle
 import re
 
@@ -16,10 +17,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.sharding import PartitionSpec
 
+from jaxasr.averages import AVERAGES
 from jaxasr.data.batch import AsrBatch, BucketShape
+from jaxasr.data.bucketing import PlannedBatch
 from jaxasr.data.cleaners import CLEANERS, Cleaning
 from jaxasr.data.manifest import Utterance
 from jaxasr.data.perturb import PREPROCESSORS
+from jaxasr.data.pipeline import HostBatch
 from jaxasr.data.tokenizer import TOKENIZERS, CharTokenizer, Vocabulary
 from jaxasr.errors import ConfigError
 from jaxasr.nn.ctc import ctc_feasible
@@ -30,10 +34,12 @@ from jaxasr.nn.masking import length_mask
 from jaxasr.nn.normalize import NORMALIZERS, Cmvn, UtteranceMvn
 from jaxasr.nn.rows import DATA_AXIS
 from jaxasr.nn.specaug import SPECAUGS, SpecAugment
-from jaxasr.optim import OPTIMIZERS, SCHEDULES, Constant, Optimizer
+from jaxasr.optim import OPTIMIZERS, Optimizer
 from jaxasr.parallel import Devices, pmapped
-from jaxasr.state import TrainState, make_train_step
+from jaxasr.schedules import SCHEDULES, Constant, Noam
+from jaxasr.state import TrainState, init_state, make_count, make_train_step, train_steps
 from jaxasr.tasks import TASKS, AsrTask
+from jaxasr.train_config import TrainConfig
 
 # Compiling is nearly all that these tests cost: a fifth of it without optimisation.
 UNOPTIMISED = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
@@ -53,6 +59,7 @@ SMALL = {
     "max_time_width": 5,
     "time_warp_window": 6,
     "warmup_steps": 5,
+    "phase_ratios": (0.025, 0.475, 0.5),
     "sample_rate": 8000,
     "volume_db": 6.0,
     "size": 28,
@@ -733,14 +740,22 @@ def test_optimizer_clips_the_global_norm(name):
     assert_trees_close(updates_of(1e9, gradients), updates_of(0.0, gradients))
 
 
+def peak_of(schedule):
+    """The highest share; Noam's learning rate is no peak but a factor."""
+    return (schedule.d_model * max(schedule.warmup_steps, 1)) ** -0.5 if isinstance(schedule, Noam) else 1.0
+
+
 @pytest.mark.parametrize("name", list(SCHEDULES))
 @pytest.mark.parametrize("total", [1, 2, 3, 8, 200])
 def test_schedule(name, total):
     schedule = tiny(SCHEDULES[name])
-    assert isinstance(schedule.needs_total, bool)
-    share = jit(jax.vmap(schedule, in_axes=(0, None)))(np.arange(250, dtype=np.int32), np.int32(total))
+    schedule.check()
+    shares = jit(jax.vmap(schedule, in_axes=(0, None)))
+    share = shares(np.arange(250, dtype=np.int32), np.int32(total))
     assert (share.shape, share.dtype) == ((250,), np.float32)
-    share = np.asarray(share)
+    other = shares(np.arange(250, dtype=np.int32), np.int32(total + 9))
+    assert schedule.needs_total != np.array_equal(share, other)
+    share = np.asarray(share) / peak_of(schedule)
     assert np.all(np.isfinite(share) & (share >= 0.0) & (share <= 1.0 + 1e-6))
     assert share.max() > 0.75  # a peak may lie between two steps of a run of three
     peak = share.argmax()
@@ -754,8 +769,37 @@ def test_schedule(name, total):
 @pytest.mark.parametrize("name", list(SCHEDULES))
 @pytest.mark.parametrize("warmup_steps", [0, 1])
 def test_schedule_without_warmup(name, warmup_steps):
-    schedule = tiny(SCHEDULES[name], warmup_steps=warmup_steps)
-    np.testing.assert_allclose(jit(schedule)(np.int32(0), np.int32(100)), 1.0, rtol=1e-6)
+    phases = (warmup_steps / 100, 0.5 - warmup_steps / 100, 0.5)
+    schedule = tiny(SCHEDULES[name], warmup_steps=warmup_steps, phase_ratios=phases)
+    np.testing.assert_allclose(jit(schedule)(np.int32(0), np.int32(100)), peak_of(schedule), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", list(AVERAGES))
+def test_average(name):
+    """It stays between the parameters that there were; of equal ones it is those; `step` and `total` may be traced."""
+    average = tiny(AVERAGES[name])
+    average.check()
+    rng = np.random.default_rng(0)
+    start, course = rng.normal(size=3).astype(np.float32), rng.normal(size=(20, 3)).astype(np.float32)
+
+    @jit
+    def averages(course, total):
+        def step(averaged, now):
+            number, params = now
+            averaged = average.update(averaged, {"w": params}, number, total)
+            return averaged, averaged.params["w"]
+
+        begin = average.init({"w": jnp.asarray(start)})
+        return jax.lax.scan(step, begin, (jnp.arange(1, 21), course))[1]  # a carry of another type is an error
+
+    found = np.asarray(averages(course, 20))
+    before = np.concatenate([start[None], course])
+    for n in range(20):
+        low, high = before[: n + 2].min(axis=0), before[: n + 2].max(axis=0)
+        assert np.all((low - 1e-6 <= found[n]) & (found[n] <= high + 1e-6))
+    assert not np.allclose(found[-1], course[-1])
+    np.testing.assert_allclose(averages(np.tile(start, (20, 1)), 20), np.tile(start, (20, 1)), rtol=1e-6)
+    assert_is_value(lambda: tiny(AVERAGES[name]))
 
 
 # --- tasks -------------------------------------------------------------------------------------------------------
@@ -909,15 +953,51 @@ def test_task_loss_is_the_same_on_any_number_of_devices(case, mode):
     np.testing.assert_allclose(found["grad_norm"].value, optax.tree.norm(gradient), rtol=1e-5)
 
 
+@pytest.mark.parametrize("mode", ["jit", "pmap"])
+def test_task_batches_accumulate_to_one(case, mode, monkeypatch):
+    """Unequal batches of several shapes update as one batch with all their rows, for all that CTC leaves out rows."""
+    loss_fn = case.task.loss_fn()
+    quiet = lambda params, batch, key, counts=None: loss_fn(params, batch, None, counts)  # noqa: E731 (no noise)
+    monkeypatch.setattr(type(case.task), "loss_fn", lambda task: quiet)
+    short = case.examples[0]._replace(audio=case.examples[0].audio[:300])  # no alignment with its three tokens
+    groups = [([*case.examples[:2], short], NARROW), (case.examples[2:3], NARROW), (case.examples[3:], WIDE)]
+    hosts = [HostBatch(PlannedBatch(shape, np.arange(0)), [], case.batch(e, shape, 1)) for e, shape in groups]
+
+    cfg = TrainConfig(task=case.task, optimizer=Plain(), schedule=Constant(), accumulate=3, parallel=mode)
+    devices = Devices.all()
+    create = jax.jit(lambda params, key: init_state(lambda *_: params, Plain(), None, key))
+    state = jax.device_put(create(case.params, jax.random.key(7)), devices.replicated)
+    steps = train_steps(cfg, case.task, devices, devices.abstract(state))
+    new, found = steps(state, hosts)
+    steps.close()
+
+    everything = case.batch([*case.examples, short], WIDE)
+    (_, metrics), gradient = case.run(case.params, everything)
+    assert_trees_close(jax.tree.map(lambda old, new: old - np.asarray(new), case.params, new.params), gradient)
+    np.testing.assert_allclose(found["grad_norm"].value, optax.tree.norm(gradient), rtol=1e-5)
+    for name in metrics:
+        np.testing.assert_allclose(found[name].total, metrics[name].total, rtol=1e-5, err_msg=name)
+        np.testing.assert_allclose(found[name].count, metrics[name].count, rtol=1e-6, err_msg=name)
+
+
+def test_task_counts_need_no_network(case):
+    counts = dict.fromkeys(jax.eval_shape(case.run, case.params, case.batch([]))[0][1], 0.0)
+    count = jit(make_count(case.task.loss_fn())).lower(counts, case.batch(case.examples), case.params).compile()
+    assert " dot(" not in count.as_text() and "custom-call" not in count.as_text()
+    (_, metrics), _ = case.run(case.params, case.batch(case.examples))
+    found = count(counts, case.batch(case.examples), case.params)
+    assert found == {name: mean.count for name, mean in metrics.items()}
+
+
 def test_task_step_gives_the_state_that_it_takes(case):
     """Any other type, a weak one too, would compile the second step anew."""
+    averages = [None, *(tiny(AVERAGES[name]) for name in AVERAGES)]
     for optimizer in (tiny(OPTIMIZERS[name]) for name in OPTIMIZERS):
-        for schedule in (tiny(SCHEDULES[name]) for name in SCHEDULES):
-            step = make_train_step(lambda p, b, k: (jnp.sum(p["w"] * b), {}), optimizer, schedule)
-            params = {"w": jnp.zeros(3)}
-            zero = jnp.zeros((), jnp.int32)
-            state = TrainState(zero, zero, zero, zero, jax.random.key(0), params, optimizer.build().init(params))
-            new, _ = jax.eval_shape(step, state, jnp.zeros(3))
+        for schedule, average in itertools.product((tiny(SCHEDULES[name]) for name in SCHEDULES), averages):
+            step = make_train_step(lambda p, b, k: (jnp.sum(p["kernel"] * b), {}), optimizer, schedule, average)
+            params = {"kernel": jnp.zeros((3, 2))}
+            state = init_state(lambda *_: params, optimizer, None, jax.random.key(0), average)  # noqa: B023
+            new, _ = jax.eval_shape(step, state, jnp.zeros((3, 2)))
             assert [(x.shape, x.dtype, x.weak_type) for x in jax.tree.leaves(new)] == [
                 (x.shape, x.dtype, x.aval.weak_type) for x in jax.tree.leaves(state)
             ]

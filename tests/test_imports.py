@@ -11,13 +11,13 @@ import jaxasr
 
 PACKAGE = pathlib.Path(jaxasr.__file__).parent
 LAYERS = [
-    {"errors", "typing", "registry", "corpora", "stopping"},
+    {"errors", "typing", "registry", "corpora"},
     {"values"},
     {"config", "nn", "data", "scoring"},
-    {"search", "optim", "convert", "evaluate"},
+    {"search", "optim", "schedules", "averages", "convert", "evaluate"},
     {"tasks"},
-    {"parallel", "compiled", "state", "inputs", "train_config"},
-    {"checkpoint", "cmvn", "logs"},
+    {"parallel", "compiled", "inputs", "train_config"},
+    {"state", "checkpoint", "cmvn", "logs", "stopping"},
     {"decode", "prepare"},
     {"validate"},
     {"train"},

@@ -77,6 +77,23 @@ def test_an_epoch_is_a_function_of_its_number(task, utterances):
     np.testing.assert_array_equal(one(0).batch.audio, two(0).batch.audio)
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 100])
+def test_groups_are_of_one_epoch_each(task, utterances, size):
+    made = training(task, utterances, batch_seconds=1.5)
+    counts = [made.num_batches(epoch) for epoch in range(2)]
+    expected = [(epoch, min(size, n - start)) for epoch, n in enumerate(counts) for start in range(0, n, size)]
+    stream = inputs.groups(made, 0, 0, 0, size)
+    found = [next(stream) for _ in expected]
+    stream.close()
+    assert [(position.epoch, len(hosts)) for position, hosts, _ in found] == expected
+    ids = [host.ids for _, hosts, _ in found for host in hosts]
+    assert ids == [host.ids for epoch in range(2) for host in pipeline.load(made.epoch(epoch))]
+    for (before, _, _), (_, after, _) in itertools.pairwise(found):  # goes on where a group ended
+        again = inputs.groups(made, *before.next(), 0, size)
+        assert [host.ids for host in next(again)[1]] == [host.ids for host in after]
+        again.close()
+
+
 def test_epochs_and_seeds_differ(task, utterances):
     made = training(task, utterances)
     plans = [made.epoch(0), made.epoch(1), training(task, utterances, seed=1).epoch(0)]

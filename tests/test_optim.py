@@ -1,49 +1,15 @@
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
+from jaxasr.checkpoint import flatten
 from jaxasr.errors import ConfigError
-from jaxasr.optim import Adam, AdamW, Constant, WarmupLinear, WarmupRsqrt
+from jaxasr.optim import Adafactor, Adam, AdamW, Lion, Muon, Sgd
+from jaxasr.schedules import WarmupRsqrt
 from jaxasr.state import init_state, make_train_step
 from jaxasr.tasks.base import Mean
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def shares(schedule, updates, total):
-    return jax.vmap(schedule, in_axes=(0, None))(updates, total)
-
-
-def shares_of(schedule, count, total):
-    return np.asarray(shares(schedule, np.arange(count, dtype=np.int32), np.int32(total)))
-
-
-def test_warmup_rsqrt():
-    found = shares_of(WarmupRsqrt(10), 200, 0)
-    step = np.arange(1, 201)
-    np.testing.assert_allclose(found, np.minimum(step / 10, np.sqrt(10 / step)), rtol=1e-6)
-    assert found.argmax() == 9
-    assert not WarmupRsqrt().needs_total
-
-
-def test_warmup_linear():
-    found = shares_of(WarmupLinear(10, final_share=0.1), 120, 100)
-    np.testing.assert_allclose(found[:10], np.arange(1, 11) / 10, rtol=1e-6)
-    down = np.diff(found[9:100])
-    np.testing.assert_allclose(down, down[0], rtol=1e-4)  # a straight line
-    assert 0.1 <= found[99] < 0.12  # to the last step
-    np.testing.assert_allclose(found[100:], 0.1, rtol=1e-5)
-    assert WarmupLinear().needs_total
-
-
-def test_warmup_linear_of_a_short_run_warms_up_for_half_of_it():
-    np.testing.assert_allclose(shares_of(WarmupLinear(1000), 10, 20), np.arange(1, 11) / 10, rtol=1e-6)
-
-
-def test_constant():
-    np.testing.assert_array_equal(shares_of(Constant(), 5, 3), 1.0)
 
 
 @pytest.mark.parametrize("change", [{"learning_rate": x} for x in (0.0, -1.0, np.nan, np.inf)] + [{"clip_norm": -1.0}])
@@ -52,20 +18,194 @@ def test_options_that_mean_nothing(change):
         AdamW(**change).check()
 
 
-@pytest.mark.parametrize("schedule", [WarmupLinear(-1), WarmupRsqrt(-1), WarmupLinear(final_share=1.5)])
-def test_schedules_that_mean_nothing(schedule):
-    with pytest.raises(ConfigError, match="--schedule"):
-        schedule.check()
+@pytest.mark.parametrize(
+    ("optimizer", "said"),
+    [
+        (AdamW(weight_decay=-1.0), "weight_decay=-1.0: a number from 0 was expected"),
+        (AdamW(beta1=1.0), "beta1=1.0: a number from 0 to below 1 was expected"),
+        (Adam(epsilon=0.0), "epsilon=0.0: a number from 1e-30 was expected"),
+        (Sgd(momentum=1.0), "momentum=1.0: a number from 0 to below 1 was expected"),
+        (Sgd(momentum=0.0, nesterov=True), "nesterov without momentum: it means nothing"),
+        (Lion(beta2=-0.1), "beta2=-0.1: a number from 0 to below 1 was expected"),
+        (Adafactor(clip_rms=-1.0), "clip_rms=-1.0: a number from 0 was expected"),
+        (Muon(newton_schulz_steps=0), "newton_schulz_steps=0: a number from 1 was expected"),
+        (Muon(rms=0.0), "rms=0.0: a number from 1e-30 was expected"),
+    ],
+)
+def test_more_options_that_mean_nothing(optimizer, said):
+    with pytest.raises(ConfigError, match=f"--optimizer.{said}"):
+        optimizer.check()
+
+
+# --- rules -------------------------------------------------------------------------------------------------------
+
+
+def updates_of(optimizer, params, gradients):
+    """The updates from these gradients one after the other; the parameters stay as they are."""
+    transform = optimizer.build()
+
+    @jax.jit
+    def run(params, gradients):
+        def step(state, gradient):
+            updates, state = transform.update(gradient, state, params)
+            return state, updates
+
+        return jax.lax.scan(step, transform.init(params), gradients)[1]
+
+    return jax.device_get(run(params, gradients))
+
+
+def random(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
 @pytest.mark.parametrize("optimizer", [Adam(weight_decay=0.1), AdamW(weight_decay=0.1)])
 def test_the_first_update_by_hand(optimizer):
     """After one step Adam's means are the gradient itself, so that only its sign is left."""
     p, g = np.array([2.0, -3.0, 0.5], np.float32), np.array([0.5, 0.2, -0.1], np.float32)
-    transform = optimizer.build()
-    update = jax.jit(lambda g, p: transform.update(g, transform.init(p), p)[0])(g, p)
     expected = np.sign(g + 0.1 * p) if isinstance(optimizer, Adam) else np.sign(g) + 0.1 * p
-    np.testing.assert_allclose(update, expected, rtol=1e-5)
+    np.testing.assert_allclose(updates_of(optimizer, p, g[None])[0], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_sgd_by_hand(nesterov):
+    p, (g1, g2) = random(4), random(2, 4, seed=1)
+    first, second = updates_of(
+        Sgd(clip_norm=0.0, momentum=0.5, nesterov=nesterov, weight_decay=0.1), p, np.stack([g1, g2])
+    )
+    g1, g2 = g1 + 0.1 * p, g2 + 0.1 * p
+    sums = [g1, g2 + 0.5 * g1]
+    expected = [g + 0.5 * s for g, s in zip((g1, g2), sums, strict=True)] if nesterov else sums
+    np.testing.assert_allclose([first, second], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_lion_by_hand():
+    p, (g1, g2) = random(40), random(2, 40, seed=1)
+    found = updates_of(Lion(clip_norm=0.0, beta1=0.6, beta2=0.9, weight_decay=0.1), p, np.stack([g1, g2]))
+    mean = 0.1 * g1
+    expected = [np.sign(g1) + 0.1 * p, np.sign(0.4 * g2 + 0.6 * mean) + 0.1 * p]
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("options", [{}, {"parameter_scale": False, "momentum": 0.9, "clip_rms": 0.0}])
+def test_adafactor_is_optax_with_every_layer_by_itself(options):
+    """Also where the layers are more than a matrix has rows."""
+    params = {"kernel": random(9, 4, 5), "bias": random(7)}
+    gradients = {"kernel": random(3, 9, 4, 5, seed=1), "bias": random(3, 7, seed=1)}
+    found = updates_of(Adafactor(clip_norm=0.0, min_factored=2, **options), params, gradients)
+
+    theirs = optax.adafactor(
+        1.0,
+        min_dim_size_to_factor=2,
+        multiply_by_parameter_scale=not options,
+        clipping_threshold=None if options else 1.0,
+        momentum=options.get("momentum"),
+    )
+    alone = {"bias": params["bias"]} | {f"{i}": x for i, x in enumerate(params["kernel"])}
+    state = theirs.init(alone)
+    update = jax.jit(theirs.update)
+    for n in range(3):
+        gradient = {"bias": gradients["bias"][n]} | {f"{i}": x for i, x in enumerate(gradients["kernel"][n])}
+        updates, state = update(gradient, state, alone)
+        np.testing.assert_allclose(found["bias"][n], -updates["bias"], rtol=1e-4, atol=1e-6)
+        for i in range(9):
+            np.testing.assert_allclose(found["kernel"][n, i], -updates[f"{i}"], rtol=1e-4, atol=1e-6)
+
+
+def test_adafactor_keeps_rows_and_columns_alone():
+    state = jax.eval_shape(Adafactor(min_factored=2).build().init, {"kernel": jnp.zeros((3, 40, 50))})
+    assert sum(np.prod(x.shape) for x in jax.tree.leaves(state)) < 3 * (40 + 50) + 20
+
+
+NETWORK = {
+    "encoder": {
+        "in": {"kernel": random(8, 6), "bias": random(6)},
+        "blocks": {
+            "ff": {"kernel": random(3, 6, 9, seed=1), "bias": random(3, 9)},
+            "memory": {"kernel": random(3, 5, 6, seed=2)},
+            "norm": {"scale": random(3, 6), "bias": random(3, 6)},
+        },
+    },
+    "decoder": {"embed": {"embedding": random(7, 6)}, "output": {"kernel": random(6, 7), "bias": random(7)}},
+    "ctc": {"kernel": random(6, 7), "bias": random(7)},
+}
+
+
+def test_muon():
+    """Hidden kernels as optax has them, one layer as another; all other parameters as AdamW."""
+    gradients = jax.tree.map(lambda p: random(2, *p.shape, seed=5), NETWORK)
+    options = {"clip_norm": 0.0, "weight_decay": 0.1}
+    found = flatten(updates_of(Muon(**options), NETWORK, gradients))
+    adamw = flatten(updates_of(AdamW(**options), NETWORK, gradients))
+    differing = {path for path in found if not np.allclose(found[path], adamw[path], rtol=1e-5, atol=1e-6)}
+    assert differing == {"encoder/in/kernel", "encoder/blocks/ff/kernel"}
+
+    theirs = optax.contrib.muon(1.0, consistent_rms=0.2, weight_decay=0.1)
+    params, grads = flatten(NETWORK), flatten(gradients)
+    alone = {"in": params["encoder/in/kernel"]}
+    alone |= {f"{i}": x for i, x in enumerate(params["encoder/blocks/ff/kernel"])}
+    state = theirs.init(alone)
+    for n in range(2):
+        gradient = {"in": grads["encoder/in/kernel"][n]}
+        gradient |= {f"{i}": x for i, x in enumerate(grads["encoder/blocks/ff/kernel"][n])}
+        updates, state = jax.jit(theirs.update)(gradient, state, alone)
+        np.testing.assert_allclose(found["encoder/in/kernel"][n], -updates["in"], rtol=1e-4, atol=1e-5)
+        for i in range(3):
+            np.testing.assert_allclose(found["encoder/blocks/ff/kernel"][n, i], -updates[f"{i}"], rtol=1e-4, atol=1e-5)
+
+
+def test_muon_moves_by_orthogonal_matrices():
+    kernel = random(3, 16, 64)
+    (update,) = updates_of(Muon(weight_decay=0.0), {"kernel": kernel}, {"kernel": random(1, 3, 16, 64)})["kernel"]
+    np.testing.assert_allclose(np.sqrt(np.mean(np.square(update), axis=(1, 2))), 0.2, rtol=0.2)
+    singular = np.linalg.svd(update, compute_uv=False) / (0.2 * 64**0.5)
+    assert np.all((singular > 0.6) & (singular < 1.3))
+
+
+# --- weight decay ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("exclude", "decaying"),
+    [
+        (("bias", "scale"), "in/kernel ff/kernel memory/kernel embed/embedding output/kernel ctc/kernel"),
+        (("bias", "scale", "encoder", "decoder/output"), "embed/embedding ctc/kernel"),
+        (("bias", "scale", "embed*", "blocks/*/kernel"), "in/kernel output/kernel ctc/kernel"),
+        (("encoder/blocks/ff/kernel", "decoder", "ctc", "in", "memory", "norm"), "ff/bias"),
+        (("kernel", "embedding", "bias"), "norm/scale"),
+    ],
+)
+@pytest.mark.parametrize("optimizer", [AdamW, Lion, Adafactor, Muon, Sgd, Adam])
+def test_weight_decay_leaves_out_what_is_excluded(optimizer, exclude, decaying):
+    zeros = jax.tree.map(np.zeros_like, NETWORK)
+    transform = optimizer(weight_decay=0.5, decay_exclude=exclude).decay()
+    found = flatten(transform.update(zeros, transform.init(NETWORK), NETWORK)[0])
+    assert {"/".join(path.split("/")[-2:]) for path in found if np.any(found[path])} == set(decaying.split())
+    for path, update in found.items():
+        assert not np.any(update) or np.array_equal(update, 0.5 * flatten(NETWORK)[path])
+
+
+def test_weight_decay_of_everything():
+    params = jax.tree.map(np.asarray, NETWORK)
+    transform = AdamW(weight_decay=0.5, decay_exclude=()).decay()
+    found, _ = transform.update(jax.tree.map(np.zeros_like, params), transform.init(params), params)
+    jax.tree.map(lambda f, p: np.testing.assert_array_equal(f, 0.5 * p), found, params)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "said"),
+    [
+        (AdamW(decay_exclude=("bias", "nrom")), r"decay_exclude: 'nrom' matches no parameter; .* mean 'norm'\?"),
+        (Sgd(decay_exclude=("encoder/block",)), r"decay_exclude: 'encoder/block' matches no parameter; .*ctc/bias was"),
+        (Muon(adam_kernels=("ctc", "memoir")), r"adam_kernels: 'memoir' matches no parameter; .* mean 'memory'\?"),
+    ],
+)
+def test_a_pattern_without_a_parameter_is_refused_when_the_state_is_made(optimizer, said):
+    with pytest.raises(ConfigError, match=f"--optimizer.{said}"):
+        jax.eval_shape(lambda key: init_state(lambda *_: NETWORK, optimizer, None, key), jax.random.key(0))
+
+
+# --- steps -------------------------------------------------------------------------------------------------------
 
 
 def loss_fn(params, batch, key):

@@ -12,6 +12,7 @@ import rich.console
 import soundfile
 
 from jaxasr import checkpoint, config, decode, evaluate, scoring
+from jaxasr.averages import Running
 from jaxasr.data import manifest
 from jaxasr.data.batch import Collate
 from jaxasr.errors import CheckpointError, DataError, TrainingError
@@ -21,6 +22,7 @@ from jaxasr.parallel import Devices
 from jaxasr.prepare import prepare, read_manifests
 from jaxasr.tasks import AsrTask
 from jaxasr.train import Stopped, train
+from jaxasr.validate import Validator
 
 from . import tiny
 
@@ -268,6 +270,31 @@ def test_a_validation_that_was_put_off_is_made_up_for(finished, tmp_path):
     train(cfg_2)
     assert [r["step"] for r in records(cfg_2, "valid")] == [r["step"] for r in records(cfg, "valid")]
     assert_same(final_params(cfg_2), final_params(cfg))
+
+
+def test_patience_ends_a_run_of_groups_and_averages_wherever_it_was_stopped(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(Devices, "all", Devices.first)
+    course = [0.6, 0.5, 0.5, float("nan"), 0.6]
+    scores = [*course]
+    monkeypatch.setattr(Validator, "score", lambda *_: {"wer": scores.pop(0) if scores else 0.7, "loss": 1.0})
+    options = {"epochs": 9, "valid_steps": 3, "accumulate": 4, "average": Running(share=0.75), "keep_best": 1}
+    cfg = tiny.config(tmp_path, **options, patience=3, test=())
+    train(cfg)
+    assert [r["step"] for r in records(cfg, "valid")] == [3, 6, 9, 12, 15]  # two of them an epoch
+    said = " ".join(capsys.readouterr().out.split())
+    assert "--patience=3: no better wer for so long; the run ends at step 15" in said
+    assert "the model of step 6 is kept" in said
+
+    cfg_2 = rerun(cfg, tmp_path / "other")
+    scores += course
+    with pytest.raises(DataError, match="the disk is gone"):
+        train(cfg_2, collate_fn=FailsAt(30))
+    assert [r["step"] for r in records(cfg_2, "valid")] == [3, 6, 9]  # saved within an epoch, between its groups
+    train(cfg_2)
+    assert losses(cfg_2) == losses(cfg)
+    assert_same(final_params(cfg_2), final_params(cfg))
+    train(cfg_2)  # is at its end
+    assert len(records(cfg_2, "valid")) == 5
 
 
 def stop_at(step: int, add):

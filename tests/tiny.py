@@ -9,7 +9,8 @@ from jaxasr.data.tokenizer import WordTokenizer
 from jaxasr.nn.decoders import TransformerDecoder
 from jaxasr.nn.encoders import SanmEncoder
 from jaxasr.nn.frontend import WavFrontend
-from jaxasr.optim import AdamW, WarmupLinear
+from jaxasr.optim import AdamW
+from jaxasr.schedules import WarmupLinear
 from jaxasr.tasks import AsrTask
 from jaxasr.train_config import TrainConfig
 

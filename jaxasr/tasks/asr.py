@@ -29,11 +29,10 @@ from jaxasr.nn.losses import label_smoothing_loss, token_accuracy
 from jaxasr.nn.masking import length_mask
 from jaxasr.nn.network import AsrNetwork, AsrOutputs
 from jaxasr.nn.normalize import NORMALIZERS, Cmvn, GlobalMvn, Normalizer, read_kaldi_mvn, write_kaldi_mvn
-from jaxasr.nn.rows import sum_over_devices
 from jaxasr.nn.specaug import SPECAUGS, SpecAugment, SpecAugmenter
 from jaxasr.search.greedy import attention_greedy, ctc_greedy
 from jaxasr.search.hypotheses import Hypotheses
-from jaxasr.tasks.base import TASKS, Mean, Metrics, Model, Task
+from jaxasr.tasks.base import TASKS, Counts, Mean, Metrics, Model, Task, denominator
 from jaxasr.typing import Array, Float, Int, Key, Params, Scalar
 
 BLANK, SOS, EOS = Vocabulary.BLANK, Vocabulary.SOS, Vocabulary.EOS
@@ -310,17 +309,19 @@ class AsrTask(Task[AsrExample, AsrBatch]):
 
         return Model(init, apply)
 
-    def loss_fn(self) -> Callable[[Params, AsrBatch, Key | None], tuple[Scalar, Metrics]]:
+    def loss_fn(self) -> Callable[..., tuple[Scalar, Metrics]]:
         apply = self.model().apply
 
-        def loss_fn(params: Params, batch: AsrBatch, key: Key | None = None) -> tuple[Scalar, Metrics]:
-            return self.loss_of(apply(params, batch, key=key), batch)
+        def loss_fn(
+            params: Params, batch: AsrBatch, key: Key | None = None, counts: Counts | None = None
+        ) -> tuple[Scalar, Metrics]:
+            return self.loss_of(apply(params, batch, key=key), batch, counts)
 
         return loss_fn
 
-    def loss_of(self, outputs: AsrOutputs, batch: AsrBatch) -> tuple[Scalar, Metrics]:
+    def loss_of(self, outputs: AsrOutputs, batch: AsrBatch, counts: Counts | None = None) -> tuple[Scalar, Metrics]:
         """``ctc_weight * ctc + (1 - ctc_weight) * attention``, and the parts; of the batch without its audio."""
-        parts: dict[str, Mean] = {}
+        parts: Metrics = {}
         metrics: Metrics = {}
         shares = {"ctc": self.ctc_weight, "att": 1.0 - self.ctc_weight}
         if outputs.ctc_logits is not None:
@@ -332,11 +333,12 @@ class AsrTask(Task[AsrExample, AsrBatch]):
             shares["ctc"] -= shares[name]
         if outputs.attention_logits is not None:
             parts["att"], metrics["acc/token"] = self._attention_part(outputs, batch)
-        # the counts are those of the global batch, so the devices' losses and gradients add up to the whole's
-        loss: Any = sum(shares[name] * part.total / _global_count(part.count) for name, part in parts.items())
+        loss: Any = sum(
+            shares[name] * part.total / denominator(f"loss/{name}", part.count, counts) for name, part in parts.items()
+        )
         rows = jnp.sum(batch.weights)
         metrics |= {f"loss/{name}": part for name, part in parts.items()}
-        return loss, {"loss": Mean(loss * _global_count(rows), rows)} | metrics
+        return loss, {"loss": Mean(loss * denominator("loss", rows, counts), rows)} | metrics
 
     def _ctc_part(self, logits: Array, lengths: Array, batch: AsrBatch) -> tuple[Mean, Mean]:
         """CTC loss over the rows that have an alignment, and how many have none."""
@@ -398,8 +400,3 @@ def with_sos_eos(
     said = jnp.pad(jnp.where(real, tokens, -1), ((0, 0), (0, 1)), constant_values=-1)
     said = jnp.where(jnp.arange(said.shape[1])[None, :] == lengths[:, None], EOS, said)
     return read, said, lengths + 1
-
-
-def _global_count(count: Scalar) -> Scalar:
-    """The count over every device, at least 1: a batch without a single usable row has loss 0."""
-    return jnp.maximum(sum_over_devices(count), 1.0)  # type: ignore[arg-type, return-value]

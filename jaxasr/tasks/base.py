@@ -2,14 +2,16 @@
 
 import abc
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
+import jax.numpy as jnp
 import numpy as np
 
 from jaxasr.data.batch import BucketShape
 from jaxasr.data.cleaners import Cleaning
 from jaxasr.data.manifest import Utterance
+from jaxasr.nn.rows import sum_over_devices
 from jaxasr.registry import Registry
 from jaxasr.search.hypotheses import Hypotheses
 from jaxasr.typing import Key, Params, Scalar
@@ -34,6 +36,18 @@ class Mean(NamedTuple):
 
 
 Metrics = dict[str, Mean]
+Counts = Mapping[str, Any]
+"""The counts of metrics by name, over all batches of an update and all devices."""
+
+
+def denominator(name: str, count: Any, counts: Counts | None) -> Any:
+    """What a part of the loss divides its sum by, so that devices and batches add up to one; at least 1.
+
+    Args:
+      count: of this device's rows.
+      counts: those of the whole update, where the batch is a part of it; None where it is all.
+    """
+    return jnp.maximum(sum_over_devices(count) if counts is None else counts[name], 1.0)
 
 
 class Model(NamedTuple):
@@ -137,8 +151,13 @@ class Task(abc.ABC, Generic[ExampleT, BatchT]):
     def model(self) -> Model: ...
 
     @abc.abstractmethod
-    def loss_fn(self) -> Callable[[Params, BatchT, Key | None], tuple[Scalar, Metrics]]:
-        """(params, batch, key or None) to the loss over the global batch and its parts."""
+    def loss_fn(self) -> Callable[..., tuple[Scalar, Metrics]]:
+        """(params, batch, key or None, counts=None) to the loss over the global batch and its parts.
+
+        With `counts`, those of all batches of one update, the losses of the batches add up to the loss of one batch
+        with all their rows; so do metrics. The counts themselves must depend on the data alone. Only `--accumulate`
+        gives them: a loss function without this argument works where it is 1.
+        """
 
     @abc.abstractmethod
     def searches(self) -> tuple[str, ...]:

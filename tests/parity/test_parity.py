@@ -24,7 +24,8 @@ from jaxasr.nn.encoders import SanmEncoder, TransformerEncoder
 from jaxasr.nn.frontend import WavFrontend
 from jaxasr.nn.losses import label_smoothing_loss
 from jaxasr.nn.normalize import Cmvn, GlobalMvn, UtteranceMvn, read_kaldi_mvn
-from jaxasr.optim import Adam, AdamW, WarmupRsqrt
+from jaxasr.optim import Adam, AdamW
+from jaxasr.schedules import TriStage, WarmupRsqrt
 from jaxasr.state import init_state, make_train_step
 from jaxasr.tasks.asr import AsrTask, with_sos_eos
 
@@ -318,6 +319,14 @@ def test_optimizer(name, optimizer):
         assert_close(metrics["learning_rate"].value, out[f"{name}_lr"][i], err_msg=f"step {i}")
         assert_close(metrics["grad_norm"].value, out[f"{name}_gradnorm"][i], err_msg=f"step {i}")
         assert_close(state.params["w"], out[f"{name}_params"][i], err_msg=f"step {i}")
+
+
+def test_tri_stage():
+    arrays, assert_close = fixture("k_optim_warmup_clip")
+    schedule = TriStage((0.1, 0.4, 0.5), initial_share=0.01, final_share=0.05)
+    updates = np.arange(1, 31)  # FunASR wrote the rate down after each step: that of the next one
+    share = jax.jit(jax.vmap(schedule, in_axes=(0, None)))(updates, np.int32(30))
+    assert_close(1e-3 * share, arrays["out"]["tri_stage_lr_after_step"])
 
 
 # --- parameters --------------------------------------------------------------------------------------------------

@@ -1,0 +1,117 @@
+"""Updates from several batches, of a task that is nothing but a sum."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import rich.console
+
+from jaxasr.data.batch import AsrBatch, BucketShape
+from jaxasr.data.bucketing import PlannedBatch
+from jaxasr.data.pipeline import HostBatch
+from jaxasr.errors import ConfigError, TrainingError
+from jaxasr.logs import RunLog, StepLog
+from jaxasr.optim import Sgd
+from jaxasr.parallel import Devices
+from jaxasr.schedules import Constant
+from jaxasr.state import init_state, train_steps
+from jaxasr.tasks.base import Mean, denominator
+from jaxasr.train_config import TrainConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Sum:
+    """The mean of ``w * x`` over a batch; with noise, ``w`` times a number from the key is added to it."""
+
+    noise: float = 0.0
+    sample_rate: int = 1
+
+    def batch_spec(self, shape):
+        return jax.ShapeDtypeStruct((shape.rows,), jnp.float32)
+
+    def loss_fn(self):
+        def loss_fn(params, batch, key, counts=None):
+            count = jnp.float32(len(batch))
+            noise = 0.0 if key is None else self.noise * jax.random.normal(key)
+            loss = params["w"] * (jnp.sum(batch) / denominator("loss", count, counts) + noise)
+            return loss, {"loss": Mean(loss * denominator("loss", count, counts), count)}
+
+        return loss_fn
+
+
+def updated(task, *batches, accumulate=3):
+    """(what one update takes off a weight of 1, the metrics, the new state)."""
+    cfg = TrainConfig(
+        task=task, optimizer=Sgd(learning_rate=1.0, clip_norm=0.0), schedule=Constant(), accumulate=accumulate
+    )
+    devices = Devices.first()
+    create = jax.jit(lambda key: init_state(lambda *_: {"w": jnp.ones(())}, cfg.optimizer, None, key))
+    state = jax.device_put(create(jax.random.key(0)), devices.replicated)
+    steps = train_steps(cfg, task, devices, devices.abstract(state))
+    hosts = [host(np.float32(batch)) for batch in batches]
+    state, metrics = steps(state, hosts)
+    steps.close()
+    return 1.0 - float(state.params["w"]), metrics, state
+
+
+def host(batch):
+    return HostBatch(PlannedBatch(BucketShape(len(batch), 1, 1), np.arange(len(batch))), [], batch)
+
+
+def test_a_group_of_any_size_is_one_batch():
+    for batches in ([[1.0, 2.0], [6.0]], [[1.0], [2.0, 6.0]], [[1.0], [2.0], [6.0]], [[1.0, 2.0, 6.0]]):
+        update, metrics, state = updated(Sum(), *batches)
+        assert update == pytest.approx(3.0)
+        assert metrics["loss"] == (pytest.approx(9.0), 3.0)
+        assert (state.step, state.skipped) == (1, 0)
+    assert updated(Sum(), [1.0, 2.0, 6.0], accumulate=1)[0] == pytest.approx(3.0)
+
+
+def test_every_batch_of_a_group_has_its_own_noise():
+    one, two, three = (updated(Sum(noise=1.0), *[[0.0]] * count)[0] for count in (1, 2, 3))
+    assert len({round(x, 4) for x in (one, two - one, three - two)}) == 3
+    assert updated(Sum(noise=1.0), [0.0])[0] == one
+
+
+@pytest.mark.parametrize("poison", [np.nan, np.inf])
+def test_one_bad_batch_skips_the_whole_update(poison):
+    update, metrics, state = updated(Sum(), [1.0], [poison], [2.0])
+    assert update == 0.0
+    assert (state.step, state.skipped, metrics["skipped"].total) == (1, 1, 1)
+
+
+def test_a_loss_without_counts_is_refused():
+    class Without(Sum):
+        def loss_fn(self):
+            return lambda params, batch, key: (jnp.sum(batch), {})
+
+    message = "--accumulate: the loss of Without has no argument `counts`; one was expected"
+    with pytest.raises(ConfigError, match=message):
+        updated(Without(), [1.0], [2.0])
+
+
+def test_the_log_counts_all_batches_and_names_all_utterances(tmp_path):
+    def asr_host(ids, rows, samples):
+        lengths = np.array([samples - 1] * len(ids) + [0] * (rows - len(ids)))
+        batch = AsrBatch(None, lengths, None, None, None)
+        return HostBatch(PlannedBatch(BucketShape(rows, samples, 1), np.arange(len(ids))), ids, batch)
+
+    log = RunLog(tmp_path, rich.console.Console(quiet=True))
+    steps = StepLog(log, sample_rate=1, log_steps=1, nonfinite_limit=2)
+    hosts = [asr_host(["a", "b"], 2, 11), asr_host(["c"], 4, 6)]
+    for step, skipped in ((1, 0), (2, 1), (3, 2)):
+        metrics = {"loss": Mean(6.0, 3.0), "skipped": Mean(min(skipped, 1), 1.0)}
+        steps.add(step, None, 0.5, hosts, metrics | {"skipped_in_a_row": Mean(skipped, 1.0)}, 0.0)
+    message = r"step 3: .* 2 steps in a row, last on the bucket of 2 rows x 11 samples and 4 rows x 6 samples with a, b"
+    with pytest.raises(TrainingError, match=message):
+        steps.flush()
+    log.close()
+    first, *skipped = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert first["loss"] == 2.0
+    assert first["padding_percent"] == pytest.approx(100 * (1 - 25 / 46))
+    skipped = [record for record in skipped if record["split"] == "skipped"]
+    assert [(r["step"], r["ids"]) for r in skipped] == [(2, ["a", "b", "c"]), (3, ["a", "b", "c"])]
+    assert skipped[0]["shapes"] == [[2, 11, 1], [4, 6, 1]]
