@@ -136,6 +136,7 @@ def training_inputs(
       weights: what the corpora's shares of an epoch are by; () for every utterance once.
       check_sound: read every file to its end first, and leave out those that cannot be.
     """
+    preprocess = task.preprocess_fn(train=True)  # first, since it may look for noises
     infos = audio.probe([u.audio for u in utterances], whole=check_sound)
     selection = select(
         utterances,
@@ -158,7 +159,7 @@ def training_inputs(
         variants=len(speeds),
         uses=np.broadcast_to(mixing.uses(selection.corpora, weights)[:, None], usable.shape)[usable],
     )
-    return Inputs(task, selection, shapes, seed, collate=collate, weights=weights)
+    return Inputs(task, selection, shapes, seed, collate=collate, preprocess=preprocess, weights=weights)
 
 
 def check_feasible(selection: Selection, frame_ms: float, limit: float) -> str:

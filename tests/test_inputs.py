@@ -10,7 +10,7 @@ import rich.console
 import soundfile
 
 from jaxasr import inputs
-from jaxasr.data import manifest, pipeline
+from jaxasr.data import manifest, pipeline, sounds
 from jaxasr.data.batch import BucketShape
 from jaxasr.data.manifest import Utterance
 from jaxasr.data.perturb import CommonPreprocessor
@@ -195,6 +195,21 @@ def test_each_process_reads_its_share(task, utterances, monkeypatch):
         monkeypatch.setattr(inputs.jax, "process_index", lambda index=index: index)
         shares.append(made.epoch(0)(0).batch)
     np.testing.assert_array_equal(np.concatenate([s.audio for s in shares]), whole.audio)
+
+
+def test_noises_are_looked_for_once_and_before_the_sound_is_read(task, utterances, tmp_path, monkeypatch):
+    noisy = dataclasses.replace(task, preprocess=CommonPreprocessor(noise=str(tmp_path)))
+    missing = [*utterances, Utterance("gone", "gone.wav", "one")]
+    with pytest.raises(DataError, match=r"^--preprocess.noise=.*: no sound file; "):
+        training(noisy, missing)
+    soundfile.write(tmp_path / "noise.wav", np.random.default_rng(0).uniform(-1, 1, 900), 8000)
+    searches, find = [], sounds.find
+    monkeypatch.setattr(sounds, "find", lambda *args: searches.append(args) or find(*args))
+    made = dataclasses.replace(training(noisy, utterances), task=task)
+    plain = training(task, utterances)
+    for number in range(3):
+        assert (made.epoch(number)(0).batch.audio != plain.epoch(number)(0).batch.audio).any()
+    assert searches == [(str(tmp_path), 16_000, "--preprocess.noise")]
 
 
 # Weights

@@ -276,6 +276,19 @@ def read(utterance: Utterance, rate: int, *, channel: int | None = None, speed: 
     frames, from_rate = _decode(utterance)
     sound = _one_channel(utterance, frames, channel)
     _check_finite(_where(utterance), sound)
+    return _resampled(sound, from_rate, rate, speed)
+
+
+def excerpt(path: str, rate: int, first: int, count: int) -> np.ndarray:
+    """The first channel of `count` frames of a file from frame `first` on: float32 (S,), `rate` samples a second."""
+    with _opened(path, path) as file:
+        sound = np.ascontiguousarray(_frames_from(path, file, first, count)[:, 0])
+        from_rate = file.samplerate
+    _check_finite(path, sound)
+    return _resampled(sound, from_rate, rate, 1.0)
+
+
+def _resampled(sound: np.ndarray, from_rate: int, rate: int, speed: float) -> np.ndarray:
     if len(sound) == 0 or _ratio(from_rate, rate, speed) == 1:
         return sound
     length = resampled_length(len(sound), from_rate, rate, speed)
@@ -288,12 +301,16 @@ def _decode(utterance: Utterance) -> tuple[np.ndarray, int]:
     where = _where(utterance)
     with _opened(utterance.audio, where) as file:
         header = _header(where, file)
-        first, count = segment(utterance, header)
-        if first:
-            file.seek(first)
-        sound = file.read(count, dtype="float32", always_2d=True)
-    _check_count(where, len(sound), count, header.frames)
-    return sound, header.rate
+        return _frames_from(where, file, *segment(utterance, header)), header.rate
+
+
+def _frames_from(where: str, file: soundfile.SoundFile, first: int, count: int) -> np.ndarray:
+    """(count, channels) from frame `first` on."""
+    if first:
+        file.seek(first)
+    sound = file.read(count, dtype="float32", always_2d=True)
+    _check_count(where, len(sound), count, file.frames)
+    return sound
 
 
 def _one_channel(utterance: Utterance, sound: np.ndarray, channel: int | None) -> np.ndarray:

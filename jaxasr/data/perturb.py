@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from jaxasr.data import augment
+from jaxasr.data import augment, sounds
+from jaxasr.data.sounds import SoundFile
 from jaxasr.errors import ConfigError
 from jaxasr.registry import Registry
 
@@ -23,7 +24,11 @@ class Perturber(abc.ABC):
 
     @abc.abstractmethod
     def perturb_fn(self, sample_rate: int) -> Perturb:
-        """What is done to sound of this rate after the change of speed, which is the batch plan's; goes to workers."""
+        """What is done to sound of this rate after the change of speed, which is the batch plan's; goes to workers.
+
+        Raises:
+          DataError: a file that the options name cannot be used.
+        """
 
     def check(self) -> None:
         """Raises ConfigError where the options mean nothing; reads no files."""
@@ -40,17 +45,37 @@ PREPROCESSORS: Registry[Perturber] = Registry("preprocess", Perturber, ("perturb
 @PREPROCESSORS.register("common")
 @dataclasses.dataclass(frozen=True)
 class CommonPreprocessor(Perturber):
-    """Speed and volume."""
+    """Speed, rooms, noise and volume, in this order: FunASR's CommonPreprocessor; see docs/augmentation.md."""
 
+    rir: str | None = None
+    """Room impulse responses: a folder of sound files, or a list (wav.scp) of them."""
+    rir_probability: float = 1.0
+    """Share of the utterances that are put into a room."""
+    noise: str | None = None
+    """Noises: a folder of sound files, or a list (wav.scp) of them."""
+    noise_probability: float = 1.0
+    """Share of the utterances that get noise."""
+    snr_db: tuple[float, float] = (3.0, 10.0)
+    """Lowest and highest signal-to-noise ratio, in dB over the samples that are not silent."""
     volume_db: float = 0.0
     """Random gain, drawn from minus to plus this many dB; 0 for none."""
 
     def perturb_fn(self, sample_rate: int) -> Perturb:
-        del sample_rate
-        return _Common(self.volume_db)
+        return _Common(
+            self,
+            sample_rate,
+            sounds.find(self.rir, sample_rate, "--preprocess.rir") if self.rir is not None else (),
+            sounds.find(self.noise, sample_rate, "--preprocess.noise") if self.noise is not None else (),
+        )
 
     def check(self) -> None:
         super().check()
+        for name in ("rir_probability", "noise_probability"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ConfigError(f"--preprocess.{name}={getattr(self, name)}: 0 to 1 was expected; change it.")
+        low, high = self.snr_db
+        if low > high:
+            raise ConfigError(f"--preprocess.snr_db={low} {high}: the lower ratio first was expected; swap them.")
         if self.volume_db < 0.0:
             raise ConfigError(
                 f"--preprocess.volume_db={self.volume_db}: half the range of the gain, 0 or more, was expected; "
@@ -60,9 +85,28 @@ class CommonPreprocessor(Perturber):
 
 @dataclasses.dataclass(frozen=True)
 class _Common:
-    volume_db: float
+    options: CommonPreprocessor
+    sample_rate: int
+    rooms: tuple[SoundFile, ...]
+    noises: tuple[SoundFile, ...]
 
     def __call__(self, sound: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        if self.volume_db == 0.0:
+        room_rng, noise_rng = rng.spawn(2)  # without one of the three, the others draw what they would with it
+        mixed = self._with_noise(self._in_room(sound, room_rng), noise_rng)
+        range_db = self.options.volume_db
+        louder = augment.random_volume(mixed, rng, -range_db, range_db) if range_db else mixed
+        # Clipping would change the ratio to the noise; a gain alone may clip, as a microphone does.
+        return louder if mixed is sound else augment.within_full_scale(louder)
+
+    def _in_room(self, sound: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        if not self.rooms or rng.random() >= self.options.rir_probability:
             return sound
-        return augment.random_volume(sound, rng, -self.volume_db, self.volume_db)
+        room = self.rooms[rng.integers(len(self.rooms))]
+        return augment.reverberate(sound, sounds.response(room, self.sample_rate))
+
+    def _with_noise(self, sound: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        if not self.noises or rng.random() >= self.options.noise_probability:
+            return sound
+        file = self.noises[rng.integers(len(self.noises))]
+        snr_db = rng.uniform(*self.options.snr_db)
+        return augment.add_noise(sound, sounds.crop(file, len(sound), self.sample_rate, rng), snr_db)

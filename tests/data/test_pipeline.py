@@ -334,3 +334,30 @@ def test_volume_is_drawn_for_training_only(tmp_path):
     levels = [level(True, seed) for seed in range(4)]
     assert len(set(levels)) == 4
     assert all(8192 / 2 < x < 8192 * 2 for x in levels)
+
+
+@pytest.fixture
+def perturbed(tmp_path):
+    """Twelve clips in a room, with noise, a gain and a change of speed."""
+    rng = np.random.default_rng(0)
+    for name, rate, samples in [("noise/a", 16_000, 9000), ("noise/b", 8000, 700), ("rir/a", 8000, 900)]:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        soundfile.write(tmp_path / f"{name}.wav", rng.normal(scale=0.1, size=samples), rate)
+    utterances = [Utterance(f"u{i}", str(tmp_path / f"{i}.wav"), "ab") for i in range(12)]
+    for utterance in utterances:
+        soundfile.write(utterance.audio, rng.normal(scale=0.1, size=rng.integers(1000, 3000)), 8000)
+    folders = {"noise": str(tmp_path / "noise"), "rir": str(tmp_path / "rir")}
+    task = AsrTask(sample_rate=8000, preprocess=CommonPreprocessor(volume_db=6.0, **folders)).prepared(utterances)
+    plan = [PlannedBatch(BucketShape(3, 3400, 2), np.arange(i, i + 3)) for i in (0, 6, 3, 9)]
+    speeds = np.resize([0.9, 1.0, 1.1], 12)
+    return LoadBatch(plan, utterances, task.preprocess_fn(train=True), task.collate_fn(), 1, 2, speeds)
+
+
+def test_perturbed_sound_is_the_same_from_any_number_of_workers_and_changes_with_the_epoch(perturbed):
+    expected = directly(perturbed)
+    for workers in (0, 1, 2):
+        assert_same(list(load(perturbed, workers=workers)), expected)
+    for change in ({"epoch": 3}, {"seed": 2}):
+        for one, other in zip(directly(dataclasses.replace(perturbed, **change)), expected, strict=True):
+            assert (one.batch.audio != other.batch.audio).any(axis=1).all()
+            np.testing.assert_array_equal(one.batch.audio_lengths, other.batch.audio_lengths)
