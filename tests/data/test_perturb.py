@@ -1,13 +1,12 @@
 import collections
 import dataclasses
-import pathlib
 
 import numpy as np
 import pytest
 import soundfile
 
 from jaxasr import config
-from jaxasr.data import augment
+from jaxasr.data import augment, sounds
 from jaxasr.data.audio import to_int16
 from jaxasr.data.manifest import Utterance
 from jaxasr.data.perturb import CommonPreprocessor
@@ -132,7 +131,7 @@ def test_the_ratio_in_the_output_is_the_one_asked_for(files):
     assert min(seen.values()) >= 30, seen
 
 
-def test_noise_is_drawn_from_every_file_and_ratio(files):
+def test_ratios_are_drawn_evenly(files):
     perturb = CommonPreprocessor(noise=files["noise"], snr_db=(3.0, 10.0)).perturb_fn(8000)
     x = speech(4000)
     ratios = []
@@ -142,8 +141,17 @@ def test_noise_is_drawn_from_every_file_and_ratio(files):
     assert 2.99 < min(ratios) < 3.3
     assert 9.7 < max(ratios) < 10.01
     assert np.mean(ratios) == pytest.approx(6.5, abs=0.4)
-    names = {pathlib.Path(file.path).name for file in perturb.noises}
-    assert names == {f"{rate}.flac" for rate in (8000, 11_025, 16_000, 44_100, 48_000)}
+
+
+@pytest.mark.parametrize(("kind", "reader"), [("noise", "crop"), ("rir", "response")])
+def test_files_are_drawn_evenly(files, kind, reader, monkeypatch):
+    drawn, read = collections.Counter(), getattr(sounds, reader)
+    monkeypatch.setattr(sounds, reader, lambda file, *args: drawn.update([file.rate]) or read(file, *args))
+    perturb = CommonPreprocessor(**{kind: files[kind]}).perturb_fn(8000)
+    for seed in range(300):
+        perturb(speech(1000), np.random.default_rng(seed))
+    assert drawn.keys() == {8000, 11_025, 16_000, 44_100, 48_000}
+    assert all(35 < count < 90 for count in drawn.values()), drawn
 
 
 @pytest.mark.parametrize("kind", ["noise", "rir"])
