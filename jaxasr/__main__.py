@@ -4,6 +4,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+from jaxasr.errors import ConfigError, exit_with_message
 from jaxasr.registry import did_you_mean
 
 COMMANDS = {
@@ -19,11 +20,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         lines = [f"  {name:9} {what}" for name, what in COMMANDS.items()]
         print("\n".join(["usage: jaxasr COMMAND [options]", "", *lines, "", "jaxasr COMMAND --help says more."]))
         return
-    if argv[0] not in COMMANDS:
-        known = ", ".join(COMMANDS)
-        print(f"error: jaxasr {argv[0]}: no such command; there are {known}.{did_you_mean(argv[0], COMMANDS)}")
-        sys.exit(2)
-    importlib.import_module(f"jaxasr.{argv[0]}").main(argv[1:])
+    importlib.import_module(f"jaxasr.{exit_with_message(known_command, argv[0])}").main(argv[1:])
+
+
+def known_command(command: str) -> str:
+    """The command itself, where it is one."""
+    if command not in COMMANDS:
+        raise ConfigError(
+            f"jaxasr {command}: no such command; there are {', '.join(COMMANDS)}; choose one of them."
+            f"{did_you_mean(command, COMMANDS)}"
+        )
+    return command
 
 
 if __name__ == "__main__":

@@ -154,7 +154,8 @@ class Checkpoints:
         try:
             self.wait()
         finally:
-            self._checkpointer.close()
+            with contextlib.suppress(Exception):  # what could not be written, `wait` has said
+                self._checkpointer.close()
 
 
 @contextlib.contextmanager

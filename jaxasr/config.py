@@ -103,8 +103,8 @@ def _slot_value(default: Any, name: str, value: Any, where: str) -> Any:
         return _build(entry, section, f"{where}{name}.")
     if section:
         raise ConfigError(
-            f"{where}{name}.{next(iter(section))}: {name} is none, which has no options; "
-            f"choose one of {', '.join(slots(type(default))[name])} for it, or remove the option."
+            f"{where}{name}.{next(iter(section))}: {name} is none; one of "
+            f"{', '.join(slots(type(default))[name])} was expected; choose one of them, or remove the option."
         )
     return None
 

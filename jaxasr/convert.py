@@ -146,7 +146,7 @@ def convert_params(state_dict: Mapping[str, np.ndarray], rules: Sequence[Rule]) 
     for path, layers in placed.items():
         if sorted(layers) not in ([-1], list(range(len(layers)))):
             raise CheckpointError(
-                f"{path}: layers {sorted(layers)}; numbers from 0 without a gap were expected; the file is incomplete."
+                f"{path}: layers {sorted(layers)}; numbers from 0 without a gap were expected; take the whole file."
             )
         *parents, leaf = path.removesuffix("[i]").split("/")
         node = params

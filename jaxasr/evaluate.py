@@ -224,7 +224,7 @@ class EvaluateOptions:
 def evaluate(options: EvaluateOptions) -> Score:
     """What the command line does, without printing the score."""
     if options.worst < 0:
-        raise ConfigError(f"--worst={options.worst}: 0 or more was expected.")
+        raise ConfigError(f"--worst={options.worst}: 0 or more was expected; change it.")
     cleaning = cleaning_of(options)
     ref, hyp = (
         {name: cleaning.without_symbols(cleaning(text)) for name, text in read_texts(path).items()}

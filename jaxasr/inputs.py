@@ -147,7 +147,10 @@ def training_inputs(
         leave_out_unknown=leave_out_unknown,
     )
     if not selection.utterances:
-        raise DataError(f"--train: nothing is left to train on: {selection.accounting()}; correct the data.")
+        raise DataError(
+            f"--train: nothing is left to train on: {selection.accounting()}; at least one utterance was expected; "
+            "correct the data."
+        )
     usable = selection.usable
     tokens = np.broadcast_to(selection.tokens[:, None], usable.shape)[usable]
     shapes = bucketing.choose(

@@ -168,6 +168,6 @@ def test_the_command_has_subcommands(capsys, model, sounds):
     assert "decode" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         __main__.main(["decod"])
-    assert "Did you mean 'decode'?" in capsys.readouterr().out
+    assert "Did you mean 'decode'?" in capsys.readouterr().err
     __main__.main(["decode", f"--model={model}", str(sounds / "a.wav")])
     assert capsys.readouterr().out.startswith("a")

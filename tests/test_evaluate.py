@@ -237,7 +237,7 @@ def test_cleaners_and_symbols_that_are_none(tmp_path, capsys):
     ref = str(tmp_path / "ref")
     for flags, message in {
         ("--cleaners", "lowr"): "error: --cleaners: cleaner 'lowr': not known; ",
-        ("--ignore", "uh", "um"): "error: --ignore: 'uh': symbols that begin with a mark",
+        ("--ignore", "uh", "um"): "error: --ignore: 'uh': not a symbol; symbols that begin with a mark",
     }.items():
         with pytest.raises(SystemExit) as caught:
             evaluate.main([ref, ref, *flags])

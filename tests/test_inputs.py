@@ -140,7 +140,7 @@ def test_what_cannot_be_used_is_counted(task, utterances):
 
 
 def test_nothing_left_is_an_error(task, utterances):
-    message = "--train: nothing is left to train on: 40 in = 0 used [+] 40 too long .u0, u1, u2, ....; correct the data"
+    message = "--train: nothing is left to train on: 40 in = 0 used [+] 40 too long .u0, u1, u2, ....; at least one "
     with pytest.raises(DataError, match=message):
         training(task, utterances, max_seconds=0.01)
     with pytest.raises(DataError, match="0 in = 0 used"):

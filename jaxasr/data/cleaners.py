@@ -174,7 +174,7 @@ def read_symbols(values: Sequence[str], where: str, reserved: Sequence[str] = ()
         if value in reserved:
             raise ConfigError(f"{place}: a token with a meaning of its own; {EXPECTED}; take another name.")
         if not _is_symbol(value):
-            raise ConfigError(f"{place}: {EXPECTED}; correct it.")
+            raise ConfigError(f"{place}: not a symbol; {EXPECTED}; correct it.")
     return tuple(dict.fromkeys(places.values()))
 
 

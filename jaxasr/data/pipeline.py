@@ -71,13 +71,15 @@ class LoadBatch:
         rng = np.random.default_rng([self.seed, self.epoch, id_hash(utterance.id), *again])
         try:
             return self.preprocess(utterance, rng)
-        except Exception as error:  # a user's own preprocessing may raise anything: say on which utterance
-            came = str(error)
-            if not isinstance(error, DataError):
-                came = f"preprocessing raised {type(error).__name__}: {came}; correct or remove the utterance."
-            elif f"(utterance {utterance.id})" in came:
+        except DataError as error:
+            if f"(utterance {utterance.id})" in str(error):
                 raise
-            raise DataError(f"{utterance.id} ({utterance.audio}): {came}") from error
+            raise DataError(f"{utterance.id} ({utterance.audio}): {error}") from error
+        except Exception as error:  # a user's own preprocessing may raise anything: say on which utterance
+            raise DataError(
+                f"{utterance.id} ({utterance.audio}): preprocessing raised {type(error).__name__}: {error}; an example "
+                "was expected; correct the preprocessing, or correct or remove the utterance."
+            ) from error
 
     def _collated(self, examples: Sequence[Any], shape: BucketShape, ids: Sequence[str]) -> Any:
         try:
@@ -86,8 +88,8 @@ class LoadBatch:
             raise
         except Exception as error:  # as above; and an error that cannot be pickled would hang a worker
             raise DataError(
-                f"batch of {', '.join(ids)}: collating to {shape} raised {type(error).__name__}: {error}; correct the "
-                "collate function."
+                f"batch of {', '.join(ids)}: collating to {shape} raised {type(error).__name__}: {error}; a batch was "
+                "expected; correct the collate function."
             ) from error
 
 

@@ -47,20 +47,26 @@ def train(
             minloglevel=2,
         )
     except RuntimeError as error:
-        raise ConfigError(f"--tokenizer.size={size}: {_wanted(str(error), special)}") from error
+        raise _unfit(size, str(error), special) from error
     return model.getvalue()
 
 
-def _wanted(fault: str, special: int) -> str:
-    """What was expected of the size, from sentencepiece's message on one that counts `special` pieces more."""
+def _unfit(size: int, fault: str, special: int) -> ConfigError:
+    """What is wrong with the size, from sentencepiece's message on one that counts `special` pieces more."""
     if largest := re.search(r"too high .* <= (\d+)", fault):
-        return f"the training text gives {int(largest[1]) - special} sub-words at most; take that or fewer."
-    if smallest := re.search(r"required_chars\. \d+ vs (\d+)", fault):
-        return (
-            f"the training text has {int(smallest[1]) - special} characters, each of them a sub-word; take at least as "
-            "many, or a smaller --tokenizer.character_coverage."
+        return ConfigError(
+            f"--tokenizer.size={size}: the training text gives {int(largest[1]) - special} sub-words at most; take "
+            "that or fewer."
         )
-    return f"sentencepiece: {' '.join(fault.split())}; a size that suits the training text was expected; change it."
+    if smallest := re.search(r"required_chars\. \d+ vs (\d+)", fault):
+        return ConfigError(
+            f"--tokenizer.size={size}: the training text has {int(smallest[1]) - special} characters, each of them a "
+            "sub-word; take at least as many, or a smaller --tokenizer.character_coverage."
+        )
+    return ConfigError(
+        f"--tokenizer.size={size}: sentencepiece: {' '.join(fault.split())}; a size that suits the training text was "
+        "expected; change it."
+    )
 
 
 def read(path: str | os.PathLike[str]) -> bytes:

@@ -123,7 +123,9 @@ def read_kaldi_mvn(path: str | pathlib.Path) -> Cmvn:
             try:
                 vectors[layer] = np.array([_finite(w) for w in words[3:-1]], np.float32)
             except ValueError as error:
-                raise DataError(f"{path}:{number}: {error}; numbers between [ and ] were expected.") from None
+                raise DataError(
+                    f"{path}:{number}: {error}; numbers between [ and ] were expected; correct the line."
+                ) from None
             layer = ""
     if set(vectors) != {"<AddShift>", "<Rescale>"} or len({len(v) for v in vectors.values()}) != 1:
         raise DataError(

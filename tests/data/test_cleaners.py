@@ -125,9 +125,9 @@ def test_symbols_of_a_file(tmp_path):
     ("values", "message"),
     [
         (("absent.txt",), "--x=absent.txt: no such file, and no symbol; symbols that begin with a mark"),
-        (("uh", "um"), "--x: 'uh': symbols that begin with a mark"),
-        (("<a b>", "<c>"), "--x: '<a b>': symbols that"),
-        (("", "<c>"), "--x: '': symbols that"),
+        (("uh", "um"), "--x: 'uh': not a symbol; symbols that begin with a mark"),
+        (("<a b>", "<c>"), "--x: '<a b>': not a symbol; "),
+        (("", "<c>"), "--x: '': not a symbol; "),
         (("<unk>",), "--x: '<unk>': a token with a meaning of its own; "),
     ],
 )
@@ -138,5 +138,5 @@ def test_what_is_no_symbol(values, message):
 
 def test_what_is_no_symbol_in_a_file(tmp_path):
     (tmp_path / "nlsyms").write_text("<noise>\nuh\n")
-    with pytest.raises(ConfigError, match=r"nlsyms:2: 'uh': symbols that begin with a mark"):
+    with pytest.raises(ConfigError, match=r"nlsyms:2: 'uh': not a symbol; symbols that begin with a mark"):
         read_symbols((str(tmp_path / "nlsyms"),), "--x")

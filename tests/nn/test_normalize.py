@@ -50,9 +50,9 @@ def test_reads_a_file_by_hand(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (("-1.5", "x"), "am.mvn:5: could not convert string to float: 'x'; numbers between [ and ] were expected."),
-        (("-1.5", "nan"), "am.mvn:5: nan is not a finite float32; numbers between [ and ] were expected."),
-        (("1e-3", "1e39"), "am.mvn:7: 1e39 is not a finite float32; numbers between [ and ] were expected."),
+        (("-1.5", "x"), "am.mvn:5: could not convert string to float: 'x'; numbers between [ and ] were expected; "),
+        (("-1.5", "nan"), "am.mvn:5: nan is not a finite float32; numbers between [ and ] were expected; "),
+        (("1e-3", "1e39"), "am.mvn:7: 1e39 is not a finite float32; numbers between [ and ] were expected; "),
         (("<Rescale>", "<Scale>"), "am.mvn: found ['<AddShift>']; one vector each behind <AddShift> and <Rescale>"),
         (("0.25 ", ""), "am.mvn: found ['<AddShift>', '<Rescale>']; one vector each behind"),
         ((NNET, ""), "am.mvn: found no statistics; "),

@@ -1,0 +1,28 @@
+"""Decoding: options, inputs and arrays."""
+
+from typing import Any
+
+import numpy as np
+
+from jaxasr.decode import DecodeOptions, SpeechToText, decode, read_inputs
+from tests import tiny
+
+
+def check(**options: Any) -> None:
+    decode(DecodeOptions(("a.wav",), "model", **options))
+
+
+def transcribe(samples: np.ndarray) -> None:
+    nothing: Any = None  # the samples are looked at first
+    SpeechToText(tiny.TASK, nothing, nothing).transcribe(samples)
+
+
+CASES = {
+    "no input": lambda: decode(DecodeOptions((), "model")),
+    "no rows": lambda: check(rows=0),
+    "padding below 0": lambda: check(extra_padding=-1.0),
+    "a folder without sound": lambda: read_inputs(["."]),
+    "a search that the model does not have": lambda: tiny.TASK.decode_fn("beam"),
+    "two channels": lambda: transcribe(np.zeros((2, 5))),
+    "a NaN": lambda: transcribe(np.array([np.nan])),
+}

@@ -1,0 +1,76 @@
+"""Options of the task, the frontend and the network, and feature statistics."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pytest
+from flax import linen as nn
+
+from jaxasr.data.perturb import CommonPreprocessor
+from jaxasr.nn.dropout import Dropout
+from jaxasr.nn.encoders import ENCODERS, SanmEncoder
+from jaxasr.nn.encoders.base import Taps
+from jaxasr.nn.frontend import WavFrontend, mel_filterbank
+from jaxasr.nn.fsmn import FsmnMemory
+from jaxasr.nn.normalize import GlobalMvn, read_kaldi_mvn
+from jaxasr.nn.positions import sinusoids_halves
+from jaxasr.nn.specaug import SpecAugment
+from jaxasr.nn.subsampling import CONVOLUTIONS, ConvSubsampling
+from jaxasr.tasks import AsrTask
+from tests.errors.files import write
+
+X, LENGTHS = jnp.zeros((1, 4, 8)), jnp.array([4])
+
+
+def build(module: nn.Module, *inputs: Any, **options: Any) -> None:
+    module.init(jax.random.key(0), *inputs, **options)
+
+
+def statistics(content: str | bytes) -> None:
+    read_kaldi_mvn(write("am.mvn", content))
+
+
+class Blind(SanmEncoder):
+    """An encoder that takes no taps."""
+
+    def __call__(self, x: Any, lengths: Any, *, train: bool) -> Any: ...
+
+
+def encoder_without_taps() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ENCODERS, "_entries", {"blind": Blind})
+        AsrTask(encoder=Blind(), interctc_layers=(1,)).check()
+
+
+CASES = {
+    "a share above 1": lambda: AsrTask(ctc_weight=1.5).check(),
+    "an attention loss without a decoder": lambda: AsrTask(decoder=None).check(),
+    "a decoder without an attention loss": lambda: AsrTask(ctc_weight=1.0).check(),
+    "inner CTC losses without a CTC loss": lambda: AsrTask(interctc_layers=(1,), ctc_weight=0.0).check(),
+    "an encoder that shows no inner layers": encoder_without_taps,
+    "conditioning on nothing": lambda: AsrTask(interctc_conditioning=True).check(),
+    "a layer that the encoder does not have": lambda: Taps((5,), lambda x: x).check(2),
+    "a speed of 5": lambda: CommonPreprocessor(speeds=(5.0,)).check(),
+    "a gain below 0": lambda: CommonPreprocessor(volume_db=-1.0).check(),
+    "statistics that nothing uses": lambda: AsrTask(normalizer=None, cmvn_file="am.mvn").check(),
+    "a mask wider than itself": lambda: SpecAugment(min_freq_width=9, max_freq_width=3).check(),
+    "a mask of 20 times its axis": lambda: SpecAugment(max_time_share=20.0).check(),
+    "a mask without a limit": lambda: SpecAugment(max_freq_width=None, max_freq_share=None).check(),
+    "a time warp of -1 frames": lambda: SpecAugment(time_warp_window=-1).check(),
+    "two masks a frame": lambda: SpecAugment(time_masks_per_frame=2.0).check(),
+    "no token list": lambda: AsrTask().num_tokens("a") and AsrTask().network(),
+    "stacks of no frames": lambda: WavFrontend(lfr_m=0).for_encoder(1),
+    "a hop below a sample": lambda: WavFrontend(hop_ms=0.01).output_lengths(8000, 8000),
+    "a band above half the rate": lambda: mel_filterbank(80, 512, 8000, 20.0, 8000.0),
+    "no statistics": lambda: GlobalMvn()(X, LENGTHS, None),
+    "no statistics file": lambda: read_kaldi_mvn("nowhere"),
+    "binary statistics": lambda: statistics(b"\xff"),
+    "a word among the statistics": lambda: statistics("<AddShift> 1 1\n<LearnRateCoef> 0 [ x ]\n"),
+    "half of the statistics": lambda: statistics("<AddShift> 1 1\n<LearnRateCoef> 0 [ 1 ]\n"),
+    "an encoder without layers": lambda: build(SanmEncoder(num_layers=0), X, LENGTHS, train=False),
+    "features too narrow to divide": lambda: build(ConvSubsampling(8, CONVOLUTIONS["conv2d8"]), X, LENGTHS),
+    "features of odd width": lambda: sinusoids_halves(4, 7),
+    "a filter that misses the frame": lambda: build(FsmnMemory(kernel_size=3, shift=3), X, LENGTHS),
+    "a dropout of 1": lambda: build(Dropout(1.0), X, train=True),
+}

@@ -1,0 +1,45 @@
+"""Sound files and stretches of them."""
+
+import pathlib
+from typing import Any
+
+import numpy as np
+import soundfile
+
+from jaxasr.data import audio
+from jaxasr.data.manifest import Utterance
+from tests.errors.files import RATE, sound, write
+
+NOISE = np.random.default_rng(0).uniform(-0.5, 0.5, 20_000).astype(np.float32)
+
+
+def read(path: str, **options: Any) -> None:
+    audio.read(Utterance("u", path, ""), RATE, **options)
+
+
+def open_length() -> None:
+    soundfile.write("a.flac", NOISE, RATE)
+    raw = bytearray(pathlib.Path("a.flac").read_bytes())
+    raw[22:26] = bytes(4)  # where the header says how many frames there are
+    read(write("a.flac", raw))
+
+
+def cut_short() -> None:
+    soundfile.write("a.mp3", NOISE, RATE)
+    raw = pathlib.Path("a.mp3").read_bytes()
+    read(write("a.mp3", raw[: len(raw) // 2]))
+
+
+CASES = {
+    "no file": lambda: read("nowhere.wav"),
+    "a folder": lambda: read("."),
+    "a text file": lambda: read(write("a.wav", "hello")),
+    "a header without a length": open_length,
+    "a file cut short": cut_short,
+    "a NaN": lambda: read(sound("a.wav", np.full(9, np.nan, np.float32))),
+    "a stretch past the end": lambda: audio.segment(
+        Utterance("u", "a.wav", "", start=2.0), audio.AudioInfo(RATE, RATE, 1)
+    ),
+    "a channel too many": lambda: read(sound("a.wav"), channel=1),
+    "a speed of 0": lambda: read(sound("a.wav"), speed=0.0),
+}

@@ -1,0 +1,137 @@
+"""Options of a run, its folder and its states, and what stops it."""
+
+import concurrent.futures
+import contextlib
+import dataclasses
+import errno
+import os
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import rich.console
+
+from jaxasr.averages import Ema, Running
+from jaxasr.checkpoint import Checkpoints, Progress, claimed
+from jaxasr.data.batch import BucketShape, Collate
+from jaxasr.data.bucketing import PlannedBatch
+from jaxasr.data.pipeline import HostBatch
+from jaxasr.data.tokenizer import Vocabulary
+from jaxasr.logs import RunLog, StepLog
+from jaxasr.optim import AdamW, Sgd, matching
+from jaxasr.prepare import check_same_run, with_resources_of
+from jaxasr.schedules import Noam, TriStage, WarmupLinear
+from jaxasr.state import AccumulatedSteps
+from jaxasr.tasks import AsrTask
+from jaxasr.tasks.base import Mean
+from jaxasr.train import check_same_data
+from jaxasr.train_config import TrainConfig
+from tests.errors.files import write
+
+TOKENS = ("<blank>", "<s>", "</s>", "a", "<unk>")
+
+
+@dataclasses.dataclass(frozen=True)
+class Fine(AsrTask):
+    """A task whose own check takes no time, and whose loss knows no counts."""
+
+    def check(self) -> None: ...
+
+    def loss_fn(self) -> Any:
+        return lambda params, batch, key=None: 0.0
+
+
+def loss_without_counts() -> None:
+    nothing: Any = None  # the loss is looked at first
+    AccumulatedSteps(TrainConfig(), Fine(), nothing, nothing)
+
+
+def check(**options: Any) -> None:
+    TrainConfig(task=Fine(), **options).check()
+
+
+def two_runs_at_once() -> None:
+    with claimed(pathlib.Path("run")), claimed(pathlib.Path("run")):
+        pass
+
+
+def other_options() -> None:
+    write("run/checkpoints/1")
+    write("run/config.yaml", "seed: 1\nbatch_seconds: 9.0\n")
+    check_same_run(TrainConfig(), pathlib.Path("run"))
+
+
+def other_tokens() -> None:
+    folder = pathlib.Path()
+    AsrTask(vocabulary=Vocabulary(TOKENS)).save_resources(folder)
+    with_resources_of(AsrTask(vocabulary=Vocabulary([*TOKENS[:3], "b", "<unk>"])), folder)
+
+
+@contextlib.contextmanager
+def states() -> Iterator[Checkpoints]:
+    with contextlib.closing(Checkpoints(pathlib.Path("states"))) as checkpoints:
+        yield checkpoints
+
+
+def state_of_another_network() -> None:
+    with states() as checkpoints:
+        checkpoints.save(1, {"a": jnp.zeros(2)}, Progress())
+        checkpoints.wait()
+        checkpoints.restore({"b": jnp.zeros(3)}, print)
+
+
+class FullDisk:
+    """Orbax as it is on a full disk, without the minutes that its threads then wait for each other."""
+
+    def save_checkpointables_async(self, *_: object, **__: object) -> concurrent.futures.Future:
+        failed = concurrent.futures.Future()
+        failed.set_exception(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+        return failed
+
+    def close(self) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def no_room_for_a_state() -> None:
+    with states() as checkpoints:
+        checkpoints.close()
+        checkpoints._checkpointer = FullDisk()
+        checkpoints.save(1, {"a": jnp.zeros(2)}, Progress())
+
+
+def no_finite_step() -> None:
+    shape = BucketShape(1, 4, 1)
+    host = HostBatch(PlannedBatch(shape, np.zeros(1, int)), ["u"], Collate()([], shape))
+    steps = StepLog(RunLog(pathlib.Path(), rich.console.Console(), active=False), 8000, 1, nonfinite_limit=1)
+    steps.add(1, None, 0.0, [host], {"skipped": Mean(1, 1), "skipped_in_a_row": Mean(1, 1)}, 0.0)
+    steps.flush()
+
+
+CASES = {
+    "no steps at all": lambda: check(steps=0),
+    "a seed below 0": lambda: check(seed=-1),
+    "no buckets": lambda: check(max_buckets=0),
+    "a search that the model does not have": lambda: check(search="beam"),
+    "a weight for no manifest": lambda: check(train_weights=(1.0,)),
+    "a learning rate below 0": lambda: AdamW(learning_rate=-1.0).check(),
+    "a warm-up below 0": lambda: WarmupLinear(warmup_steps=-1).check(),
+    "a weight decay below 0": lambda: AdamW(weight_decay=-1.0).check(),
+    "momentum of Nesterov's without momentum": lambda: Sgd(momentum=0.0, nesterov=True).check(),
+    "a pattern that matches nothing": lambda: matching({"kernel": jnp.zeros(1)}, ("bias",), "--optimizer.exclude"),
+    "a model without width": lambda: Noam(d_model=0).check(),
+    "parts of a run that are more than it": lambda: TriStage(phase_ratios=(1.0, 1.0, 1.0)).check(),
+    "an average that keeps everything": lambda: Ema(decay=1.0).check(),
+    "an average over nothing": lambda: Running(share=0.0).check(),
+    "a loss without counts": loss_without_counts,
+    "a share above 1": lambda: WarmupLinear(final_share=2.0).check(),
+    "a workdir that is a file": lambda: claimed(pathlib.Path(write("run"))).__enter__(),
+    "two runs in one workdir": two_runs_at_once,
+    "options of another run": other_options,
+    "the token list of another run": other_tokens,
+    "the data of another run": lambda: check_same_data(Progress(data_hash="a"), "b", pathlib.Path("run")),
+    "the state of another network": state_of_another_network,
+    "no room for a state": no_room_for_a_state,
+    "no finite step": no_finite_step,
+}
