@@ -99,9 +99,13 @@ class Inputs:
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
 
+    def usage(self) -> list[bucketing.BucketUse]:
+        """What each shape holds in the first epoch."""
+        return bucketing.usage(self.epoch(0).plan, self._drawn(0)[2], self.shapes)
+
     def print_buckets(self, console: rich.console.Console, title: str) -> None:
         """A table of the shapes: rows, seconds, utterances and padding of the first epoch."""
-        uses = bucketing.usage(self.epoch(0).plan, self._drawn(0)[2], self.shapes)
+        uses = self.usage()
         table = rich.table.Table(title=title, title_justify="left")
         for name in ("rows", "seconds", "tokens", "batches", "utterances", "padding %"):
             table.add_column(name, justify="right")
