@@ -15,13 +15,15 @@ import jaxasr
 from jaxasr.data.selection import Selection
 from jaxasr.inputs import Inputs
 from jaxasr.prepare import Prepared
+from jaxasr.train_config import TrainConfig
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "soundfile", "soxr")
 SHOWN_IDS = 10
 
 
-def session(data: Prepared) -> dict[str, Any]:
+def session(cfg: TrainConfig, data: Prepared) -> dict[str, Any]:
     """A record that JSON can hold; the report is made from it."""
+    shares = zip(cfg.train, data.train.shares(len(cfg.train)), strict=True)
     return {
         "command": shlex.join([pathlib.Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]]),
         "folder": os.getcwd(),
@@ -32,6 +34,7 @@ def session(data: Prepared) -> dict[str, Any]:
             "valid": {"utterances": len(data.valid.selection.utterances), "hours": data.valid.hours},
             "tests": [{"utterances": len(t.selection.utterances), "hours": t.hours} for t in data.tests],
         },
+        "corpora": [{"path": path, "utterances": u, "hours": h, "in_epoch": n} for path, (u, h, n) in shares],
         "buckets": buckets(data.train),
     }
 

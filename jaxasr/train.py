@@ -80,7 +80,7 @@ def loop(
     step, ends = int(state.step), Ends(cfg, data.train, progress, began)
     state = with_total(state, ends.total, devices)
     log = closing(RunLog(workdir, console, active=is_main_process()))
-    log.event(split="session", step=step, **session(data))
+    log.event(split="session", step=step, **session(cfg, data))
     step_log = StepLog(log, data.task.sample_rate, cfg.log_steps, cfg.nonfinite_limit)
     validator = closing(Validator(cfg, data, devices, workdir, log, progress))
     if not ends.reached(step):

@@ -159,7 +159,7 @@ def _sections(content: Content) -> list[Section]:
         Section("words", "Words", results.words(primary), f"Counted over {searched}." if searched else ""),
         Section("worst", "Worst utterances", list(content.utterances) or None, f"Of {searched}, most errors first."),
         Section("looks", "A closer look", list(content.looks) or None, LOOKS),
-        Section("data", "Data", _data(data) if data else None),
+        Section("data", "Data", _data(data, start.get("corpora", ())) if data else None),
         Section("buckets", "Buckets", _buckets(start["buckets"]) if "buckets" in start else None, BUCKETS),
         Section("configuration", "Configuration", _configuration(content.run)),
         Section("machine", "Machine and versions", _machine(log, packages)),
@@ -178,7 +178,7 @@ LOOKS = (
 BUCKETS = "The shapes of batches, as they are filled in the first epoch; each is compiled once."
 
 
-def _data(data: Record) -> Html:
+def _data(data: Record, corpora: Sequence[Record]) -> Html:
     train = data["train"]
     speeds = ", ".join(f"{speed:g}" for speed in train["speeds"])
     rows = [["training", train["utterances"], f"{train['hours']:.3f}"]]
@@ -187,8 +187,11 @@ def _data(data: Record) -> Html:
         name = "test" if len(data["tests"]) == 1 else f"test{number}"
         rows.append([name, test["utterances"], f"{test['hours']:.3f}"])
     about = f"Speed factors {speeds}. One encoder frame stands for {train['frame_ms']:g} ms."
-    parts = [table(["set", "utterances", "hours"], rows), el("p", about), _left_out(train)]
-    return el("div", parts)
+    mixed = [[c["path"], c["utterances"], f"{c['hours']:.3f}", c["in_epoch"]] for c in corpora]
+    parts = [table(["set", "utterances", "hours"], rows)]
+    if len(mixed) > 1:
+        parts += [el("h3", "Training corpora"), table(["", "utterances", "hours", "in an epoch"], mixed)]
+    return el("div", parts, el("p", about, class_="after"), _left_out(train))
 
 
 def _left_out(train: Record) -> Html:
