@@ -1,15 +1,18 @@
 """A run in one file to look at: `python -m jaxasr.report DIR`; training writes it at its end."""
 
 import dataclasses
+import os
 import pathlib
 import sys
 from collections.abc import Callable, Sequence
 from typing import Annotated
 
+import jax
 import numpy as np
 import tyro
 
 from jaxasr import checkpoint
+from jaxasr.compiled import use_persistent_cache
 from jaxasr.data import audio
 from jaxasr.data.batch import AsrExample
 from jaxasr.data.manifest import Utterance
@@ -198,6 +201,7 @@ def report(options: ReportOptions) -> pathlib.Path:
             f"--worst={options.worst} --picture_width={options.picture_width}: 0 or more utterances and at least 320 "
             "pixels were expected; change them."
         )
+    use_persistent_cache()
     workdir = pathlib.Path(options.workdir)
     output = pathlib.Path(options.output) if options.output else workdir / FILE
     write(workdir, output, worst=options.worst)
@@ -208,6 +212,8 @@ def report(options: ReportOptions) -> pathlib.Path:
 
 def main(argv: Sequence[str] | None = None) -> None:
     options = tyro.cli(ReportOptions, args=argv, prog="python -m jaxasr.report", config=(tyro.conf.FlagCreatePairsOff,))
+    if not os.environ.get("JAX_PLATFORMS"):
+        jax.config.update("jax_platforms", "cpu")  # the accelerator may be full of a run that is under way
     print(exit_with_message(report, options))
 
 

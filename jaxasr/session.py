@@ -100,12 +100,12 @@ def versions() -> dict[str, str]:
 
 
 def _commit(package: pathlib.Path) -> str:
-    """The commit that the package is checked out at, empty where it is not; `+` marks changes since."""
+    """The commit that the package is checked out at, and whether it was changed since; empty where it is not."""
     top, _, commit = _git(package, "rev-parse", "--show-toplevel", "HEAD").partition("\n")
     if not commit or pathlib.Path(top).resolve() != package.resolve().parent:  # another project's, around a venv
         return ""
     changed = _git(package, "status", "--porcelain", "--untracked-files=no", "--", str(package))
-    return commit[:12] + "+" * bool(changed)
+    return commit[:12] + " and changes" * bool(changed)
 
 
 def _git(folder: pathlib.Path, *arguments: str) -> str:

@@ -25,6 +25,7 @@ def _own_caches(tmp_path_factory):
         yield
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter):
     """What was skipped is said aloud, so that a green run does not look like more than it is."""
     reasons = {report.longrepr[2] for report in terminalreporter.stats.get("skipped", ())}

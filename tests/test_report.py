@@ -134,7 +134,7 @@ def test_what_a_report_holds(workdir):
     assert "finished" in page.sections[""] and "sanm, 2 layers of 16" in page.sections[""]
     assert "Left out of" in page.sections["data"] or "none is left out" in page.sections["data"]
     assert f"jax{jax.__version__}" in page.sections["machine"] and "Sessions" in page.sections["machine"]
-    assert "num_layers: 2" in page.sections["configuration"] and "pytest" in page.sections["configuration"]
+    assert "num_layers: 2" in page.sections["configuration"] and "Seed 0." in page.sections["configuration"]
     assert len([a for a in page.all("audio") if a["src"].startswith("data:audio/flac")]) >= 4
     assert len(page.all("image")) == 3 * (1 + 1 + 1 + 2)  # spectrogram, posteriors, mean and two heads, three times
 

@@ -225,6 +225,7 @@ def _configuration(run: Run) -> Html:
     whole = el("details", el("summary", "All options (config.yaml)"), el("pre", config.to_yaml(run.cfg), tabindex=0))
     start = run.log.start
     command = [el("h3", "Command"), el("pre", start["command"], class_="command")] if "command" in start else []
+    command.append(el("p", f"Seed {run.cfg.seed}.", class_="after"))
     return el("div", command, el("h3", "Options that differ from the defaults"), el("pre", text, tabindex=0), whole)
 
 

@@ -86,18 +86,26 @@ def _train_and_valid(log: Log, name: str) -> Html | None:
 # Error rates -------------------------------------------------------------------------------------------------
 
 
+class Measure(NamedTuple):
+    """An error rate with its interval."""
+
+    name: str
+    total: ErrorCounts
+    interval: tuple[float, float]
+    unit: str
+
+
 def rates(scored: Sequence[Scored]) -> Html:
     """WER, CER and SER with intervals and counts, for every set and search."""
     headings = ["", "rate", "95 % interval", "", "errors", "sub.", "del.", "ins.", "of"]
-    most = max([0.0, *(bootstrap_interval(counts)[1] for s in scored for _, counts, _ in _measures(s.score))])
+    found = [(item, [] if item.score is None else _measures(item.score)) for item in scored]
+    bounds = [measure.interval[1] for _, measures in found for measure in measures]
+    most = max((bound for bound in bounds if math.isfinite(bound)), default=0.0)
     rows = []
-    for item in scored:
+    for item, measures in found:
         label = el("span", el("b", item.name), " by ", item.search, el("small", item.path, class_="path"))
         rows.append(el("tr", el("th", label, colspan=len(headings), scope="rowgroup")))
-        if item.score is None:
-            rows += _logged(item, len(headings))
-        for name, counts, unit in _measures(item.score):
-            rows.append(_rate_row(name, counts, unit, most))
+        rows += [_rate_row(measure, most) for measure in measures] or _logged(item, len(headings))
         if item.score is not None and item.score.missing:
             missing = item.score.missing
             text = f"{len(missing)} without a hypothesis, counted as deletions: {few(missing)}"
@@ -106,27 +114,25 @@ def rates(scored: Sequence[Scored]) -> Html:
     return el("div", el("table", head, el("tbody", rows), class_="rates"), class_="scroll", tabindex=0)
 
 
-def _measures(score: Score | None) -> list[tuple[str, list[ErrorCounts], str]]:
-    """(name, counts of each utterance, unit)."""
-    if score is None:
-        return []
+def _measures(score: Score) -> list[Measure]:
     sentences = [ErrorCounts(int(u.words.errors > 0), 0, 0, 1) for u in score.utterances]
+    letters = bootstrap_interval([u.characters for u in score.utterances])
+    total = ErrorCounts(score.wrong_sentences, 0, 0, len(sentences))
     return [
-        ("WER", [u.words for u in score.utterances], "words"),
-        ("CER", [u.characters for u in score.utterances], "characters"),
-        ("SER", sentences, "utterances"),
+        Measure("WER", score.wer, score.wer_interval, "words"),
+        Measure("CER", score.cer, letters, "characters"),
+        Measure("SER", total, bootstrap_interval(sentences), "utterances"),
     ]
 
 
-def _rate_row(name: str, counts: Sequence[ErrorCounts], unit: str, most: float) -> Html:
-    total = ErrorCounts(*(sum(column) for column in zip(*counts, strict=True)))
-    low, high = bootstrap_interval(counts)
-    edits = ["", "", ""] if name == "SER" else [total.substitutions, total.deletions, total.insertions]
+def _rate_row(measure: Measure, most: float) -> Html:
+    total, (low, high) = measure.total, measure.interval
+    edits = ["", "", ""] if measure.name == "SER" else [total.substitutions, total.deletions, total.insertions]
     bar = interval_bar(total.rate, (low, high), most) if math.isfinite(high) else ""
     numbers = [percent(total.rate), between(low, high)]
-    cells = [el("td", name), *(el("td", n, class_="number") for n in numbers), el("td", bar)]
+    cells = [el("td", measure.name), *(el("td", n, class_="number") for n in numbers), el("td", bar)]
     cells += [el("td", n, class_="number") for n in [total.errors, *edits]]
-    cells.append(el("td", f"{total.reference} {unit}", class_="number"))
+    cells.append(el("td", f"{total.reference} {measure.unit}", class_="number"))
     return el("tr", cells)
 
 
@@ -159,7 +165,7 @@ def words(scored: Sequence[Scored]) -> Html | None:
     if not wrong:
         return None
     rows = [_word_row(entry) for entry in wrong[:MOST_WORDS]]
-    headings = ["word", "said", "wrong", "sub.", "del.", "ins.", "of those said", "recognised instead"]
+    headings = ["word", "said", "wrong", "sub.", "del.", "ins.", "missed", "recognised instead"]
     first = el("div", el("h3", "Most often wrong"), table(headings, rows, text=(0, 7)), class_="words")
     pairs = confusions(found)[:MOST_WORDS]
     cells = [[_word(said), _word(heard), times] for said, heard, times in pairs]
