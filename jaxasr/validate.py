@@ -14,7 +14,7 @@ from jaxasr.inputs import Inputs
 from jaxasr.logs import RunLog
 from jaxasr.parallel import Devices, is_main_process, wait_for_processes
 from jaxasr.prepare import Prepared
-from jaxasr.scoring import Score, score
+from jaxasr.scoring import Score, score_cleaned
 from jaxasr.train_config import TrainConfig
 from jaxasr.typing import Params
 
@@ -129,7 +129,5 @@ class Validator:
 
 
 def score_of(inputs: Inputs, hypotheses: list[Hypothesis]) -> Score:
-    """Of references cleaned as the training text was, since the model can say nothing else."""
-    cleaning = inputs.task.cleaning
-    references = {u.id: cleaning.without_symbols(cleaning(u.text)) for u in inputs.selection.utterances}
-    return score(references, {h.id: cleaning.without_symbols(h.text) for h in hypotheses})
+    references = {u.id: u.text for u in inputs.selection.utterances}
+    return score_cleaned(inputs.task.cleaning, references, {h.id: h.text for h in hypotheses})

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 import pytest
 import rich.console
+import yaml
 from flax import linen as nn
 
 from jaxasr import __main__, checkpoint, config, info, report
@@ -246,6 +247,14 @@ def test_relative_paths_are_those_of_the_folder_that_the_run_was_started_in(copi
     log_of(copied, moved)
     monkeypatch.chdir(tmp_path)
     assert all(item.score is not None for item in gather.read(copied).tests)
+
+
+def test_references_are_cleaned_as_the_training_text_was(copied):
+    file = copied / "model" / "config.yaml"
+    file.write_text(yaml.safe_dump(config.read_yaml(file) | {"cleaners": ["lower"]}))
+    [first, _] = gather.read(copied).tests
+    assert first.score.wer.rate == 1.0  # of hypotheses that are as they were, in capitals
+    assert all(u.reference == u.reference.lower() for u in first.score.utterances)
 
 
 def test_a_log_of_two_sessions(tmp_path):

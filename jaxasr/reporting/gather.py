@@ -6,12 +6,13 @@ import json
 import pathlib
 from typing import Any
 
-from jaxasr import config
+from jaxasr import checkpoint, config
 from jaxasr.data import manifest
+from jaxasr.data.cleaners import Cleaning
 from jaxasr.data.manifest import Utterance
-from jaxasr.errors import ConfigError, DataError
+from jaxasr.errors import CheckpointError, ConfigError, DataError
 from jaxasr.evaluate import read_texts
-from jaxasr.scoring import Score, score
+from jaxasr.scoring import Score, score_cleaned
 from jaxasr.train_config import TrainConfig
 
 Record = dict[str, Any]
@@ -146,6 +147,13 @@ def read_log(path: pathlib.Path) -> Log:
     return log
 
 
+def cleaning(run: Run) -> Cleaning:
+    """What is done to transcripts, by the model's folder, which has all that it takes, or else by the options."""
+    folder = run.workdir / "model"
+    task = checkpoint.load_task(folder) if (folder / "config.yaml").exists() else run.cfg.task
+    return task.cleaning
+
+
 def is_running(workdir: pathlib.Path) -> bool:
     """Whether a process holds the workdir's lock."""
     try:
@@ -176,8 +184,9 @@ def scored(run: Run, name: str, search: str, record: Record) -> Scored:
         utterances = {u.id: u for u in manifest.read(run.located(path))}
         folder = run.workdir / name / search
         texts = read_texts(folder / "hyp.jsonl")
-        found = score({u.id: u.text for u in utterances.values()}, texts)
-    except DataError as error:
+        references = {name: u.text for name, u in utterances.items()}
+        found = score_cleaned(cleaning(run), references, texts)
+    except (DataError, CheckpointError) as error:
         fault = f"{error} (run the report in the folder that the run was started in, so that relative paths hold)"
         return Scored(name, path, search, None, fault, record)
     rows = [json.loads(line) for line in (folder / "hyp.jsonl").read_text(encoding="utf-8").splitlines()]

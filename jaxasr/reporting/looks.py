@@ -21,7 +21,7 @@ from jaxasr.inputs import evaluation_inputs
 from jaxasr.parallel import Devices
 from jaxasr.prepare import read_manifests
 from jaxasr.reporting.gather import Run, Scored
-from jaxasr.scoring import score
+from jaxasr.scoring import score_cleaned
 from jaxasr.tasks import AsrTask, Task
 from jaxasr.tasks.asr import with_sos_eos
 from jaxasr.typing import Float, Params
@@ -87,7 +87,8 @@ def decode_validation(run: Run, task: Task, params: Params) -> Scored:
     recognizer = Recognizer(task, search, devices)
     inputs = evaluation_inputs(task, chosen, batch_seconds=200.0, max_buckets=2)
     hypotheses, _ = recognizer(jax.device_put(params, devices.replicated), inputs)
-    found = score({u.id: u.text for u in chosen}, {h.id: h.text for h in hypotheses})
+    references = {u.id: u.text for u in chosen}
+    found = score_cleaned(task.cleaning, references, {h.id: h.text for h in hypotheses})
     path = ", ".join(cfg.valid) or "held out of the training set"
     path += f" ({len(chosen)} of {len(utterances)} utterances)" * (len(chosen) < len(utterances))
     by_id = {u.id: u for u in chosen}
