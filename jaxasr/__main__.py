@@ -11,6 +11,8 @@ COMMANDS = {
     "train": "train a model, validate it and score test sets",
     "decode": "turn sound into text with a trained model",
     "evaluate": "score hypotheses against references",
+    "report": "show a run in one file: curves, errors, sound, posteriors",
+    "info": "say what a model is",
 }
 
 

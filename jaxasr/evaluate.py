@@ -7,7 +7,7 @@ import os
 import pathlib
 import sys
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 import rich.console
@@ -94,9 +94,8 @@ def print_score(score: Score, console: rich.console.Console, *, worst: int = 0) 
             highlight=False,
             markup=False,
         )
-    for utterance in sorted(score.utterances, key=lambda utterance: -_shown_errors(utterance))[:worst]:
-        if _shown_errors(utterance):
-            _print_utterance(utterance, console)
+    for utterance in worst_first(score.utterances)[:worst]:
+        _print_utterance(utterance, console)
 
 
 def _percent(rate: float) -> str:
@@ -118,16 +117,25 @@ def _shown_errors(utterance: UtteranceScore) -> int:
     return utterance.characters.errors if _by_characters(utterance) else utterance.words.errors
 
 
-def _print_utterance(utterance: UtteranceScore, console: rich.console.Console) -> None:
+def aligned(utterance: UtteranceScore) -> tuple[list[Step], str]:
+    """The alignment of an utterance, and what it aligns: words, or characters where the script has no spaces."""
     reference, hypothesis = utterance.reference, utterance.hypothesis or ""
     if _by_characters(utterance):
-        unit, tokens = "characters", (characters(reference, spaces=False), characters(hypothesis, spaces=False))
-    else:
-        unit, tokens = "words", (words(reference), words(hypothesis))
-    steps = align(*tokens)
+        return align(characters(reference, spaces=False), characters(hypothesis, spaces=False)), "characters"
+    return align(words(reference), words(hypothesis)), "words"
+
+
+def worst_first(utterances: Iterable[UtteranceScore]) -> list[UtteranceScore]:
+    """The utterances that have errors, most errors first."""
+    return sorted((u for u in utterances if _shown_errors(u)), key=lambda u: -_shown_errors(u))
+
+
+def _print_utterance(utterance: UtteranceScore, console: rich.console.Console) -> None:
+    steps, unit = aligned(utterance)
     errors = sum(step.operation != "equal" for step in steps)
+    total = sum(step.reference is not None for step in steps)
     found = "no hypothesis" if utterance.hypothesis is None else f"{errors} errors"
-    console.print(f"\n{utterance.id}: {found} in {len(tokens[0])} {unit}", highlight=False, markup=False)
+    console.print(f"\n{utterance.id}: {found} in {total} {unit}", highlight=False, markup=False)
     for block in _blocks(steps, console.width - len("REF: ")):
         for row in _rows(block):
             console.print(row, soft_wrap=True)

@@ -74,18 +74,25 @@ class Inputs:
     def hours(self) -> float:
         return self.selection.plain_samples.sum() / self.task.sample_rate / 3600
 
+    def shares(self, number: int) -> list[tuple[int, float, int]]:
+        """Of each of `number` corpora its utterances, their hours, and how many of them stand in an epoch."""
+        corpora, samples = self.selection.corpora, self.selection.plain_samples
+        sizes = np.bincount(corpora, minlength=number).tolist()
+        hours = [float(samples[corpora == i].sum()) / self.task.sample_rate / 3600 for i in range(number)]
+        drawn = mixing.counts(sizes, self.weights) if self.weights else sizes
+        return list(zip(sizes, hours, drawn, strict=True))
+
     def print_shares(self, console: rich.console.Console, names: Sequence[str]) -> None:
         """A table of the corpora by these names: utterances and hours of each, and its share of an epoch."""
-        corpora, samples = self.selection.corpora, self.selection.plain_samples
+        shares = self.shares(len(names))
         table = rich.table.Table(title="Corpora", title_justify="left")
         table.add_column("--train")
         for name in ("utterances", "hours", "in an epoch", "% of it"):
             table.add_column(name, justify="right")
-        sizes = np.bincount(corpora, minlength=len(names)).tolist()
-        for corpus, count in enumerate(mixing.counts(sizes, self.weights)):
-            hours = samples[corpora == corpus].sum() / self.task.sample_rate / 3600
-            figures = str(sizes[corpus]), f"{hours:.2f}", str(count), f"{100 * count / sum(sizes):.1f}"
-            table.add_row(rich.text.Text(names[corpus]), *figures)
+        total = sum(size for size, _, _ in shares)
+        for name, (size, hours, count) in zip(names, shares, strict=True):
+            figures = str(size), f"{hours:.2f}", str(count), f"{100 * count / total:.1f}"
+            table.add_row(rich.text.Text(name), *figures)
         console.print(table)
 
     def fingerprint(self) -> str:
@@ -99,9 +106,13 @@ class Inputs:
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
 
+    def usage(self) -> list[bucketing.BucketUse]:
+        """What each shape holds in the first epoch."""
+        return bucketing.usage(self.epoch(0).plan, self._drawn(0)[2], self.shapes)
+
     def print_buckets(self, console: rich.console.Console, title: str) -> None:
         """A table of the shapes: rows, seconds, utterances and padding of the first epoch."""
-        uses = bucketing.usage(self.epoch(0).plan, self._drawn(0)[2], self.shapes)
+        uses = self.usage()
         table = rich.table.Table(title=title, title_justify="left")
         for name in ("rows", "seconds", "tokens", "batches", "utterances", "padding %"):
             table.add_column(name, justify="right")

@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from rapidfuzz.distance import Levenshtein
 
+from jaxasr.data.cleaners import Cleaning
 from jaxasr.errors import DataError
 
 Operation = Literal["equal", "substitute", "delete", "insert"]
@@ -126,6 +127,12 @@ def score(references: Mapping[str, str], hypotheses: Mapping[str, str], *, space
         wer_interval=bootstrap_interval(by_words),
         utterances=utterances,
     )
+
+
+def score_cleaned(cleaning: Cleaning, references: Mapping[str, str], hypotheses: Mapping[str, str]) -> Score:
+    """`score` of references cleaned as the training text was, since the model can say nothing else."""
+    cleaned = {name: cleaning.without_symbols(cleaning(text)) for name, text in references.items()}
+    return score(cleaned, {name: cleaning.without_symbols(text) for name, text in hypotheses.items()})
 
 
 def _check_ids(references: Mapping[str, str], hypotheses: Mapping[str, str]) -> None:

@@ -57,6 +57,7 @@ def loop(
     from jaxasr.inputs import groups
     from jaxasr.logs import RunLog, StepLog
     from jaxasr.parallel import is_main_process
+    from jaxasr.session import session
     from jaxasr.state import abstract_state, copy_of, state_creator, train_steps, with_total
     from jaxasr.validate import Validator
 
@@ -79,6 +80,7 @@ def loop(
     step, ends = int(state.step), Ends(cfg, data.train, progress, began)
     state = with_total(state, ends.total, devices)
     log = closing(RunLog(workdir, console, active=is_main_process()))
+    log.event(split="session", step=step, **session(cfg, data))
     step_log = StepLog(log, data.task.sample_rate, cfg.log_steps, cfg.nonfinite_limit)
     validator = closing(Validator(cfg, data, devices, workdir, log, progress))
     if not ends.reached(step):

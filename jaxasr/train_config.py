@@ -73,6 +73,8 @@ class TrainConfig:
     """Best models kept, and averaged into the final one."""
     log_steps: int = 20
     """Steps from one line of the log to the next."""
+    report: bool = True
+    """Write report.html at the end; `python -m jaxasr.report WORKDIR` makes it at any time."""
 
     parallel: Literal["jit", "pmap"] = "jit"
     """One program over all devices that XLA divides, or one program a device with explicit sums."""
@@ -130,5 +132,5 @@ class TrainConfig:
 
 RESUMABLE = {  # what the same run may be started again with; everything else decides its result
     "test", "workdir", "epochs", "steps", "minutes", "patience", "log_steps", "workers", "nonfinite_limit",
-    "check_sound", "parallel", "coordinator", "num_processes", "process_id", "imports",
+    "check_sound", "report", "parallel", "coordinator", "num_processes", "process_id", "imports",
 }  # fmt: skip

@@ -6,7 +6,7 @@ import time
 import jax
 import numpy as np
 
-from jaxasr import checkpoint
+from jaxasr import checkpoint, report
 from jaxasr.checkpoint import BestModels, Progress
 from jaxasr.decode import Hypothesis, Recognizer, write_hypotheses
 from jaxasr.evaluate import print_score
@@ -14,7 +14,7 @@ from jaxasr.inputs import Inputs
 from jaxasr.logs import RunLog
 from jaxasr.parallel import Devices, is_main_process, wait_for_processes
 from jaxasr.prepare import Prepared
-from jaxasr.scoring import Score, score
+from jaxasr.scoring import Score, score_cleaned
 from jaxasr.train_config import TrainConfig
 from jaxasr.typing import Params
 
@@ -86,6 +86,7 @@ class Validator:
         workdir, log = self._workdir, self._log
         params, note = self._choose()
         log.say(note)
+        log.event(split="kept", step=self._progress.best[0][1], note=note)
         if is_main_process():
             checkpoint.save_params(workdir / "model" / checkpoint.PARAMS_FILE, params)
         on_device = jax.device_put(params, self._devices.replicated)
@@ -96,6 +97,8 @@ class Validator:
             f"tensorboard --logdir {workdir / 'tensorboard'}\n"
             f"decode: python -m jaxasr.decode --model={workdir} INPUT..."
         )
+        if self._cfg.report and is_main_process():
+            report.at_end(workdir, log.say)
 
     def _test(self, name: str, path: str, inputs: Inputs, params: Params) -> None:
         """Scores a test set by every search."""
@@ -126,7 +129,5 @@ class Validator:
 
 
 def score_of(inputs: Inputs, hypotheses: list[Hypothesis]) -> Score:
-    """Of references cleaned as the training text was, since the model can say nothing else."""
-    cleaning = inputs.task.cleaning
-    references = {u.id: cleaning.without_symbols(cleaning(u.text)) for u in inputs.selection.utterances}
-    return score(references, {h.id: cleaning.without_symbols(h.text) for h in hypotheses})
+    references = {u.id: u.text for u in inputs.selection.utterances}
+    return score_cleaned(inputs.task.cleaning, references, {h.id: h.text for h in hypotheses})

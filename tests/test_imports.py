@@ -19,6 +19,8 @@ LAYERS = [
     {"parallel", "compiled", "inputs", "train_config"},
     {"state", "checkpoint", "cmvn", "logs", "stopping"},
     {"decode", "prepare"},
+    {"session", "reporting"},
+    {"report", "info"},
     {"validate"},
     {"train"},
     {"__main__", ""},  # the package itself, whose public names are loaded when they are used

@@ -163,8 +163,10 @@ def test_damaged_sound_is_left_out_and_counted(tmp_path, capsys):
 def test_a_finished_run_started_again_changes_nothing(finished):
     cfg, _ = finished
     before = final_params(cfg)
-    train(cfg)
+    train(dataclasses.replace(cfg, report=True))
     assert_same(final_params(cfg), before)
+    report = (pathlib.Path(cfg.workdir) / "report.html").read_text()
+    assert "finished" in report and "attention_greedy" in report and "data:audio/flac" in report
 
 
 @pytest.mark.parametrize("mode", ["jit", "pmap"])

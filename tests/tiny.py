@@ -53,5 +53,6 @@ def config(folder: pathlib.Path, **changes) -> TrainConfig:
         "max_buckets": 1,  # each shape costs seconds to compile
         "keep_best": 2,
         "log_steps": 1,
+        "report": False,
     }
     return TrainConfig(**(options | changes))

@@ -35,7 +35,8 @@ def merge_heads(x: Float[Array, "B H T K"]) -> Float[Array, "B T D"]:
 class DotProductAttention(nn.Module):
     """Scaled dot-product attention with dropout on the weights; no parameters.
 
-    The softmax is taken in float32. A query that may look at nothing gets zeros.
+    The softmax is taken in float32. A query that may look at nothing gets zeros. The weights (B, H, T, S) are sown
+    as `weights` for a caller that collects "intermediates"; for all others that costs nothing.
     """
 
     dropout: float
@@ -54,6 +55,7 @@ class DotProductAttention(nn.Module):
         scores = jnp.einsum("bhtk,bhsk->bhts", q * q.shape[-1] ** -0.5, k).astype(jnp.float32)
         scores = jnp.where(mask[:, None], scores, jnp.finfo(jnp.float32).min)
         weights = jnp.where(mask[:, None], jax.nn.softmax(scores, axis=-1), 0.0).astype(v.dtype)
+        self.sow("intermediates", "weights", weights)
         weights = Dropout(self.dropout)(weights, train=train)
         return jnp.einsum("bhts,bhsk->bhtk", weights, v)
 

@@ -112,7 +112,7 @@ class TransformerDecoder(Decoder):
         x = Dropout(self.dropout)(x.astype(memory.dtype), train=train)
         blocks = nn.scan(
             DecoderBlock,
-            variable_axes={"params": 0},
+            variable_axes={"params": 0, "intermediates": 0},
             split_rngs={"params": True, "dropout": True},
             in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast, nn.broadcast),  # pyright: ignore[reportArgumentType]
             length=self.num_layers,

@@ -1,0 +1,86 @@
+"""HTML by calls; text is escaped unless it is `Html` already, so nothing that data says can become markup."""
+
+import html
+from collections.abc import Collection
+from typing import Any
+
+_VOID = {"meta", "br", "img", "col"}
+
+
+class Html(str):
+    """Text that is markup."""
+
+    __slots__ = ()
+
+
+def el(name: str, /, *children: Any, **attributes: Any) -> Html:
+    """An element; a list among the children is its items.
+
+    Attributes lose an underscore at the end (`class_`), others become hyphens; None and False leave one out.
+    """
+    written = "".join(_attribute(key, value) for key, value in attributes.items())
+    if name in _VOID:
+        return Html(f"<{name}{written}>")
+    return Html(f"<{name}{written}>{join(children)}</{name}>")
+
+
+def join(children: Any) -> Html:
+    """The children one after the other; None is nothing."""
+    return Html("".join(_child(child) for child in children))
+
+
+def _child(child: Any) -> str:
+    if child is None:
+        return ""
+    if isinstance(child, Html):
+        return str(child)
+    if isinstance(child, list | tuple):
+        return str(join(child))
+    return html.escape(_text(child))
+
+
+def _attribute(key: str, value: Any) -> str:
+    if value is None or value is False:
+        return ""
+    name = key.rstrip("_").replace("_", "-")
+    return f" {name}" if value is True else f' {name}="{html.escape(_text(value))}"'
+
+
+def _text(value: Any) -> str:
+    """Coordinates need no more than two decimals."""
+    return f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
+
+
+def table(
+    headings: list[Any], rows: list[list[Any]], *, text: Collection[int] = (0,), class_: str | None = None
+) -> Html:
+    """A table whose columns `text` are that and whose others are numbers, under each other by their digits."""
+
+    def cells(name: str, row: list[Any]) -> list[Html]:
+        return [el(name, cell, class_=None if i in text else "number") for i, cell in enumerate(row)]
+
+    head = el("thead", el("tr", cells("th", headings)))
+    body = el("tbody", [el("tr", cells("td", row)) for row in rows])
+    return el("div", el("table", head, body, class_=class_), class_="scroll", tabindex=0)
+
+
+def percent(rate: float | None, digits: int = 2) -> str:
+    """A share as text; a dash where there is none."""
+    return "–" if rate is None else "∞" if rate == float("inf") else f"{100 * rate:.{digits}f} %"
+
+
+def duration(seconds: float) -> str:
+    """`3 min 20 s` and the like."""
+    whole = round(seconds)
+    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def count(number: float) -> str:
+    """`2.15 M` and the like; small numbers as they are."""
+    for size, letter in ((1e9, " G"), (1e6, " M"), (1e4, " k")):
+        if number >= size:
+            return f"{number / (1e3 if letter == ' k' else size):.3g}{letter}"
+    return f"{number:g}"

@@ -1,0 +1,118 @@
+"""What a session of a run writes about itself into log.jsonl: command, machine, versions, data, buckets."""
+
+import importlib.metadata
+import os
+import pathlib
+import platform
+import shlex
+import subprocess
+import sys
+from typing import Any
+
+import jax
+
+import jaxasr
+from jaxasr.data.selection import Selection
+from jaxasr.inputs import Inputs
+from jaxasr.prepare import Prepared
+from jaxasr.train_config import TrainConfig
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "soundfile", "soxr")
+SHOWN_IDS = 10
+
+
+def session(cfg: TrainConfig, data: Prepared) -> dict[str, Any]:
+    """A record that JSON can hold; the report is made from it."""
+    shares = zip(cfg.train, data.train.shares(len(cfg.train)), strict=True)
+    return {
+        "command": shlex.join([pathlib.Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]]),
+        "folder": os.getcwd(),
+        "machine": machine(),
+        "versions": versions(),
+        "data": {
+            "train": _used(data.train.selection) | {"hours": data.train.hours, "frame_ms": data.task.frame_ms},
+            "valid": {"utterances": len(data.valid.selection.utterances), "hours": data.valid.hours},
+            "tests": [{"utterances": len(t.selection.utterances), "hours": t.hours} for t in data.tests],
+        },
+        "corpora": [{"path": path, "utterances": u, "hours": h, "in_epoch": n} for path, (u, h, n) in shares],
+        "buckets": buckets(data.train),
+    }
+
+
+def _used(selection: Selection) -> dict[str, Any]:
+    """How many utterances came in, how many are used, and which are not, by reason."""
+    left_out = {name: {"count": len(ids), "ids": ids[:SHOWN_IDS]} for name, ids in selection.left_out.items()}
+    faults = dict(list(selection.faults.items())[:SHOWN_IDS])
+    return {
+        "utterances": len(selection.utterances),
+        "total": selection.total,
+        "left_out": left_out,
+        "faults": faults,
+        "speeds": list(selection.speeds),
+    }
+
+
+def buckets(inputs: Inputs) -> list[dict[str, Any]]:
+    """Shape and use in the first epoch of every bucket."""
+    return [
+        {
+            "rows": use.shape.rows,
+            "seconds": use.shape.samples / inputs.task.sample_rate,
+            "tokens": use.shape.tokens,
+            "batches": use.batches,
+            "utterances": use.utterances,
+            "samples": use.samples,
+            "room": use.room,
+        }
+        for use in inputs.usage()
+    ]
+
+
+def machine() -> dict[str, Any]:
+    """Processor, cores that this process may use, memory, operating system, and the devices of all processes."""
+    device = jax.devices()[0]
+    return {
+        "cpu": _cpu(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_gib": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30,
+        "system": platform.platform(terse=True),
+        "devices": {"platform": device.platform, "kind": device.device_kind, "count": jax.device_count()},
+        "processes": jax.process_count(),
+    }
+
+
+def _cpu() -> str:
+    """The model of the processor, or at least its architecture."""
+    try:
+        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()
+
+
+def versions() -> dict[str, str]:
+    """Python, jaxasr with its commit where it runs from a checkout, and the packages that decide the result."""
+    found = {"python": platform.python_version(), "jaxasr": jaxasr.__version__}
+    if commit := _commit(pathlib.Path(jaxasr.__file__).parent):
+        found["commit"] = commit
+    return found | {name: importlib.metadata.version(name) for name in PACKAGES}
+
+
+def _commit(package: pathlib.Path) -> str:
+    """The commit that the package is checked out at, and whether it was changed since; empty where it is not."""
+    top, _, commit = _git(package, "rev-parse", "--show-toplevel", "HEAD").partition("\n")
+    if not commit or pathlib.Path(top).resolve() != package.resolve().parent:  # another project's, around a venv
+        return ""
+    changed = _git(package, "status", "--porcelain", "--untracked-files=no", "--", str(package))
+    return commit[:12] + " and changes" * bool(changed)
+
+
+def _git(folder: pathlib.Path, *arguments: str) -> str:
+    """What git prints; nothing where there is no git or no repository."""
+    try:
+        command = ["git", "-C", str(folder), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip()

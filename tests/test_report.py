@@ -1,0 +1,490 @@
+import contextlib
+import dataclasses
+import functools
+import html.parser
+import json
+import pathlib
+import re
+import shutil
+import struct
+import zlib
+
+import jax
+import numpy as np
+import pytest
+import rich.console
+import yaml
+from flax import linen as nn
+
+from jaxasr import __main__, checkpoint, config, info, report
+from jaxasr.data.batch import AsrExample, BucketShape
+from jaxasr.decode import Hypothesis, write_hypotheses
+from jaxasr.errors import ConfigError
+from jaxasr.logs import RunLog
+from jaxasr.parallel import Devices
+from jaxasr.prepare import Prepared, prepare
+from jaxasr.reporting import browser, charts, gather, heat, looks, options, words
+from jaxasr.reporting.html import el
+from jaxasr.scoring import score
+from jaxasr.session import session
+from jaxasr.train_config import TrainConfig
+from jaxasr.validate import score_of
+
+from . import tiny
+
+EVIL_ID = "<script>alert(1)</script>"
+EVIL_TEXT = "\"><img src=x onerror=alert(2)> &lt; '</style>"
+SECTIONS = ["curves", "errors", "words", "worst", "looks", "data", "buckets", "configuration", "machine"]
+
+
+class Page(html.parser.HTMLParser):
+    """Elements with their attributes, and the text of each section."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.elements: list[tuple[str, dict]] = []
+        self.sections: dict[str, str] = {"": ""}
+        self._in = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag == "section":
+            self._in = dict(attrs)["id"]
+            self.sections[self._in] = ""
+
+    def handle_data(self, data):
+        self.sections[self._in] += data
+
+    def all(self, tag: str) -> list[dict]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+def read(workdir: pathlib.Path) -> tuple[str, Page]:
+    text = (workdir / "report.html").read_text()
+    return text, Page(text)
+
+
+def records(workdir: pathlib.Path) -> list[dict]:
+    return [json.loads(line) for line in (workdir / "log.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory) -> pathlib.Path:
+    """What a run leaves, its training left out: of every fourth test utterance nothing is recognised, of one markup."""
+    folder = tmp_path_factory.mktemp("run")
+    cfg = tiny.config(folder)
+    for name, value in (("segments", None), ("text", EVIL_TEXT), ("utt2spk", "s")):
+        file = pathlib.Path(cfg.test[0]) / name
+        first, *rest = file.read_text().splitlines()
+        rest.insert(0, f"{EVIL_ID} {value or first.split(maxsplit=1)[1]}")
+        file.write_text("\n".join(rest) + "\n")
+    console = rich.console.Console(quiet=True)
+    with checkpoint.claimed(pathlib.Path(cfg.workdir)) as workdir:
+        data = prepare(cfg, workdir, Devices.first(), console)
+        batch = data.task.batch_spec(BucketShape(1, 8000, 1))
+        params = jax.device_get(jax.jit(data.task.model().init)(jax.random.key(0), batch))
+        checkpoint.save_model(workdir / "model", data.task, params)
+        with contextlib.closing(RunLog(workdir, console)) as log:
+            written(log, cfg, data, workdir)
+    report.write(workdir, workdir / "report.html")
+    return workdir
+
+
+def written(log: RunLog, cfg: TrainConfig, data: Prepared, workdir: pathlib.Path) -> None:
+    """The log of a run of 40 steps, and the hypotheses of its end."""
+    log.event(split="session", step=0, **session(cfg, data))
+    for step in range(1, 41):
+        losses = {"loss": 40 / step, "loss/ctc": 50 / step, "loss/att": 30 / step, "acc/token": step / 50}
+        speed = {"audio_seconds_per_second": 90.0, "padding_percent": 20.0, "waiting_percent": 1.0}
+        log.steps(losses | speed | {"grad_norm": 5.0, "learning_rate": 1e-3 * step}, step, 40, step / 20)
+        if step % 20 == 0:
+            log.validation(losses | {"wer": 10 / step, "cer": 5 / step}, step, step / 20, "")
+    log.event(split="kept", step=40, note="the model of step 40 is kept, the only one")
+    vocabulary = data.task.vocabulary
+    for search, every in (("ctc_greedy", 4), ("attention_greedy", 3)):
+        hypotheses = []
+        for number, utterance in enumerate(data.tests[0].selection.utterances):
+            said = "" if number % every == 0 else utterance.text
+            hypotheses.append(Hypothesis(utterance.id, said, -1.5, vocabulary.encode(said.split()).tolist()))
+        write_hypotheses(workdir / "test" / search, hypotheses)
+        found = score_of(data.tests[0], hypotheses)
+        log.event(split="test", search=search, wer=found.wer.rate, cer=found.cer.rate, path=cfg.test[0])
+
+
+@pytest.fixture
+def copied(workdir, tmp_path) -> pathlib.Path:
+    shutil.copytree(workdir, tmp_path / "copy", ignore=shutil.ignore_patterns("checkpoints", "tensorboard"))
+    return tmp_path / "copy"
+
+
+def log_of(workdir: pathlib.Path, keep) -> None:
+    """Keeps the records that `keep` is true of, or what it makes of them."""
+    found = [kept for record in records(workdir) if (kept := keep(record))]
+    (workdir / "log.jsonl").write_text("".join(json.dumps(record) + "\n" for record in found))
+
+
+def test_what_a_report_holds(workdir):
+    _, page = read(workdir)
+    assert [attributes["id"] for attributes in page.all("section")] == SECTIONS
+    logged = {r["search"]: r for r in records(workdir) if r["split"] == "test"}
+    assert set(logged) == {"ctc_greedy", "attention_greedy"}
+    for search, record in logged.items():
+        assert f"WER, test by {search}{100 * record['wer']:.2f} %" in page.sections[""]
+        assert f"{100 * record['cer']:.2f} %" in page.sections["errors"]
+    assert "finished" in page.sections[""] and "sanm, 2 layers of 16" in page.sections[""]
+    assert "Left out of" in page.sections["data"] or "none is left out" in page.sections["data"]
+    assert f"jax{jax.__version__}" in page.sections["machine"] and "Sessions" in page.sections["machine"]
+    assert "num_layers: 2" in page.sections["configuration"] and "Seed 0." in page.sections["configuration"]
+    assert len([a for a in page.all("audio") if a["src"].startswith("data:audio/flac")]) >= 4
+    assert len(page.all("image")) == 3 * (1 + 1 + 1 + 2)  # spectrogram, posteriors, mean and two heads, three times
+
+
+def test_curves_have_the_numbers_of_the_log(workdir):
+    _, page = read(workdir)
+    drawn = {a["aria-label"]: json.loads(a["data-chart"]) for a in page.all("svg") if "data-chart" in a}
+    log = gather.read_log(workdir / "log.jsonl")
+    train_loss, valid_loss = drawn["Loss"]
+    assert [p[2:] for p in train_loss["points"]] == [[r["step"], charts.figure(r["loss"])] for r in log.train]
+    assert [p[2:] for p in valid_loss["points"]] == [[r["step"], charts.figure(r["loss"])] for r in log.valid]
+    assert [p[3] for p in drawn["Validation errors"][0]["points"]] == ["50.00 %", "25.00 %"]
+    assert {"Gradient norm", "Learning rate", "Audio seconds per second", "Loss, ctc part"} <= drawn.keys()
+
+
+def test_it_is_one_file_and_escapes_what_is_not_its_own(workdir):
+    text, page = read(workdir)
+    for _, attributes in page.elements:
+        for name in ("src", "href"):
+            assert attributes.get(name, "data:").startswith(("data:", "#"))
+        assert not any(name.startswith("on") for name in attributes)
+    assert "http:" not in text and "https:" not in text and "@import" not in text and "url(" not in text
+    policy = next(a["content"] for a in page.all("meta") if a.get("http-equiv") == "Content-Security-Policy")
+    assert policy.startswith("default-src 'none'")
+    assert len(page.all("script")) == 1 and not page.all("img") and len(page.all("style")) == 1
+    assert EVIL_ID in page.sections["worst"] and "onerror=alert(2)>" in page.sections["worst"]
+
+
+def test_sums_of_looks(workdir):
+    task, params = checkpoint.load_model(workdir)
+    rng = np.random.default_rng(0)
+    sounds = [rng.integers(-3000, 3000, size, dtype=np.int16) for size in (8000, 4000)]
+    examples = [AsrExample("a", sounds[0], np.array([3, 4, 5])), AsrExample("b", sounds[1], np.array([6]))]
+    found = looks.look(task, params, examples)
+    for one, example in zip(found, examples, strict=True):
+        frames = task.frames(len(example.audio))
+        assert one.ctc.shape == (frames, len(task.vocabulary))
+        assert one.attention.shape == (2, len(example.tokens) + 1, frames)
+        np.testing.assert_allclose(one.ctc.sum(axis=1), 1.0, rtol=1e-5)
+        np.testing.assert_allclose(one.attention.sum(axis=2), 1.0, rtol=1e-5)
+
+
+def test_a_look_without_ctc(workdir):
+    task, params = checkpoint.load_model(workdir)
+    alone = dataclasses.replace(task, ctc_weight=0.0)
+    silence = AsrExample("a", np.zeros(4000, np.int16), np.zeros(0, np.int32))
+    [found] = looks.look(alone, {name: params[name] for name in ("encoder", "decoder")}, [silence])
+    assert found.ctc is None and found.attention.shape == (2, 1, task.frames(4000))
+
+
+def test_a_run_of_ctc_alone_without_a_test_set(workdir, tmp_path):
+    """As it is after the first validation: a model, and nothing decoded."""
+    cfg = config.from_mapping(TrainConfig, config.read_yaml(workdir / "config.yaml"), where="test")
+    task, params = checkpoint.load_model(workdir)
+    changes = {"decoder": None, "ctc_weight": 1.0}
+    task, cfg_task = dataclasses.replace(task, **changes), dataclasses.replace(tiny.TASK, **changes)
+    checkpoint.save_model(tmp_path / "model", task, {name: params[name] for name in ("encoder", "ctc")})
+    cfg = dataclasses.replace(cfg, task=cfg_task, test=(), workdir=str(tmp_path))
+    (tmp_path / "config.yaml").write_text(config.to_yaml(cfg))
+    report.write(tmp_path, tmp_path / "report.html", worst=2)
+    text, page = read(tmp_path)
+    assert "not started" in page.sections[""] and "The run has no test set" in page.sections[""]
+    assert "CTC posteriors of" in text and "Attention of" not in text
+    assert "curves" not in page.sections and "buckets" not in page.sections
+
+
+def test_an_interrupted_run(copied):
+    log_of(copied, lambda r: r if r["split"] not in ("kept", "test") else None)
+    shutil.rmtree(copied / "test")
+    report.write(copied, copied / "report.html", worst=3)
+    _, page = read(copied)
+    assert "interrupted" in page.sections[""] and "No test set has been scored" in page.sections[""]
+    assert "WER, valid by ctc_greedy" in page.sections[""]
+    with checkpoint.claimed(copied):
+        assert gather.read(copied).status == "running"
+    shutil.rmtree(copied / "model")
+    report.write(copied, copied / "report.html")
+    _, page = read(copied)
+    assert "no model there" in page.sections[""] and "worst" not in page.sections and "curves" in page.sections
+
+
+def test_sound_or_references_that_are_gone(copied, tmp_path, monkeypatch):
+    manifest = tmp_path / "moved"
+    shutil.copytree(copied.parent / "copy", tmp_path / "unused")
+    test = next(r["path"] for r in records(copied) if r["split"] == "test")
+    shutil.copytree(test, manifest)
+    recordings = [line.split()[0] for line in (manifest / "wav.scp").read_text().splitlines()]
+    (manifest / "wav.scp").write_text("".join(f"{name} gone-{name}.flac\n" for name in recordings))
+    monkeypatch.chdir(tmp_path)
+    log_of(copied, lambda r: r | {"path": "moved"} if r["split"] == "test" else r)
+    report.write(copied, copied / "report.html", worst=2)
+    _, page = read(copied)
+    assert "No sound: " in page.sections["worst"] and not page.all("audio")
+    shutil.rmtree(manifest)
+    report.write(copied, copied / "report.html", worst=2)
+    _, page = read(copied)
+    assert "moved: no such file or folder" in page.sections["errors"]
+    assert "as the run logged it" in page.sections["errors"]
+    assert "WER, valid by ctc_greedy" in page.sections[""]
+
+
+def test_relative_paths_are_those_of_the_folder_that_the_run_was_started_in(copied, monkeypatch, tmp_path):
+    test = next(r["path"] for r in records(copied) if r["split"] == "test")
+    folder = pathlib.Path(test).parent
+
+    def moved(record):
+        return record | {"session": {"folder": str(folder)}, "test": {"path": "test"}}.get(record["split"], {})
+
+    log_of(copied, moved)
+    monkeypatch.chdir(tmp_path)
+    assert all(item.score is not None for item in gather.read(copied).tests)
+
+
+def test_references_are_cleaned_as_the_training_text_was(copied):
+    file = copied / "model" / "config.yaml"
+    file.write_text(yaml.safe_dump(config.read_yaml(file) | {"cleaners": ["lower"]}))
+    [first, _] = gather.read(copied).tests
+    assert first.score.wer.rate == 1.0  # of hypotheses that are as they were, in capitals
+    assert all(u.reference == u.reference.lower() for u in first.score.utterances)
+
+
+def test_a_log_of_two_sessions(tmp_path):
+    def line(split, step, **more):
+        return json.dumps({"time": 100.0 + step, "split": split, "step": step, "loss": 1.0, **more})
+
+    first = [line("session", 0), line("train", 10), line("valid", 10), line("train", 20), line("train", 30)]
+    second = [line("session", 15, time=500.0), line("train", 20, loss=2.0, time=510.0), '{"split": "tr']
+    (tmp_path / "log.jsonl").write_text("\n".join([*first, "\0\0power cut", *second]))
+    log = gather.read_log(tmp_path / "log.jsonl")
+    assert [(r["step"], r["loss"]) for r in log.train] == [(10, 1.0), (20, 2.0)]
+    assert [s.last_step for s in log.sessions] == [30, 20] and log.seconds == 30.0 + 10.0
+    assert log.damaged == [6] and log.kept is None
+    assert gather.read_log(tmp_path / "absent.jsonl").train == []
+
+
+def test_a_report_that_fails_does_not_fail_the_run(tmp_path):
+    said = []
+    report.at_end(tmp_path, said.append)
+    assert len(said) == 1
+    assert (
+        said[0].startswith("report: ConfigError: ") and f"to try again: python -m jaxasr.report {tmp_path}" in said[0]
+    )
+
+
+def test_the_command_line(copied, capsys):
+    __main__.main(["report", str(copied), "--worst=0", f"--output={copied}/deep/r.html"])
+    assert capsys.readouterr().out == f"{copied}/deep/r.html\n"
+    assert "worst" not in Page((copied / "deep" / "r.html").read_text()).sections
+    for arguments, message in (
+        ([f"{copied}/model"], "no run there; the workdir of one"),
+        ([str(copied), "--worst=-1"], "--worst=-1"),
+        ([str(copied), f"--output={copied}/log.jsonl/r.html"], "a file to write was expected"),
+    ):
+        with pytest.raises(SystemExit) as caught:
+            report.main(arguments)
+        assert caught.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_sowing_attention_costs_training_nothing(monkeypatch):
+    decoder, rows = tiny.TASK.decoder, (np.zeros((2, 3), np.int32), np.zeros((2, 9, 16), np.float32), np.full(2, 9))
+    init = functools.partial(decoder.init, vocab_size=5, train=False)
+    variables = jax.eval_shape(init, jax.random.key(0), *rows)
+    assert set(variables) == {"params"}
+
+    def program() -> str:
+        def total(variables):
+            keys = {"dropout": jax.random.key(0)}
+            return decoder.apply(variables, *rows, vocab_size=5, train=True, rngs=keys)[0].sum()
+
+        return jax.jit(jax.grad(total)).lower(variables).as_text()
+
+    sowing = program()
+    monkeypatch.setattr(nn.Module, "sow", lambda *_, **__: False)
+    assert program() == sowing
+
+
+# --- in a browser ------------------------------------------------------------------------------------------------
+
+needs_chromium = pytest.mark.skipif(
+    browser.find() is None,
+    reason="no chromium: the report was not looked at in a browser (Debian: apt install chromium)",
+)
+
+
+@needs_chromium
+def test_in_a_browser(workdir, tmp_path):
+    page = browser.picture(workdir / "report.html", tmp_path / "report.png", width=900)
+    assert page.console == []
+    assert 3000 < page.height < browser.TALLEST  # which its script measured, so the policy lets it run
+    content = (tmp_path / "report.png").read_bytes()
+    assert struct.unpack(">II", content[16:24]) == (900, page.height)
+    assert len(set(rows_of(content, page.height))) > 500  # a blank page has one or two
+
+
+def rows_of(png: bytes, height: int) -> list[bytes]:
+    """The rows of a PNG, still filtered."""
+    packed, position = b"", 8
+    while position < len(png):
+        size, kind = struct.unpack(">I4s", png[position : position + 8])
+        packed += png[position + 8 : position + 8 + size] if kind == b"IDAT" else b""
+        position += 12 + size
+    raw = zlib.decompress(packed)
+    width = len(raw) // height
+    return [raw[i : i + width] for i in range(0, len(raw), width)]
+
+
+POINTER = """
+const chart = document.querySelector("svg[data-chart]"), box = chart.getBoundingClientRect();
+const at = { clientX: box.left + box.width / 2, clientY: box.top + 20 };
+chart.dispatchEvent(new PointerEvent("pointermove", at));
+addEventListener("load", () => {
+  const sounds = [...document.querySelectorAll("audio")];
+  document.body.dataset.heard = sounds.filter((audio) => audio.duration > 0.1).length;
+  const audio = document.querySelector(".look audio");
+  Object.defineProperty(audio, "currentTime", { value: 0.1 });
+  audio.dispatchEvent(new Event("seeked"));
+});
+"""
+
+
+@needs_chromium
+def test_values_under_the_pointer_and_a_line_that_follows_the_sound(workdir, tmp_path):
+    text = (workdir / "report.html").read_text()
+    text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", text)  # or this script would not run
+    (tmp_path / "page.html").write_text(text.replace("</body>", f"<script>{POINTER}</script></body>"))
+    page = browser.load(tmp_path / "page.html")
+    assert page.console == []
+    assert f'data-heard="{text.count("<audio")}"' in page.dom
+    tip = re.search(r'<div class="tip"[^>]*>(.*?)</div></div>', page.dom)
+    assert re.match(r"<div>step \d+</div><div>training [\d.]+", tip[1])
+    assert "visibility: visible" in re.search(r'<line [^>]*class="playhead"[^>]*>', page.dom)[0]
+
+
+def test_without_chromium_a_picture_is_refused(monkeypatch, tmp_path):
+    monkeypatch.setattr(browser, "find", lambda: None)
+    with pytest.raises(ConfigError, match=r"--picture: no chromium .* Debian's and Ubuntu's package chromium"):
+        browser.picture(tmp_path / "a.html", tmp_path / "a.png")
+
+
+# --- parts -------------------------------------------------------------------------------------------------------
+
+
+def test_elements_escape_text_and_attributes():
+    made = el("p", "<b>", el("i", "&"), None, ["x", 1.50], class_='"', data_a="'", hidden=True, id=None)
+    assert made == '<p class="&quot;" data-a="&#x27;" hidden>&lt;b&gt;<i>&amp;</i>x1.5</p>'
+
+
+def test_png_is_one_colour_of_growing_opacity():
+    values = np.array([[0.0, 0.5, 1.0], [2.0, -1.0, 0.25]])
+    content = heat.png(values, (1, 2, 3))
+    assert struct.unpack(">II", content[16:24]) == (3, 2)
+    assert [list(row[1:]) for row in rows_of(content, 2)] == [[0, 128, 255], [255, 0, 64]]
+    assert b"PLTE" + bytes((1, 2, 3)) * 256 in content and b"tRNS" + bytes(range(256)) in content
+
+
+def test_a_tone_is_in_its_place_of_the_spectrogram():
+    rate = 8000
+    sound = (8000 * np.sin(2 * np.pi * 1000 * np.arange(rate) / rate)).astype(np.int16)
+    panel = heat.spectrogram(sound, rate)
+    rows = panel.values[:, 50]
+    assert rows.argmax() == pytest.approx(0.75 * len(rows), abs=1.5)  # 1 kHz of 4, the lowest row at the bottom
+    assert panel.seconds == pytest.approx(1.0, abs=0.01)
+    assert heat.spectrogram(np.zeros(1, np.int16), rate).values.shape[1] == 1
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "logarithmic", "expected"),
+    [
+        (0.0, 100.0, False, [0, 20, 40, 60, 80, 100]),
+        (0.31, 0.62, False, [0.4, 0.5, 0.6]),
+        (0.5, 70.0, True, [0.5, 1, 2, 5, 10, 20, 50]),
+        (1e-4, 1e4, True, [1e-4, 1e-2, 1, 100, 1e4]),
+    ],
+)
+def test_ticks(low, high, logarithmic, expected):
+    found = charts.Axis(low, high, 0.0, 100.0, logarithmic).ticks(6)
+    np.testing.assert_allclose(found, expected)
+
+
+def test_charts_of_odd_curves():
+    assert charts.line_chart("none", [charts.Series("a", [])]) is None
+    assert charts.line_chart("no numbers", [charts.Series("a", [(1, float("nan"))])]) is None
+    for points in ([(5, 0.0)], [(5, 1.0), (6, 1.0)], [(i, float(i % 7)) for i in range(5000)]):
+        drawn = charts.line_chart("some", [charts.Series("a", points)], wide=True)
+        shown = json.loads(Page(drawn).all("svg")[-1]["data-chart"])[0]["points"]
+        assert len(shown) <= charts.MOST_POINTS + 1 and shown[-1][2] == points[-1][0]
+
+
+def test_errors_by_word_by_hand():
+    texts = {"a": ("one two three", "one too three extra"), "b": ("two two", "too"), "c": ("红 绿", "红 蓝")}
+    found = score({k: v[0] for k, v in texts.items()}, {k: v[1] for k, v in texts.items()})
+    by_word = {entry.word: entry for entry in words.by_word(found.utterances)}
+    two = by_word["two"]
+    assert (two.count, two.substituted, two.deleted, two.wrong) == (3, 2, 1, 3) and two.heard_as == {"too": 2}
+    assert by_word["extra"].inserted == 1 and by_word["one"].wrong == 0
+    assert by_word["绿"].heard_as == {"蓝": 1}  # by characters
+    assert words.confusions(by_word.values()) == [("two", "too", 2), ("绿", "蓝", 1)]
+    assert sum(entry.wrong for entry in by_word.values()) == 5
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        [],
+        ["--encoder=transformer", "--normalizer=none", "--preprocess.speeds", "1.0", "--schedule=warmup_linear"],
+        ["--decoder=none", "--ctc_weight=1.0", "--train", "a", "b", "--workdir=x"],
+    ],
+)
+def test_changed_options_make_the_same_configuration(argv):
+    cfg = config.parse(TrainConfig, argv, prog="test", description="")
+    found = options.changed(cfg)
+    assert config.from_mapping(TrainConfig, found, where="test") == cfg
+    assert len(found) <= 1 + len([a for a in argv if a.startswith("--")])
+
+
+# --- info --------------------------------------------------------------------------------------------------------
+
+
+def test_info_of_a_workdir_and_of_a_model_alone(workdir, capsys):
+    found = info.describe(workdir)
+    task, params = checkpoint.load_model(workdir)
+    assert found["parameters"]["total"] == sum(leaf.size for leaf in jax.tree.leaves(params))
+    assert set(found["parameters"]["parts"]) == {"encoder", "decoder", "ctc"}
+    assert found["resources"]["hash"] == task.resources_hash()
+    assert {t["search"]: t["wer"] for t in found["run"]["tests"]} == {
+        r["search"]: r["wer"] for r in records(workdir) if r["split"] == "test"
+    }
+    alone = info.describe(workdir / "model")
+    assert alone == found | {"run": None}
+    __main__.main(["info", str(workdir), "--json"])
+    assert json.loads(capsys.readouterr().out) == found
+    __main__.main(["info", str(workdir)])
+    said = capsys.readouterr().out
+    for line in (
+        r"encoder +sanm: num_layers 2, d_model 16, num_heads 2, d_ff 32, kernel_size 5",
+        r"tokenizer +word",
+        r"sound +8000 Hz, 30 ms per encoder frame",
+        r"vocabulary +\d+ tokens: <blank> <s> </s> EIGHT",
+        r"trained +40 steps, 2 epochs, .*; finished",
+        r"best +validation wer 25.00 % at step 40",
+        r"test +WER [\d.]+ % \(95 % interval [\d.]+ % to [\d.]+ %\) by ctc_greedy",
+    ):
+        assert re.search(rf"^{line}", said, re.MULTILINE), line
+
+
+def test_info_compiles_nothing(workdir):
+    compiled = []
+    jax.monitoring.register_event_duration_secs_listener(lambda name, *_, **__: compiled.append(name))
+    assert info.describe(workdir)["task"] == "asr"
+    assert not [name for name in compiled if "backend_compile" in name]
+    jax.jit(lambda x: x + 4321)(1)
+    assert [name for name in compiled if "backend_compile" in name]  # which it would have been told of
