@@ -478,7 +478,7 @@ def test_help_shows_choices_and_every_option_with_its_doc_and_default(capsys, mo
     assert "What it does." in text
     assert "--encoder {sanm,transformer} (now: sanm)" in text
     assert "--decoder {transformer,none} (now: transformer)" in text
-    assert "--normalizer {global_mvn,none} (now: none)" in text
+    assert "--normalizer {global_mvn,utterance_mvn,none} (now: none)" in text
     assert "--task {asr} (now: asr)" in text
     assert "normalizer.mean" not in text
     slots = {*config.slots(TrainConfig), *config.slots(AsrTask)}
