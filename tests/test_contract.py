@@ -1099,8 +1099,8 @@ def test_asr_with_intermediate_ctc(asr, conditioning):
     ("changes", "message"),
     [
         ({"specaug": SpecAugment(min_time_width=99)}, "min_time_width=99, max_time_width=40; whole numbers"),
-        ({"normalizer": UtteranceMvn(), "cmvn_file": "x"}, "--cmvn_file=x: the normalizer uses no statistics; leave"),
-        ({"normalizer": None, "cmvn_file": "x"}, "--cmvn_file=x: the normalizer uses no statistics; leave"),
+        ({"normalizer": UtteranceMvn(), "cmvn_file": "x"}, "--cmvn_file=x: the normalizer takes none; remove it"),
+        ({"normalizer": None, "cmvn_file": "x"}, "--cmvn_file=x: the normalizer takes none; remove it"),
     ],
 )
 def test_asr_checks_its_parts(asr, changes, message):

@@ -235,16 +235,13 @@ class AsrTask(Task[AsrExample, AsrBatch]):
                 "--interctc_conditioning without --interctc_layers: layers to condition after were expected; "
                 "give --interctc_layers, such as 3 6 9."
             )
-        if self.preprocess is not None:
-            self.preprocess.check()
-        self._tokenizer.check()
         if self.cmvn_file and not (self.normalizer is not None and self.normalizer.needs_statistics):
             raise ConfigError(
-                f"--cmvn_file={self.cmvn_file}: the normalizer uses no statistics; leave out --cmvn_file, or give "
-                "--normalizer=global_mvn."
+                f"--cmvn_file={self.cmvn_file}: the normalizer takes none; remove it, or give --normalizer=global_mvn."
             )
-        if self.specaug is not None:
-            self.specaug.check()
+        for part in (self.preprocess, self.specaug, self._tokenizer):
+            if part is not None:
+                part.check()
         self._trace()
 
     def _trace(self) -> None:
