@@ -165,7 +165,7 @@ class Adam(Moments):
 class Sgd(Decaying):
     """Stochastic gradient descent with momentum; weight decay is an L2 term in the gradient, as in PyTorch."""
 
-    learning_rate: float = 1e-2
+    learning_rate: float = 3e-2
     """Highest learning rate; the schedule scales it."""
     weight_decay: float = 0.0
     """Factor of the L2 term."""
@@ -196,9 +196,9 @@ class Lion(Decaying):
     many times larger.
     """
 
-    learning_rate: float = 2e-4
+    learning_rate: float = 5e-4
     """Highest learning rate; the schedule scales it."""
-    weight_decay: float = 0.1
+    weight_decay: float = 0.04
     """Share of the learning rate by which weights shrink at every update."""
     beta1: float = 0.9
     """Share of the mean in the sum with the gradient whose sign is taken."""
@@ -273,7 +273,7 @@ def each_matrix(transform: "GradientTransformation") -> "GradientTransformation"
     return optax.GradientTransformation(init, update)
 
 
-FILTERS_AND_HEADS = ("memory", "ctc", "output")
+FILTERS_AND_HEADS = ("memory", "conv[0-9]*", "ctc", "output")
 
 
 @OPTIMIZERS.register("muon")
@@ -298,7 +298,7 @@ class Muon(Moments):
     rms: float = 0.2
     """Root mean square of a kernel's update; Adam's is 0.2 to 0.4."""
     adam_kernels: tuple[str, ...] = FILTERS_AND_HEADS
-    """Kernels that AdamW moves too, by any part of their path: those that filter over time, and output layers."""
+    """Kernels that AdamW moves too, by any part of their path: filters over time or frequency, and output layers."""
 
     def check(self) -> None:
         super().check()

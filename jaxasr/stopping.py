@@ -4,11 +4,16 @@ import contextlib
 import pathlib
 import signal
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 
 from jaxasr.parallel import all_processes, any_process, from_main_process
+from jaxasr.train_config import TrainConfig
+
+if TYPE_CHECKING:
+    from jaxasr.checkpoint import Progress
+    from jaxasr.inputs import Inputs, Position
 
 MEASURED_STEPS = 20
 UNKNOWN_TOTAL = 2**30
@@ -21,7 +26,7 @@ class Ends:
     Minutes become steps once their speed has been seen; from then on the run is exact again.
     """
 
-    def __init__(self, cfg: Any, inputs: Any, progress: Any, began: float):
+    def __init__(self, cfg: TrainConfig, inputs: "Inputs", progress: "Progress", began: float):
         self._cfg = cfg
         self._progress = progress
         self._planned = planned_steps(cfg, inputs)
@@ -31,6 +36,7 @@ class Ends:
 
     @property
     def known_total(self) -> int | None:
+        """Steps of the run; None while minutes are not yet turned into them."""
         return None if self.total == UNKNOWN_TOTAL else self.total
 
     @property
@@ -40,7 +46,7 @@ class Ends:
     def reached(self, step: int) -> bool:
         return step >= self.total or self.out_of_patience
 
-    def due(self, step: int, position: Any) -> bool:
+    def due(self, step: int, position: "Position") -> bool:
         """Whether this step is validated."""
         every = self._cfg.valid_steps
         return step >= self.total or (step % every == 0 if every else position.ends_epoch)
@@ -49,7 +55,7 @@ class Ends:
         """Whether minutes can now be turned into steps; `ready` if all is compiled."""
         return self._budget is not None and self._budget.measured(all_processes(ready), step)
 
-    def set_minutes(self, step: int, valid_seconds: float, position: Any) -> str:
+    def set_minutes(self, step: int, valid_seconds: float, position: "Position") -> str:
         """Turns minutes into steps, which is told."""
         assert self._budget is not None
         every = self._cfg.valid_steps or -(-position.batches // self._cfg.accumulate)
@@ -66,7 +72,7 @@ class Ends:
             self._budget.interrupted()
 
 
-def planned_steps(cfg: Any, inputs: Any) -> int:
+def planned_steps(cfg: TrainConfig, inputs: "Inputs") -> int:
     """Steps of the run by --steps and --epochs, the first of which counts; without both, no end."""
     ends = [UNKNOWN_TOTAL] if cfg.steps is None else [cfg.steps]
     epochs = cfg.epochs
