@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from jaxasr.data import audio, textfile
+from jaxasr.data.audio import AudioInfo
 from jaxasr.data.utterance import audio_path, folder_of
 from jaxasr.errors import DataError
 
@@ -42,16 +43,22 @@ def find(path: str, sample_rate: int, option: str) -> tuple[SoundFile, ...]:
     infos = audio.probe([file for _, file in listed], whole=True)
     files, faults = [], []
     for place, file in listed:
-        info = infos[file]
-        if isinstance(info, DataError):
-            faults.append(f"{place}{info}")
-        elif not audio.resampled_length(info.frames, info.rate, sample_rate):
-            faults.append(f"{place}{file}: {info.frames} samples; some sound was expected; remove it.")
-        else:
-            files.append(SoundFile(file, info.frames, info.rate))
+        try:
+            files.append(_usable(file, infos[file], sample_rate))
+        except DataError as error:
+            faults.append(f"{place}{error}")
     if faults:
-        raise DataError(f"{where}: {len(faults)} of {len(listed)} sound files cannot be used; {faults[0]}")
+        error = faults[0]
+        raise DataError(f"{where}: {len(faults)} of {len(listed)} sound files cannot be used: {error}")
     return tuple(files)
+
+
+def _usable(file: str, info: AudioInfo | DataError, sample_rate: int) -> SoundFile:
+    if isinstance(info, DataError):
+        raise info
+    if not audio.resampled_length(info.frames, info.rate, sample_rate):
+        raise DataError(f"{file}: {info.frames} samples; some sound was expected; remove the file.")
+    return SoundFile(file, info.frames, info.rate)
 
 
 def _listed(where: str, path: str) -> Iterator[tuple[str, str]]:

@@ -66,11 +66,11 @@ def test_one_file(tmp_path):
 
 def test_faults_of_folders_and_lists(tmp_path):
     assert fault(tmp_path / "gone").startswith("no such file or folder; a folder of sound files or a list")
-    assert fault(tmp_path / "gone.wav").startswith(f"1 of 1 sound files cannot be used; {tmp_path}/gone.wav: No such")
+    assert fault(tmp_path / "gone.wav").startswith(f"1 of 1 sound files cannot be used: {tmp_path}/gone.wav: No such")
     assert fault(tmp_path).startswith("no sound file; names that end in .wav .flac ")
     (tmp_path / "noise.scp").write_text("a sub/gone.wav\n")
     assert fault(tmp_path / "noise.scp").startswith(
-        f"1 of 1 sound files cannot be used; {tmp_path}/noise.scp:1: {tmp_path}/sub/gone.wav: No such file"
+        f"1 of 1 sound files cannot be used: {tmp_path}/noise.scp:1: {tmp_path}/sub/gone.wav: No such file"
     )
     (tmp_path / "noise.scp").write_text("a sox x.wav -t wav - |\n")
     with pytest.raises(DataError, match=r"noise.scp:1: 'sox x.wav -t wav - \|' is a shell command"):
@@ -81,7 +81,7 @@ def test_faults_of_files_show_before_they_are_drawn(tmp_path):
     write(tmp_path / "good.wav")
     bad = tmp_path / "zbad.wav"
     write(bad, 0)
-    assert fault(tmp_path).startswith(f"1 of 2 sound files cannot be used; {bad}: 0 samples; some sound was expected")
+    assert fault(tmp_path).startswith(f"1 of 2 sound files cannot be used: {bad}: 0 samples; some sound was expected")
     write(bad, 1, 48_000)  # a sixth of a sample
     assert "1 samples; some sound was expected" in fault(tmp_path)
     write(bad, np.array([0.1, np.nan]), subtype="FLOAT")

@@ -53,6 +53,8 @@ CASES = {
     "a layer that the encoder does not have": lambda: Taps((5,), lambda x: x).check(2),
     "a speed of 5": lambda: CommonPreprocessor(speeds=(5.0,)).check(),
     "a gain below 0": lambda: CommonPreprocessor(volume_db=-1.0).check(),
+    "a probability of 50": lambda: CommonPreprocessor(noise_probability=50.0).check(),
+    "the higher ratio first": lambda: CommonPreprocessor(snr_db=(10.0, 3.0)).check(),
     "statistics that nothing uses": lambda: AsrTask(normalizer=None, cmvn_file="am.mvn").check(),
     "a mask wider than itself": lambda: SpecAugment(min_freq_width=9, max_freq_width=3).check(),
     "a mask of 20 times its axis": lambda: SpecAugment(max_time_share=20.0).check(),

@@ -1,12 +1,15 @@
 """Sound files and stretches of them."""
 
+import errno
+import os
 import pathlib
 from typing import Any
 
 import numpy as np
+import pytest
 import soundfile
 
-from jaxasr.data import audio
+from jaxasr.data import audio, sounds
 from jaxasr.data.manifest import Utterance
 from tests.errors.files import RATE, sound, write
 
@@ -30,6 +33,20 @@ def cut_short() -> None:
     read(write("a.mp3", raw[: len(raw) // 2]))
 
 
+def noises(path: str) -> None:
+    sounds.find(path, RATE, "--preprocess.noise")
+
+
+def closed_folder() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "scandir", refuse)
+        noises(".")
+
+
+def refuse(folder: str) -> None:
+    raise PermissionError(errno.EACCES, "Permission denied", folder)
+
+
 CASES = {
     "no file": lambda: read("nowhere.wav"),
     "a folder": lambda: read("."),
@@ -42,4 +59,10 @@ CASES = {
     ),
     "a channel too many": lambda: read(sound("a.wav"), channel=1),
     "a speed of 0": lambda: read(sound("a.wav"), speed=0.0),
+    "no noises": lambda: noises("nowhere"),
+    "noises in an empty folder": lambda: noises("."),
+    "noises in a closed folder": closed_folder,
+    "a noise that is text": lambda: noises(write("a.wav", "hello")),
+    "a noise without samples": lambda: sounds._usable("a.wav", audio.AudioInfo(0, RATE, 1), RATE),
+    "a room of zeros": lambda: sounds.response(sounds.SoundFile(sound("a.wav"), RATE // 2, RATE), RATE),
 }
