@@ -36,11 +36,11 @@ class Window:
         self.samples += samples
         self.room += room
 
-    def record(self, sample_rate: int) -> dict[str, float]:
+    def record(self, input_rate: float) -> dict[str, float]:
         seconds = max(time.perf_counter() - self.began, 1e-9)
         record = {name: float(np.asarray(mean.value)) for name, mean in self.metrics.items()}
         return record | {
-            "audio_seconds_per_second": self.samples / sample_rate / seconds,
+            "audio_seconds_per_second": self.samples / input_rate / seconds,
             "padding_percent": 100.0 * (1.0 - self.samples / max(self.room, 1)),
             "waiting_percent": 100.0 * self.waiting / seconds,
         }
@@ -168,9 +168,9 @@ def _figure(value: float) -> str:
 class StepLog:
     """Reads each step's metrics while the next step runs, watches them and logs them every so many steps."""
 
-    def __init__(self, log: RunLog, sample_rate: int, log_steps: int, nonfinite_limit: int):
+    def __init__(self, log: RunLog, input_rate: float, log_steps: int, nonfinite_limit: int):
         self._log = log
-        self._sample_rate = sample_rate
+        self._input_rate = input_rate
         self._log_steps = log_steps
         self._nonfinite_limit = nonfinite_limit
         self._window = Window()
@@ -192,13 +192,13 @@ class StepLog:
             return
         (step, total, epoch, host, metrics), self._pending = self._pending, None
         values = jax.device_get(metrics)
-        samples = int(np.sum(host.batch.audio_lengths)) * jax.process_count()
+        samples = int(np.sum(host.batch.input_lengths)) * jax.process_count()
         if not values["skipped"].total:  # its NaN would hide the other steps' numbers
             self._window.add(values, samples, host.planned.shape.rows * host.planned.shape.samples)
         self._log.advance(step, total, epoch)
         self._check(step, host, values)
         if step % self._log_steps == 0:
-            self._log.steps(self._window.record(self._sample_rate), step, total, epoch)
+            self._log.steps(self._window.record(self._input_rate), step, total, epoch)
             self._window = Window()
 
     def _check(self, step: int, host: HostBatch, values: Metrics) -> None:
@@ -210,6 +210,7 @@ class StepLog:
             shape = host.planned.shape
             raise TrainingError(
                 f"step {step}: loss or gradient is not finite for {self._nonfinite_limit} steps in a row, last on the "
-                f"bucket of {shape.rows} rows x {shape.samples} samples with {', '.join(ids[:8])}; finite ones were "
-                "expected; lower --optimizer.learning_rate, or look at these utterances (all ids are in log.jsonl)."
+                f"bucket of {shape.rows} rows x {shape.samples / self._input_rate:.2f} s with {', '.join(ids[:8])}; "
+                "finite ones were expected; lower --optimizer.learning_rate, or look at these utterances (all ids are "
+                "in log.jsonl)."
             )

@@ -82,7 +82,7 @@ def make_train_step(
 
 def state_creator(task: Task, optimizer: Optimizer, devices: Devices) -> Any:
     """Key to the state before the first step, on every device; jitted."""
-    init, spec = task.model().init, task.batch_spec(BucketShape(1, task.sample_rate, 1))
+    init, spec = task.model().init, task.batch_spec(BucketShape(1, int(task.input_rate), 1))
     return jax.jit(lambda key: init_state(init, optimizer, spec, key), out_shardings=devices.replicated)
 
 

@@ -85,7 +85,7 @@ def loop(
     state = with_total(state, total, devices)
     best = BestModels(workdir / "best", cfg.keep_best, progress.best)
     log = closing(RunLog(workdir, console, active=is_main_process()))
-    step_log = StepLog(log, task.sample_rate, cfg.log_steps, cfg.nonfinite_limit)
+    step_log = StepLog(log, task.input_rate, cfg.log_steps, cfg.nonfinite_limit)
     budget = Budget(cfg.minutes, began, running=cfg.minutes is not None and not timed)
     alone = jax.process_count() == 1
     if step < total:

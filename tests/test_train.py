@@ -212,7 +212,7 @@ def test_infinite_gradients_change_nothing_and_stop_the_run(tmp_path):
             return batch._replace(weights=batch.weights * np.float32(np.nan))
 
     cfg = tiny.config(tmp_path, nonfinite_limit=3, test=())
-    with pytest.raises(TrainingError, match=r"3 steps in a row, last on the bucket of \d+ rows x \d+ samples with \w+"):
+    with pytest.raises(TrainingError, match=r"3 steps in a row, last on the bucket of \d+ rows x \d+\.\d\d s with \w+"):
         train(cfg, collate_fn=Poison())
     skipped = records(cfg, "skipped")
     assert len(skipped) == 3 and all(r["ids"] for r in skipped)
@@ -292,7 +292,7 @@ def test_no_valid_holds_out_training_utterances(finished, capsys):
 def test_evaluation_leaves_nothing_out(finished):
     cfg, _ = finished
     task, _ = checkpoint.load_model(cfg.workdir)
-    utterances = decode.read_inputs(cfg.test)
+    utterances = decode.read_inputs(cfg.test, "sound")
     inputs = evaluation_inputs(task, utterances, batch_seconds=10.0, rows=7)
     ids = [inputs.selection.utterances[i].id for b in inputs.epoch(0).plan for i in b.indices]
     assert sorted(ids) == sorted(u.id for u in utterances)
