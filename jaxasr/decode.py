@@ -231,14 +231,15 @@ class DecodeOptions:
 def read_inputs(paths: Sequence[str], kind: Kind) -> list[Utterance]:
     """The utterances that INPUT arguments name, each id once; what is named must be of this kind."""
     found: list[Utterance] = []
-    suffixes, script = (".npy",) if kind == "features" else SOUND_SUFFIXES, kaldi.script(kind)
+    suffixes, what = ((".npy",), "feature") if kind == "features" else (SOUND_SUFFIXES, "sound")
+    script = kaldi.script(kind)
     for name in paths:
         path = pathlib.Path(name)
         if path.is_dir() and not (path / script).exists():
             files = sorted(p for p in path.rglob("*") if p.suffix.lower() in suffixes and p.is_file())
             if not files:
                 raise DataError(
-                    f"{name}: a folder without {script} and without files of {kind}; one of them was expected "
+                    f"{name}: a folder without {script} and without {what} files; one of them was expected "
                     f"({', '.join(suffixes)}); give another path."
                 )
             found += [_as_utterance(str(p.relative_to(path).with_suffix("")).replace(" ", "_"), p, kind) for p in files]

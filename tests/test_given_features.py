@@ -138,12 +138,9 @@ def test_decoding_refuses_what_the_model_does_not_read(runs, tmp_path):
         for name in ("a.npy", "a.ark:3"):
             with pytest.raises(DataError, match=f"^{name}: '{name}' holds features; a sound file was expected; "):
                 call(name)
-    with pytest.raises(DataError, match=r"a folder without feats.scp and without files of features"):
-        texts(given, str(tmp_path))
-    with pytest.raises(
-        DataError, match=r"wav.scp:1: .* is a sound file|a folder without 'feats.scp'|without feats.scp"
-    ):
-        texts(given, sound.valid[0])
+    for folder in (str(tmp_path), sound.valid[0]):
+        with pytest.raises(DataError, match=r"a folder without feats.scp and without feature files; .* \(.npy\); "):
+            texts(given, folder)
 
 
 def test_training_says_what_is_wrong_with_the_features(runs, tmp_path):

@@ -158,6 +158,19 @@ def test_damaged_sound_is_left_out_and_counted(tmp_path, capsys):
         prepare(dataclasses.replace(cfg, test=cfg.train), tmp_path / "run", Devices.all(), console)
 
 
+def test_corpora_are_mixed_by_weights(tmp_path, capsys):
+    corpora = tuple(tiny.corpus(tmp_path / split, split, every) for split, every in (("train", 20), ("test", 10)))
+    task = dataclasses.replace(tiny.TASK, normalizer=None)
+    cfg = tiny.config(tmp_path, task=task, train=corpora, train_weights=(1.0, 4.0), valid=(), test=())
+    data = prepare(cfg, tmp_path / "run", Devices.all(), rich.console.Console(width=200))
+    said = capsys.readouterr().out
+    used, held_out = ({u.corpus for u in inputs.selection.utterances} for inputs in (data.train, data.valid))
+    assert used == held_out == {0, 1}
+    total = len(data.train.selection.utterances)
+    assert re.search(rf"{corpora[1]} +│ +\d+ │ +0\.01 │ +{round(0.8 * total)} │ +80\.\d", said)
+    assert sum(len(planned.indices) for planned in data.train.epoch(0).plan) == total
+
+
 def test_a_finished_run_started_again_changes_nothing(finished):
     cfg, _ = finished
     before = final_params(cfg)

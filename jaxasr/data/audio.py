@@ -36,6 +36,10 @@ class SoundSource(Source):
     def rate(self) -> float:
         return self.sample_rate
 
+    @property
+    def width(self) -> None:
+        return None
+
     def file(self, path: str) -> str:
         return path
 

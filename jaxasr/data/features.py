@@ -21,7 +21,8 @@ _BLOCK = 4096
 class FeatureSource(Source):
     """Frames of one width from `.npy` files (T, F) of floats and from `PATH.ark:OFFSET`."""
 
-    width: int
+    num_features: int
+    """F."""
     hop_ms: float
     """From one frame to the next, in milliseconds."""
     kind: ClassVar[Kind] = "features"
@@ -29,6 +30,10 @@ class FeatureSource(Source):
     @property
     def rate(self) -> float:
         return 1000.0 / self.hop_ms
+
+    @property
+    def width(self) -> int:
+        return self.num_features
 
     def file(self, path: str) -> str:
         return _split(path, path)[0]

@@ -36,6 +36,11 @@ class Source(abc.ABC):
     def rate(self) -> float:
         """Samples, or frames, a second of what `read` gives."""
 
+    @property
+    @abc.abstractmethod
+    def width(self) -> int | None:
+        """F of features; None for sound."""
+
     @abc.abstractmethod
     def file(self, path: str) -> str:
         """The file on disk that a path of a manifest is in."""

@@ -169,21 +169,15 @@ class AsrTask(Task[AnyAsrExample, AnyAsrBatch]):
         given = self.frontend.input_frames
         return SoundSource(self.sample_rate, self.channel) if given is None else FeatureSource(*given)
 
-    @property
-    def _input_width(self) -> int | None:
-        """F of the features that are given; None for sound."""
-        given = self.frontend.input_frames
-        return None if given is None else given.width
-
     def preprocess_fn(self, *, train: bool) -> Callable[[Utterance, np.random.Generator], AnyAsrExample]:
         perturb = self.preprocess.perturb_fn(self.sample_rate) if train and self.preprocess else None
         return Preprocess(self.source, self._tokenizer, self.vocabulary, perturb)
 
     def collate_fn(self) -> Callable[[Sequence[AnyAsrExample], BucketShape], AnyAsrBatch]:
-        return Collate(float_pad_value=0.0, int_pad_value=-1, width=self._input_width)
+        return Collate(float_pad_value=0.0, int_pad_value=-1, width=self.source.width)
 
     def batch_spec(self, shape: BucketShape) -> AnyAsrBatch:
-        planned = layout(shape, self._input_width)
+        planned = layout(shape, self.source.width)
         return type(planned)(*(jax.ShapeDtypeStruct(*array) for array in planned))
 
     def frames(self, samples: Any) -> Any:
