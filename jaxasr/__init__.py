@@ -14,6 +14,8 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from jaxasr.data.batch import AsrBatch as AsrBatch
     from jaxasr.data.batch import AsrExample as AsrExample
+    from jaxasr.data.batch import AsrFeatureBatch as AsrFeatureBatch
+    from jaxasr.data.batch import AsrFeatureExample as AsrFeatureExample
     from jaxasr.data.batch import BucketShape as BucketShape
     from jaxasr.data.manifest import Utterance as Utterance
     from jaxasr.data.tokenizer import Vocabulary as Vocabulary
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 _PLACES = {
     "AsrBatch": "jaxasr.data.batch",
     "AsrExample": "jaxasr.data.batch",
+    "AsrFeatureBatch": "jaxasr.data.batch",
+    "AsrFeatureExample": "jaxasr.data.batch",
     "AsrTask": "jaxasr.tasks.asr",
     "BucketShape": "jaxasr.data.batch",
     "JaxasrError": "jaxasr.errors",

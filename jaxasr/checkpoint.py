@@ -335,6 +335,6 @@ def flatten_shapes(task: Task) -> dict[str, tuple[int, ...]]:
     """The shape of every parameter of the task's network, by its path."""
     from jaxasr.data.batch import BucketShape
 
-    spec = task.batch_spec(BucketShape(1, task.sample_rate, 1))
+    spec = task.batch_spec(BucketShape(1, int(task.input_rate), 1))
     leaves = jax.tree_util.tree_leaves_with_path(jax.eval_shape(task.model().init, jax.random.key(0), spec))
     return {"/".join(k.key for k in path): leaf.shape for path, leaf in leaves}

@@ -15,10 +15,12 @@ import tyro
 
 from jaxasr import checkpoint
 from jaxasr.compiled import CompiledByShape, use_persistent_cache
-from jaxasr.data import manifest, pipeline
-from jaxasr.data.batch import AsrExample, BucketShape
+from jaxasr.data import kaldi, manifest, pipeline
+from jaxasr.data.batch import BucketShape
 from jaxasr.data.manifest import Utterance
 from jaxasr.data.selection import Selection
+from jaxasr.data.source import Source
+from jaxasr.data.utterance import Kind, check_kind, holds_features
 from jaxasr.errors import ConfigError, DataError, exit_with_message
 from jaxasr.inputs import Inputs, evaluation_inputs, evaluation_inputs_of
 from jaxasr.parallel import Devices, is_main_process
@@ -112,15 +114,25 @@ class SpeechToText:
     def transcribe(self, audio: Any) -> Any:
         """The text of a sound file, or of samples (S,) at the task's rate, float in [-1, 1] or int16.
 
-        A list of them gives a list of texts, decoded in batches.
+        Where the model reads features: of a .npy file, of PATH.ark:OFFSET, or of features (T, F). A list of them gives
+        a list of texts, decoded in batches.
         """
         single = isinstance(audio, str | pathlib.Path | np.ndarray)
         sounds = [audio] if single else list(audio)
-        files = [_as_utterance(str(i), sound) for i, sound in enumerate(sounds) if not isinstance(sound, np.ndarray)]
+        source = self.task.source
+        files = [
+            _as_utterance(str(i), sound, source.kind)
+            for i, sound in enumerate(sounds)
+            if not isinstance(sound, np.ndarray)
+        ]
         texts: dict[str, str] = {}
         if files:
             texts |= self._decode(evaluation_inputs(self.task, files, batch_seconds=200.0))
-        arrays = {str(i): _as_int16(sound) for i, sound in enumerate(sounds) if isinstance(sound, np.ndarray)}
+        arrays = {
+            str(i): source.from_array("transcribe", sound)
+            for i, sound in enumerate(sounds)
+            if isinstance(sound, np.ndarray)
+        }
         if arrays:
             texts |= self._decode(_array_inputs(self.task, arrays))
         ordered = [texts[str(i)] for i in range(len(sounds))]
@@ -133,11 +145,11 @@ class SpeechToText:
 def on_grid(inputs: Inputs) -> Inputs:
     """`inputs` in slightly larger shapes of which there are few, so that most calls find theirs compiled.
 
-    Rows are a power of two, samples at least a second and at most an eighth more than needed.
+    Rows are a power of two, samples (or frames) at least a second and at most an eighth more than needed.
     """
 
     def wider(shape: BucketShape) -> BucketShape:
-        samples = max(shape.samples, inputs.task.sample_rate)
+        samples = max(shape.samples, int(inputs.task.input_rate))
         step = 1 << (samples.bit_length() - 4)
         return BucketShape(1 << (shape.rows - 1).bit_length(), -(-samples // step) * step, shape.tokens)
 
@@ -157,31 +169,20 @@ def load(path: str | pathlib.Path, *, search: str | None = None) -> SpeechToText
     return SpeechToText(task, jax.device_put(params, devices.replicated), recognizer)
 
 
-def _as_utterance(utterance_id: str, path: str | pathlib.Path) -> Utterance:
+def _as_utterance(utterance_id: str, path: str | pathlib.Path, kind: Kind) -> Utterance:
+    check_kind(str(path), str(path), kind)
     return Utterance(utterance_id, str(path), "")
-
-
-def _as_int16(samples: np.ndarray) -> np.ndarray:
-    if samples.ndim != 1 or not (samples.dtype == np.int16 or np.issubdtype(samples.dtype, np.floating)):
-        raise DataError(
-            f"transcribe: an array of shape {samples.shape} and type {samples.dtype}; samples (S,) as int16 or as "
-            "float in [-1, 1] at the task's sample rate were expected; take one channel and resample."
-        )
-    if samples.dtype == np.int16:
-        return samples
-    if not np.isfinite(samples).all():
-        raise DataError("transcribe: NaN or infinite samples; finite ones were expected; look at where they come from.")
-    return np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(np.int16)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Lookup:
-    """Preprocessing for sounds that are in memory."""
+    """Preprocessing for sounds, or features, that are in memory."""
 
+    source: Source
     sounds: dict[str, np.ndarray]
 
-    def __call__(self, utterance: Utterance, rng: np.random.Generator) -> AsrExample:
-        return AsrExample(utterance.id, self.sounds[utterance.id], np.zeros(0, np.int32))
+    def __call__(self, utterance: Utterance, rng: np.random.Generator) -> Any:
+        return self.source.example(utterance.id, self.sounds[utterance.id], np.zeros(0, np.int32))
 
 
 def _array_inputs(task: Task, sounds: dict[str, np.ndarray]) -> Inputs:
@@ -192,7 +193,7 @@ def _array_inputs(task: Task, sounds: dict[str, np.ndarray]) -> Inputs:
     inputs = evaluation_inputs_of(
         task, selection, batch_seconds=200.0, max_buckets=6, rows=None, rows_multiple=1, extra_seconds=0.0
     )
-    return dataclasses.replace(inputs, preprocess=_Lookup(sounds))
+    return dataclasses.replace(inputs, preprocess=_Lookup(task.source, sounds))
 
 
 # --- command line ------------------------------------------------------------------------------------------------
@@ -203,7 +204,8 @@ class DecodeOptions:
     """Sound to text with a trained model.
 
     Prints one line `id text` an utterance. An INPUT is a sound file, a folder of sound files, a Kaldi folder or
-    a .jsonl, .csv or .tsv manifest; any number of them, mixed.
+    a .jsonl, .csv or .tsv manifest; any number of them, mixed. A model that reads features takes .npy files and
+    PATH.ark:OFFSET instead.
     """
 
     input: Annotated[tuple[str, ...], tyro.conf.Positional]
@@ -226,23 +228,25 @@ class DecodeOptions:
     """A progress bar on stderr where that is a terminal."""
 
 
-def read_inputs(paths: Sequence[str]) -> list[Utterance]:
-    """The utterances that INPUT arguments name, each id once."""
+def read_inputs(paths: Sequence[str], kind: Kind) -> list[Utterance]:
+    """The utterances that INPUT arguments name, each id once; what is named must be of this kind."""
     found: list[Utterance] = []
+    suffixes, what = ((".npy",), "feature") if kind == "features" else (SOUND_SUFFIXES, "sound")
+    script = kaldi.script(kind)
     for name in paths:
         path = pathlib.Path(name)
-        if path.is_dir() and not (path / "wav.scp").exists():
-            files = sorted(p for p in path.rglob("*") if p.suffix.lower() in SOUND_SUFFIXES and p.is_file())
+        if path.is_dir() and not (path / script).exists():
+            files = sorted(p for p in path.rglob("*") if p.suffix.lower() in suffixes and p.is_file())
             if not files:
                 raise DataError(
-                    f"{name}: a folder without wav.scp and without sound files; one of them was expected "
-                    f"({', '.join(SOUND_SUFFIXES)}); give another path."
+                    f"{name}: a folder without {script} and without {what} files; one of them was expected "
+                    f"({', '.join(suffixes)}); give another path."
                 )
-            found += [_as_utterance(str(p.relative_to(path).with_suffix("")).replace(" ", "_"), p) for p in files]
-        elif path.suffix.lower() in SOUND_SUFFIXES:
-            found.append(_as_utterance(path.stem.replace(" ", "_"), path))
+            found += [_as_utterance(str(p.relative_to(path).with_suffix("")).replace(" ", "_"), p, kind) for p in files]
+        elif path.suffix.lower() in SOUND_SUFFIXES or holds_features(name):
+            found.append(_as_utterance(path.stem.replace(" ", "_"), path, kind))
         else:
-            found += manifest.read(path, need_text=False)
+            found += manifest.read(path, need_text=False, kind=kind)
     return _with_unique_ids(found)
 
 
@@ -289,7 +293,7 @@ def decode(options: DecodeOptions) -> list[Hypothesis]:
     recognizer = Recognizer(task, options.search or task.searches()[0], devices)
     inputs = evaluation_inputs(
         task,
-        read_inputs(options.input),
+        read_inputs(options.input, task.source.kind),
         batch_seconds=options.batch_seconds,
         max_buckets=options.max_buckets,
         rows=options.rows,

@@ -13,18 +13,19 @@ import rich.console
 import rich.table
 import rich.text
 
-from jaxasr.data import audio, bucketing, mixing, pipeline
+from jaxasr.data import bucketing, mixing, pipeline
 from jaxasr.data.batch import BucketShape
 from jaxasr.data.manifest import Utterance
 from jaxasr.data.mixing import Drawn
 from jaxasr.data.pipeline import HostBatch, LoadBatch
+from jaxasr.data.probe import probe
 from jaxasr.data.selection import INFEASIBLE, Measures, Selection, draw_speeds, select, select_all
 from jaxasr.errors import DataError
 from jaxasr.tasks.base import Task
 
 
 def measures(task: Task) -> Measures:
-    return Measures(task.sample_rate, task.frames, task.frames_needed, task.num_tokens, task.unknown)
+    return Measures(task.source, task.frames, task.frames_needed, task.num_tokens, task.unknown)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,13 +73,13 @@ class Inputs:
 
     @property
     def hours(self) -> float:
-        return self.selection.plain_samples.sum() / self.task.sample_rate / 3600
+        return self.selection.plain_samples.sum() / self.task.input_rate / 3600
 
     def shares(self, number: int) -> list[tuple[int, float, int]]:
         """Of each of `number` corpora its utterances, their hours, and how many of them stand in an epoch."""
         corpora, samples = self.selection.corpora, self.selection.plain_samples
         sizes = np.bincount(corpora, minlength=number).tolist()
-        hours = [float(samples[corpora == i].sum()) / self.task.sample_rate / 3600 for i in range(number)]
+        hours = [float(samples[corpora == i].sum()) / self.task.input_rate / 3600 for i in range(number)]
         drawn = mixing.counts(sizes, self.weights) if self.weights else sizes
         return list(zip(sizes, hours, drawn, strict=True))
 
@@ -118,7 +119,7 @@ class Inputs:
             table.add_column(name, justify="right")
         for use in uses:
             rows, samples, tokens = use.shape
-            seconds, padding = f"{samples / self.task.sample_rate:.2f}", f"{100 * use.padding:.1f}"
+            seconds, padding = f"{samples / self.task.input_rate:.2f}", f"{100 * use.padding:.1f}"
             table.add_row(str(rows), seconds, str(tokens), str(use.batches), str(use.utterances), padding)
         batches, utterances = sum(u.batches for u in uses), sum(u.utterances for u in uses)
         padding = 1 - sum(u.samples for u in uses) / max(sum(u.room for u in uses), 1) if uses else 0.0
@@ -148,7 +149,7 @@ def training_inputs(
       check_sound: read every file to its end first, and leave out those that cannot be.
     """
     preprocess = task.preprocess_fn(train=True)  # first, since it may look for noises
-    infos = audio.probe([u.audio for u in utterances], whole=check_sound)
+    infos = probe([u.audio for u in utterances], task.source, whole=check_sound)
     selection = select(
         utterances,
         infos,
@@ -158,16 +159,17 @@ def training_inputs(
         leave_out_unknown=leave_out_unknown,
     )
     if not selection.utterances:
+        first = "".join(f" The first: {fault}" for fault in list(selection.faults.values())[:1])
         raise DataError(
             f"--train: nothing is left to train on: {selection.accounting()}; at least one utterance was expected; "
-            "correct the data."
+            f"correct the data.{first}"
         )
     usable = selection.usable
     tokens = np.broadcast_to(selection.tokens[:, None], usable.shape)[usable]
     shapes = bucketing.choose(
         selection.samples[usable],
         tokens,
-        batch_samples=int(batch_seconds * task.sample_rate),
+        batch_samples=int(batch_seconds * task.input_rate),
         max_buckets=max_buckets,
         rows_multiple=rows_multiple,
         variants=len(speeds),
@@ -214,7 +216,7 @@ def evaluation_inputs(
     Raises:
       DataError: a file cannot be read.
     """
-    infos = audio.probe([u.audio for u in utterances], whole=check_sound)
+    infos = probe([u.audio for u in utterances], task.source, whole=check_sound)
     return evaluation_inputs_of(
         task,
         select_all(utterances, infos, measures(task)),
@@ -242,7 +244,7 @@ def evaluation_inputs_of(
     """
     samples = selection.samples[:, 0]
     longest = int(samples.max(initial=1))
-    batch_samples = max(int(batch_seconds * task.sample_rate), 1)
+    batch_samples = max(int(batch_seconds * task.input_rate), 1)
     batches = -(-len(samples) // (rows or max(batch_samples // longest, 1)))
     shapes = bucketing.choose(
         samples,
@@ -251,7 +253,7 @@ def evaluation_inputs_of(
         max_buckets=min(max_buckets, max(batches, 1)),
         rows_multiple=rows or rows_multiple,
     )
-    extra = int(extra_seconds * task.sample_rate)
+    extra = int(extra_seconds * task.input_rate)
     shapes = [s._replace(rows=rows or s.rows, samples=s.samples + extra) for s in shapes]
     return Inputs(task, selection, shapes, shuffle=False, train=False)
 

@@ -37,11 +37,11 @@ class Window:
         self.samples += samples
         self.room += room
 
-    def record(self, sample_rate: int) -> dict[str, float]:
+    def record(self, input_rate: float) -> dict[str, float]:
         seconds = max(time.perf_counter() - self.began, 1e-9)
         record = {name: float(np.asarray(mean.value)) for name, mean in self.metrics.items()}
         return record | {
-            "audio_seconds_per_second": self.samples / sample_rate / seconds,
+            "audio_seconds_per_second": self.samples / input_rate / seconds,
             "padding_percent": 100.0 * (1.0 - self.samples / max(self.room, 1)),
             "waiting_percent": 100.0 * self.waiting / seconds,
         }
@@ -169,9 +169,9 @@ def _figure(value: float) -> str:
 class StepLog:
     """Reads each step's metrics while the next step runs, watches them and logs them every so many steps."""
 
-    def __init__(self, log: RunLog, sample_rate: int, log_steps: int, nonfinite_limit: int):
+    def __init__(self, log: RunLog, input_rate: float, log_steps: int, nonfinite_limit: int):
         self._log = log
-        self._sample_rate = sample_rate
+        self._input_rate = input_rate
         self._log_steps = log_steps
         self._nonfinite_limit = nonfinite_limit
         self._window = Window()
@@ -201,14 +201,14 @@ class StepLog:
             return
         (step, total, epoch, hosts, metrics), self._pending = self._pending, None
         values = jax.device_get(metrics)
-        samples = sum(int(np.sum(host.batch.audio_lengths)) for host in hosts) * jax.process_count()
+        samples = sum(int(np.sum(host.batch.input_lengths)) for host in hosts) * jax.process_count()
         if not values["skipped"].total:  # its NaN would hide the other steps' numbers
             shapes = [host.planned.shape for host in hosts]
             self._window.add(values, samples, sum(shape.rows * shape.samples for shape in shapes))
         self._log.advance(step, total, epoch)
         self._check(step, hosts, values)
         if step % self._log_steps == 0:
-            self._log.steps(self._window.record(self._sample_rate), step, total, epoch)
+            self._log.steps(self._window.record(self._input_rate), step, total, epoch)
             self._window = Window()
 
     def _check(self, step: int, hosts: Sequence[HostBatch], values: Metrics) -> None:
@@ -217,7 +217,9 @@ class StepLog:
         ids, shapes = [i for host in hosts for i in host.ids], [host.planned.shape for host in hosts]
         self._log.event(split="skipped", step=step, shapes=shapes, ids=ids)
         if values["skipped_in_a_row"].total >= self._nonfinite_limit:
-            buckets = " and ".join(dict.fromkeys(f"{s.rows} rows x {s.samples} samples" for s in shapes))
+            buckets = " and ".join(
+                dict.fromkeys(f"{s.rows} rows x {s.samples / self._input_rate:.2f} s" for s in shapes)
+            )
             raise TrainingError(
                 f"step {step}: loss or gradient is not finite for {self._nonfinite_limit} steps in a row, last on the "
                 f"bucket of {buckets} with {', '.join(ids[:8])}; finite ones were expected; lower "

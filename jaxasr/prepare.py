@@ -9,10 +9,11 @@ import rich.console
 
 from jaxasr import checkpoint, config
 from jaxasr.cmvn import estimate
-from jaxasr.data import audio, manifest
+from jaxasr.data import manifest
 from jaxasr.data.manifest import Utterance
-from jaxasr.data.selection import readable, split_valid
-from jaxasr.errors import CheckpointError
+from jaxasr.data.probe import probe
+from jaxasr.data.selection import split_valid, why_unreadable
+from jaxasr.errors import CheckpointError, DataError
 from jaxasr.inputs import Inputs, check_feasible, evaluation_inputs, training_inputs
 from jaxasr.parallel import Devices, is_main_process
 from jaxasr.tasks import Task
@@ -41,7 +42,9 @@ def prepare(
       CheckpointError: the workdir holds another run.
     """
     check_same_run(cfg, workdir)
-    tests = [manifest.read(path) for path in cfg.test]  # a fault shows now, not after the training
+    tests = [
+        manifest.read(path, kind=cfg.task.source.kind) for path in cfg.test
+    ]  # a fault shows now, not after the training
     train, valid = read_manifests(cfg, console)
     earlier = workdir / "model" if has_state(workdir) else None
     task = cfg.task.prepared(train, earlier)
@@ -88,11 +91,18 @@ def has_state(workdir: pathlib.Path) -> bool:
 
 def read_manifests(cfg: TrainConfig, console: rich.console.Console) -> tuple[list[Utterance], list[Utterance]]:
     """Training and validation utterances; says where the latter come from when no manifest does."""
-    train = manifest.read_all(cfg.train)
+    source = cfg.task.source
+    train = manifest.read_all(cfg.train, kind=source.kind)
     if cfg.valid:
-        return train, manifest.read_all(cfg.valid)
-    infos = audio.probe([u.audio for u in train], whole=cfg.check_sound)
-    usable, valid, how = split_valid([u for u in train if readable(u, infos)])
+        return train, manifest.read_all(cfg.valid, kind=source.kind)
+    infos = probe([u.audio for u in train], source, whole=cfg.check_sound)
+    faults = [why_unreadable(u, infos, source) for u in train]
+    if all(faults):
+        raise DataError(
+            f"--train: none of {len(train)} utterances can be read; one at least was expected; correct the "
+            f"data. The first: {faults[0]}"
+        )
+    usable, valid, how = split_valid([u for u, why in zip(train, faults, strict=True) if not why])
     share = 100 * len(valid) / (len(usable) + len(valid))
     console.print(f"no --valid: {len(valid)} training utterances ({share:.1f} %, {how}) are held out", highlight=False)
     held_out = {u.id for u in valid}

@@ -57,7 +57,7 @@ def buckets(inputs: Inputs) -> list[dict[str, Any]]:
     return [
         {
             "rows": use.shape.rows,
-            "seconds": use.shape.samples / inputs.task.sample_rate,
+            "seconds": use.shape.samples / inputs.task.input_rate,
             "tokens": use.shape.tokens,
             "batches": use.batches,
             "utterances": use.utterances,

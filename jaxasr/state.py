@@ -174,7 +174,7 @@ def make_add(loss_fn: LossFn) -> Callable[[Sums, Any, TrainState, Counts], Sums]
 
 def state_creator(cfg: TrainConfig, task: Task, devices: Devices) -> Any:
     """Key to the state before the first step, on every device; jitted."""
-    init, spec = task.model().init, task.batch_spec(BucketShape(1, task.sample_rate, 1))
+    init, spec = task.model().init, task.batch_spec(BucketShape(1, int(task.input_rate), 1))
     create = functools.partial(init_state, init, cfg.optimizer, spec, average=cfg.average)
     return jax.jit(lambda key: create(key), out_shardings=devices.replicated)
 
@@ -237,7 +237,7 @@ class AccumulatedSteps(Steps):
                 f"--accumulate: the loss of {type(task).__name__} has no argument `counts`; one was expected, so that "
                 "batches can add up to an update; add it (jaxasr.tasks.Task.loss_fn), or give --accumulate=1."
             )
-        spec = task.batch_spec(BucketShape(1, task.sample_rate, 1))
+        spec = task.batch_spec(BucketShape(1, int(task.input_rate), 1))
         loss, metrics = jax.eval_shape(loss_fn, abstract.params, spec, abstract.key)
         counts = {name: mean.count for name, mean in metrics.items()}
         sums = Sums(jax.ShapeDtypeStruct((), jnp.int32), Gradient(loss, metrics, abstract.params))

@@ -540,6 +540,9 @@ def test_a_fault_ends_the_program_with_one_line_and_status_2(argv, said):
         (["--epochs=0"], "--epochs=0: a positive number or none was expected"),
         (["--seed=-1"], "--seed=-1: 0 or more was expected"),
         (["--max_buckets=0"], "--max_buckets=0: a positive number was expected"),
+        (["--train_weights", "1", "2"], "--train_weights 1 2 with 1 manifests in --train: a number above 0 for each"),
+        (["--train_weights=0"], "--train_weights 0 with 1 manifests in --train: a number above 0 for each"),
+        (["--frontend=features"], "--frontend=features with --preprocess or --channel: these are for sound"),
         (["--search=attention_greedy", "--decoder=none", "--ctc_weight=1"], "this model has ctc_greedy"),
     ],
 )

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from jax.sharding import PartitionSpec
 
 from jaxasr.averages import AVERAGES
-from jaxasr.data.batch import AsrBatch, BucketShape
+from jaxasr.data.batch import AsrBatch, AsrFeatureBatch, AsrFeatureExample, BucketShape
 from jaxasr.data.bucketing import PlannedBatch
 from jaxasr.data.cleaners import CLEANERS, Cleaning
 from jaxasr.data.manifest import Utterance
@@ -54,6 +54,7 @@ SMALL = {
     "dropout": 0.2,
     "attention_dropout": 0.2,
     "num_mels": 16,
+    "width": 16,
     "dither": 1.0,
     "max_freq_width": 5,
     "max_time_width": 5,
@@ -432,49 +433,67 @@ def test_decoder_is_a_value(name):
 
 RATE = 8000
 SAMPLES = np.array([2400, 1777, 640, 199, 1, 0], np.int32)
+GIVEN = np.array([30, 22, 7, 6, 1, 0], np.int32)
+SOUND_FRONTENDS = [name for name in FRONTENDS if tiny(FRONTENDS[name]).input_frames is None]
 
 
 @functools.cache
 def frontend_case(name, subsampling):
-    """The frontend before such an encoder, sound with zeros in the padding, `features(audio, lengths, key=None)`."""
+    """The frontend before such an encoder, inputs with zeros in the padding, lengths, `features(x, lengths, key=None)`.
+
+    Inputs are sound, or features where the frontend is given some.
+    """
     frontend = tiny(FRONTENDS[name]).for_encoder(subsampling)
-    audio = np.random.default_rng(0).normal(scale=3000, size=(len(SAMPLES), max(SAMPLES))).astype(np.int16)
+    rng, given = np.random.default_rng(0), frontend.input_frames
+    if given is None:
+        lengths, inputs = SAMPLES, rng.normal(scale=3000, size=(len(SAMPLES), max(SAMPLES))).astype(np.int16)
+    else:
+        lengths, inputs = GIVEN, rng.normal(size=(len(GIVEN), max(GIVEN), given.width)).astype(np.float32)
 
     @jit
-    def features(audio, lengths, key=None):
-        return frontend(audio, lengths, sample_rate=RATE, key=key)
+    def features(inputs, lengths, key=None):
+        return frontend(inputs, lengths, sample_rate=RATE, key=key)
 
-    return frontend, padded(audio, SAMPLES, 0), features
-
-
-def every_frontend(test):
-    return pytest.mark.parametrize("name", list(FRONTENDS))(pytest.mark.parametrize("subsampling", [1, 4])(test))
+    return frontend, padded(inputs, lengths, 0), lengths, features
 
 
-def loud(shape):
-    return np.random.default_rng(9).integers(-32768, 32768, shape, dtype=np.int16)
+def every_frontend(test, names=tuple(FRONTENDS)):
+    return pytest.mark.parametrize("name", names)(pytest.mark.parametrize("subsampling", [1, 4])(test))
+
+
+def every_frontend_of_sound(test):
+    return every_frontend(test, SOUND_FRONTENDS)
+
+
+def with_garbage(inputs, lengths, extra=0):
+    """The inputs with something else in the padding."""
+    rng = np.random.default_rng(9)
+    if inputs.dtype == np.int16:
+        return padded(inputs, lengths, lambda shape: rng.integers(-32768, 32768, shape, dtype=np.int16), extra)
+    return padded(inputs, lengths, lambda shape: rng.choice(GARBAGE, shape), extra)
 
 
 @every_frontend
 def test_frontend_lengths_and_widths(name, subsampling):
-    frontend, audio, features = frontend_case(name, subsampling)
+    frontend, inputs, lengths, features = frontend_case(name, subsampling)
     check_lengths(lambda n: frontend.output_lengths(n, RATE), range(0, 3000, 7))
-    x, frames = features(audio, SAMPLES)
+    x, frames = features(inputs, lengths)
     assert (x.dtype, frames.dtype) == (np.float32, np.int32)
-    assert frames.tolist() == frontend.output_lengths(SAMPLES, RATE).tolist()
-    assert x.shape == (len(SAMPLES), x.shape[1], frontend.output_width)
+    assert frames.tolist() == frontend.output_lengths(lengths, RATE).tolist()
+    assert x.shape == (len(lengths), x.shape[1], frontend.output_width)
     assert x.shape[1] >= max(frames)
     assert frontend.output_width % frontend.num_bands == 0
-    hour = frontend.output_lengths(3600 * RATE, RATE) * frontend.frame_ms()
+    rate = RATE if frontend.input_frames is None else 1000 / frontend.input_frames.hop_ms
+    hour = frontend.output_lengths(int(3600 * rate), RATE) * frontend.frame_ms()
     np.testing.assert_allclose(hour, 3_600_000, rtol=1e-4)
 
 
 @every_frontend
 def test_frontend_padding_is_zero_and_changes_nothing(name, subsampling):
-    _, audio, features = frontend_case(name, subsampling)
-    x, frames = features(audio, SAMPLES)
+    _, inputs, lengths, features = frontend_case(name, subsampling)
+    x, frames = features(inputs, lengths)
     for extra in (0, 555):
-        found, found_frames = features(padded(audio, SAMPLES, loud, extra), SAMPLES)
+        found, found_frames = features(with_garbage(inputs, lengths, extra), lengths)
         np.testing.assert_array_equal(found_frames, frames)
         assert_rows_close(found, x, frames)
         assert not np.any(np.asarray(found)[np.arange(found.shape[1]) >= np.asarray(frames)[:, None]])
@@ -482,16 +501,16 @@ def test_frontend_padding_is_zero_and_changes_nothing(name, subsampling):
 
 @every_frontend
 def test_frontend_rows_are_independent(name, subsampling):
-    _, audio, features = frontend_case(name, subsampling)
-    x, frames = features(audio, SAMPLES)
-    alone, alone_frames = features(audio[1:2, : SAMPLES[1]], SAMPLES[1:2])
+    _, inputs, lengths, features = frontend_case(name, subsampling)
+    x, frames = features(inputs, lengths)
+    alone, alone_frames = features(inputs[1:2, : lengths[1]], lengths[1:2])
     assert alone_frames[0] == frames[1]
     assert_rows_close(alone, x[1:2], frames[1:2])
 
 
-@every_frontend
+@every_frontend_of_sound
 def test_frontend_takes_float_sound(name, subsampling):
-    _, audio, features = frontend_case(name, subsampling)
+    _, audio, _, features = frontend_case(name, subsampling)
     x, frames = features(audio, SAMPLES)
     sound = padded(audio.astype(np.float32) / 32768, SAMPLES, np.nan)
     found, found_frames = features(sound, SAMPLES)
@@ -499,9 +518,9 @@ def test_frontend_takes_float_sound(name, subsampling):
     assert_rows_close(found, x, frames)
 
 
-@every_frontend
+@every_frontend_of_sound
 def test_frontend_takes_a_batch_too_short_for_a_frame(name, subsampling):
-    frontend, audio, features = frontend_case(name, subsampling)
+    frontend, audio, _, features = frontend_case(name, subsampling)
     lengths = np.array([20, 0], np.int32)
     x, frames = features(audio[:2, :20], lengths)
     assert frames.tolist() == frontend.output_lengths(lengths, RATE).tolist() == [0, 0]
@@ -510,16 +529,16 @@ def test_frontend_takes_a_batch_too_short_for_a_frame(name, subsampling):
 
 @every_frontend
 def test_frontend_noise_comes_from_the_key_alone(name, subsampling):
-    frontend, audio, features = frontend_case(name, subsampling)
+    frontend, inputs, lengths, features = frontend_case(name, subsampling)
     keys = jax.random.split(jax.random.key(3), 2)
-    x, frames = features(audio, SAMPLES, keys[0])
+    x, frames = features(inputs, lengths, keys[0])
     assert np.all(np.isfinite(x))
-    found, found_frames = features(padded(audio, SAMPLES, loud, 555), SAMPLES, keys[0])
+    found, found_frames = features(with_garbage(inputs, lengths, 555), lengths, keys[0])
     np.testing.assert_array_equal(found_frames, frames)
     assert_rows_close(found, x, frames)
     if getattr(frontend, "dither", 0.0):
-        assert_differ(x, features(audio, SAMPLES)[0], frames)
-        assert_differ(x, features(audio, SAMPLES, keys[1])[0], frames)
+        assert_differ(x, features(inputs, lengths)[0], frames)
+        assert_differ(x, features(inputs, lengths, keys[1])[0], frames)
 
 
 @every_frontend
@@ -815,16 +834,18 @@ class Case:
     task: object
     examples: list
     params: object = None
+    narrow: BucketShape = NARROW
+    wide: BucketShape = WIDE
 
     def __post_init__(self):
-        spec = self.task.batch_spec(NARROW)
+        spec = self.task.batch_spec(self.narrow)
         self.params = random_like(jax.eval_shape(self.task.model().init, jax.random.key(0), spec))
         loss_and_gradient = jax.value_and_grad(self.task.loss_fn(), has_aux=True)
         self.run = jit(lambda params, batch, key=None: loss_and_gradient(params, batch, key))
 
-    def batch(self, examples, shape=NARROW, seed=None):
+    def batch(self, examples, shape=None, seed=None):
         """The examples in the first rows; with a seed there is garbage in the padding."""
-        batch = self.task.collate_fn()(examples, shape)
+        batch = self.task.collate_fn()(examples, shape or self.narrow)
         return batch if seed is None else dirtied(batch, np.random.default_rng(seed))
 
     def loss(self, *args):
@@ -834,16 +855,16 @@ class Case:
 
 
 def dirtied(batch, rng):
-    """Garbage where a batch says that nothing is; a batch of another type than AsrBatch stays as it is."""
-    if not isinstance(batch, AsrBatch):
+    """Garbage where a batch says that nothing is; one of a type of the task's own stays as it is."""
+    if not isinstance(batch, AsrBatch | AsrFeatureBatch):
         return batch
-
-    def fill(x, lengths, low, high):
-        mask = np.arange(x.shape[1]) < lengths[:, None]
-        return np.where(mask, x, rng.integers(low, high, x.shape, dtype=x.dtype))
-
-    audio = fill(batch.audio, batch.audio_lengths, -32768, 32768)
-    return batch._replace(audio=audio, tokens=fill(batch.tokens, batch.token_lengths, -9, 10**6))
+    tokens = np.where(
+        np.arange(batch.tokens.shape[1]) < batch.token_lengths[:, None],
+        batch.tokens,
+        rng.integers(-9, 10**6, batch.tokens.shape, dtype=np.int32),
+    )
+    inputs = with_garbage(batch.inputs, batch.input_lengths)
+    return batch._replace(**{batch._fields[0]: inputs}, tokens=tokens)
 
 
 @functools.cache
@@ -869,6 +890,21 @@ def task_case(name, folder):
 @pytest.fixture(scope="module", params=list(TASKS))
 def case(request, tmp_path_factory):
     return task_case(request.param, tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture(scope="module")
+def given_features():
+    """A small task of features, since what differs from one of sound ends before the encoder."""
+    changes = {"frontend": tiny(FRONTENDS["features"]), "preprocess": None, "decoder": None, "ctc_weight": 1.0}
+    task = tiny(AsrTask, encoder=tiny(ENCODERS["sanm"], num_layers=1), normalizer=None, **changes)
+    task = task.with_resources(vocabulary=Vocabulary.from_texts(TEXTS, task.tokenizer))
+    task.check()
+    rng, encode = np.random.default_rng(0), task.preprocess_fn(train=False).encode
+    examples = [
+        AsrFeatureExample(text, rng.normal(size=(frames, 16)).astype(np.float32), encode(text))
+        for text, frames in zip(TEXTS, (58, 52, 24, 48, 36), strict=True)
+    ]
+    return Case(task, examples, narrow=NARROW._replace(samples=58), wide=WIDE._replace(samples=71))
 
 
 @pytest.fixture(scope="module")
@@ -905,14 +941,17 @@ def test_task_rows_of_weight_0_count_for_nothing(case):
     assert_trees_close(gradient, expected_gradient)
 
 
-@pytest.mark.parametrize("train", [False, True])
-def test_task_padding_changes_nothing(case, train):
-    key = (jax.random.key(5),) if train else ()
+def check_padding(case, *key):
     loss, gradient = case.loss(case.batch(case.examples), *key)
     for seed in (None, 0):
-        wide_loss, wide_gradient = case.loss(case.batch(case.examples, WIDE, seed), *key)
+        wide_loss, wide_gradient = case.loss(case.batch(case.examples, case.wide, seed), *key)
         np.testing.assert_allclose(wide_loss, loss, rtol=1e-5)
         assert_trees_close(wide_gradient, gradient)
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_task_padding_changes_nothing(case, train):
+    check_padding(case, *([jax.random.key(5)] if train else []))
 
 
 def test_task_noise_comes_from_the_key_alone(case):
@@ -933,10 +972,26 @@ class Plain(Optimizer):
         return optax.identity()
 
 
+def cut(example, parts):
+    """The beginning of an example: one of so many parts."""
+    return example._replace(**{example._fields[1]: example.inputs[: len(example.inputs) // parts]})
+
+
 @pytest.mark.parametrize("mode", ["jit", "pmap"])
 def test_task_loss_is_the_same_on_any_number_of_devices(case, mode):
+    check_devices(case, mode)
+
+
+def test_task_of_features_keeps_the_promises_of_one_of_sound(given_features):
+    check_rows(given_features, given_features.examples)
+    check_padding(given_features)
+    check_devices(given_features, "pmap")
+    check_lengths(given_features.task.frames, range(100))
+
+
+def check_devices(case, mode):
     assert jax.device_count() == 8
-    short = case.examples[0]._replace(audio=case.examples[0].audio[:300])  # no alignment with its three tokens
+    short = cut(case.examples[0], 16)  # no alignment with its three tokens
     batch = case.batch([*case.examples, short], seed=1)
     step = make_train_step(case.task.loss_fn(), Plain(), Constant())
     zero, key = np.int32(0), jax.random.key(7)
@@ -1034,7 +1089,7 @@ def test_task_decoding_ignores_padding(case):
         decode = jit(case.task.decode_fn(search))
         found, wide = (
             jax.device_get(decode(params, case.batch(case.examples, shape, seed)))
-            for shape, seed in ((NARROW, None), (WIDE, 1))
+            for shape, seed in ((case.narrow, None), (case.wide, 1))
         )
         np.testing.assert_array_equal(found.lengths, wide.lengths)
         np.testing.assert_allclose(found.scores, wide.scores, rtol=1e-5, atol=1e-5)

@@ -12,9 +12,9 @@ import rich.console
 import jaxasr
 from jaxasr import checkpoint, config
 from jaxasr.data import manifest, subwords
-from jaxasr.data.audio import AudioInfo
 from jaxasr.data.manifest import Utterance
 from jaxasr.data.selection import select
+from jaxasr.data.source import Header
 from jaxasr.data.tokenizer import TOKENIZERS, BpeTokenizer
 from jaxasr.decode import Hypothesis
 from jaxasr.errors import CheckpointError, ConfigError
@@ -69,7 +69,7 @@ def test_everything_sees_the_clean_text(name):
 def test_a_text_of_which_nothing_is_left_is_empty():
     task = prepared("char", cleaners=CLEANERS)
     found = utterances(["one", " ...", "?"])
-    infos = {u.audio: AudioInfo(8000, 8000, 1) for u in found}
+    infos = {u.audio: Header(8000, 8000, 1) for u in found}
     selection = select(found, infos, measures(task))
     assert selection.left_out == {"with empty text": ["u1", "u2"]}
 

@@ -160,6 +160,19 @@ def test_damaged_sound_is_left_out_and_counted(tmp_path, capsys):
         prepare(dataclasses.replace(cfg, test=cfg.train), tmp_path / "run", Devices.all(), console)
 
 
+def test_corpora_are_mixed_by_weights(tmp_path, capsys):
+    corpora = tuple(tiny.corpus(tmp_path / split, split, every) for split, every in (("train", 20), ("test", 10)))
+    task = dataclasses.replace(tiny.TASK, normalizer=None)
+    cfg = tiny.config(tmp_path, task=task, train=corpora, train_weights=(1.0, 4.0), valid=(), test=())
+    data = prepare(cfg, tmp_path / "run", Devices.all(), rich.console.Console(width=200))
+    said = capsys.readouterr().out
+    used, held_out = ({u.corpus for u in inputs.selection.utterances} for inputs in (data.train, data.valid))
+    assert used == held_out == {0, 1}
+    total = len(data.train.selection.utterances)
+    assert re.search(rf"{corpora[1]} +│ +\d+ │ +0\.01 │ +{round(0.8 * total)} │ +80\.\d", said)
+    assert sum(len(planned.indices) for planned in data.train.epoch(0).plan) == total
+
+
 def test_a_finished_run_started_again_changes_nothing(finished):
     cfg, _ = finished
     before = final_params(cfg)
@@ -216,7 +229,7 @@ def test_infinite_gradients_change_nothing_and_stop_the_run(tmp_path):
             return batch._replace(weights=batch.weights * np.float32(np.nan))
 
     cfg = tiny.config(tmp_path, nonfinite_limit=3, test=())
-    with pytest.raises(TrainingError, match=r"3 steps in a row, last on the bucket of \d+ rows x \d+ samples with \w+"):
+    with pytest.raises(TrainingError, match=r"3 steps in a row, last on the bucket of \d+ rows x \d+\.\d\d s with \w+"):
         train(cfg, collate_fn=Poison())
     skipped = records(cfg, "skipped")
     assert len(skipped) == 3 and all(r["ids"] for r in skipped)
@@ -321,7 +334,7 @@ def test_no_valid_holds_out_training_utterances(finished, capsys):
 def test_evaluation_leaves_nothing_out(finished):
     cfg, _ = finished
     task, _ = checkpoint.load_model(cfg.workdir)
-    utterances = decode.read_inputs(cfg.test)
+    utterances = decode.read_inputs(cfg.test, "sound")
     inputs = evaluation_inputs(task, utterances, batch_seconds=10.0, rows=7)
     ids = [inputs.selection.utterances[i].id for b in inputs.epoch(0).plan for i in b.indices]
     assert sorted(ids) == sorted(u.id for u in utterances)

@@ -1,79 +1,101 @@
 """Sound files: their headers, and stretches of them at a chosen rate."""
 
-import concurrent.futures
 import contextlib
 import dataclasses
 import fractions
 import functools
-import logging
 import math
 import os
-import pathlib
-import sqlite3
-import stat
-import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from typing import ClassVar
 
 import numpy as np
-import rich.console
-import rich.progress
 import soundfile
 import soxr
 
-from jaxasr.data.manifest import Utterance
+from jaxasr.data.batch import AsrExample
+from jaxasr.data.source import Header, Source, check_finite, place, segment, status
+from jaxasr.data.utterance import Kind, Utterance
 from jaxasr.errors import ConfigError, DataError
-
-_LOG = logging.getLogger(__name__)
 
 # libsndfile's sf_count_t maximum: a stream whose header leaves the length open.
 _UNKNOWN_FRAMES = 2**63 - 1
 _BLOCK = 2**16
-_KEPT_AT_ONCE = 1000
 
 
 @dataclasses.dataclass(frozen=True)
-class AudioInfo:
-    """What a sound file's header says: frames (samples of each channel), frames a second, channels."""
+class SoundSource(Source):
+    """Sound files of any rate, read at one."""
 
-    frames: int
-    rate: int
-    channels: int
+    sample_rate: int
+    channel: int | None = None
+    """Which channel; None for the mean of all."""
+    kind: ClassVar[Kind] = "sound"
+
+    @property
+    def rate(self) -> float:
+        return self.sample_rate
+
+    @property
+    def width(self) -> None:
+        return None
+
+    def file(self, path: str) -> str:
+        return path
+
+    def info(self, path: str) -> Header:
+        return info(path)
+
+    def check(self, path: str, header: Header) -> None:
+        frames = 0
+        with _opened(path, path) as file:
+            while len(block := file.read(_BLOCK, dtype="float32")):
+                frames += len(block)
+                check_finite(path, block, "samples")
+        _check_count(path, frames, header.frames, header.frames)
+
+    def length(self, utterance: Utterance, header: Header, speed: float) -> int:
+        _, frames = segment(utterance, header.frames, header.rate)
+        return resampled_length(frames, header.rate, self.sample_rate, speed)
+
+    def read(self, utterance: Utterance) -> np.ndarray:
+        return read(utterance, self.sample_rate, channel=self.channel, speed=utterance.speed)
+
+    def from_array(self, where: str, array: np.ndarray) -> np.ndarray:
+        """Takes samples (S,) at the rate, as int16, or as float with full scale at 1."""
+        if array.ndim != 1 or not (array.dtype == np.int16 or np.issubdtype(array.dtype, np.floating)):
+            raise DataError(
+                f"{where}: an array of shape {array.shape} and type {array.dtype}; samples (S,) as int16 or as "
+                "float in [-1, 1] at the task's sample rate were expected; take one channel and resample."
+            )
+        sound = array.astype(np.float32) / (32768 if array.dtype == np.int16 else 1)
+        check_finite(where, sound, "samples")
+        return sound
+
+    def example(self, utterance_id: str, inputs: np.ndarray, tokens: np.ndarray) -> AsrExample:
+        return AsrExample(utterance_id, to_int16(inputs), tokens)
 
 
-def info(path: str | os.PathLike[str]) -> AudioInfo:
+def info(path: str | os.PathLike[str]) -> Header:
     """The header of a sound file; a file that cannot be read is a DataError that names it."""
     path = os.fspath(path)
     with _opened(path, path) as file:
         return _header(path, file)
 
 
-def _header(where: str, file: soundfile.SoundFile) -> AudioInfo:
+def _header(where: str, file: soundfile.SoundFile) -> Header:
     if file.frames == _UNKNOWN_FRAMES:
         raise DataError(
             f"{where}: the header leaves the length open, as a piped encoder writes it; a length was expected; "
             "encode the file again from a file instead of a pipe."
         )
-    return AudioInfo(file.frames, file.samplerate, file.channels)
-
-
-def _status(path: str, where: str) -> os.stat_result:
-    try:
-        status = os.stat(path)
-    except OSError as error:
-        raise DataError(
-            f"{where}: {error.strerror}; a sound file was expected; check the path (a relative one starts at the "
-            "manifest's folder) and its permissions."
-        ) from error
-    # Opening a named pipe would wait for its writer.
-    if not stat.S_ISREG(status.st_mode):
-        raise DataError(f"{where}: not a regular file; a sound file was expected; correct the path.")
-    return status
+    return Header(file.frames, file.samplerate, file.channels)
 
 
 @contextlib.contextmanager
 def _opened(path: str, where: str) -> Iterator[soundfile.SoundFile]:
     """The open sound file; whatever soundfile raises inside becomes a DataError beginning with `where`."""
-    _status(path, where)
+    status(path, where)
     try:
         with soundfile.SoundFile(path) as file:
             yield file
@@ -85,173 +107,7 @@ def _opened(path: str, where: str) -> Iterator[soundfile.SoundFile]:
         ) from error
 
 
-# Headers of many files ---------------------------------------------------------------------------------------
-
-
-def probe(
-    paths: Iterable[str | os.PathLike[str]], *, whole: bool = False, progress: bool = True
-) -> dict[str, AudioInfo | DataError]:
-    """The header of each file, or the DataError that reading it raised.
-
-    Headers are kept under `$XDG_CACHE_HOME/jaxasr` and taken from there while a file's size and time of change
-    stay the same. The progress bar shows only on a terminal.
-
-    Args:
-      whole: read each file to its end once, so that a file cut short or with samples that are no numbers shows now.
-    """
-    unique = list(dict.fromkeys(os.fspath(path) for path in paths))
-    console = rich.console.Console(stderr=True)
-    hidden = not (progress and sys.stderr.isatty())
-    fresh: list[_Entry] = []
-    results: dict[str, AudioInfo | DataError] = {}
-    with _Cache() as cache, concurrent.futures.ThreadPoolExecutor(min(32, 4 + (os.cpu_count() or 1))) as threads:
-        pending = threads.map(functools.partial(_probe, whole=whole), unique, (cache.get(path) for path in unique))
-        doing = "Checking sound" if whole else "Reading headers"
-        shown = rich.progress.track(pending, doing, total=len(unique), console=console, disable=hidden, transient=True)
-        try:
-            for path, (result, entry) in zip(unique, shown, strict=True):
-                results[path] = result
-                fresh += [entry] if entry else []
-                if len(fresh) == _KEPT_AT_ONCE:  # a check of many hours can be stopped and gone on with
-                    cache.put(fresh)
-                    fresh.clear()
-        finally:
-            cache.put(fresh)
-    return results
-
-
-@dataclasses.dataclass(frozen=True)
-class _Entry:
-    path: str
-    size: int
-    mtime_ns: int
-    info: AudioInfo
-    whole: bool
-    """Whether the sound was read to its end."""
-
-
-def _probe(path: str, known: _Entry | None, *, whole: bool) -> tuple[AudioInfo | DataError, _Entry | None]:
-    """The header or fault, and the entry to keep where it is not the known one."""
-    try:
-        # Taken before the file is read: one that changes in between is read again next time.
-        status = _status(path, path)
-        if known and (known.size, known.mtime_ns) == (status.st_size, status.st_mtime_ns) and known.whole >= whole:
-            return known.info, None
-        found = info(path)
-        if whole:
-            _check_sound(path, found)
-    except DataError as error:
-        return error, None
-    return found, _Entry(os.path.abspath(path), status.st_size, status.st_mtime_ns, found, whole)
-
-
-def _check_sound(path: str, info: AudioInfo) -> None:
-    """Raises a DataError where the file ends before its header says, or holds a sample that is no number."""
-    frames = 0
-    with _opened(path, path) as file:
-        while len(block := file.read(_BLOCK, dtype="float32")):
-            frames += len(block)
-            _check_finite(path, block)
-    _check_count(path, frames, info.frames, info.frames)
-
-
-def _check_finite(where: str, sound: np.ndarray) -> None:
-    if not np.isfinite(sound).all():
-        raise DataError(
-            f"{where}: infinite or NaN samples; finite ones were expected; write the file again or "
-            "remove the utterance."
-        )
-
-
-def _check_count(where: str, found: int, wanted: int, frames: int) -> None:
-    if found < wanted:
-        raise DataError(
-            f"{where}: ends {wanted - found} frames early; {frames} frames, as its header says, were "
-            "expected; replace the file cut short."
-        )
-
-
-class _Cache:
-    """Headers by absolute path in a database; one that fails is left alone after a warning."""
-
-    def __init__(self) -> None:
-        self._database: sqlite3.Connection | None = None
-
-    def __enter__(self) -> "_Cache":
-        with self._guarded():
-            home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-            folder = pathlib.Path(home) / "jaxasr"
-            folder.mkdir(parents=True, exist_ok=True)
-            self._database = sqlite3.connect(folder / "sound.sqlite")
-            self._database.execute(
-                "CREATE TABLE IF NOT EXISTS sound "
-                "(path TEXT PRIMARY KEY, size INTEGER, mtime_ns INTEGER, "
-                "frames INTEGER, rate INTEGER, channels INTEGER, whole INTEGER)"
-            )
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._close()
-
-    def _close(self) -> None:
-        if self._database:
-            self._database.close()
-        self._database = None
-
-    @contextlib.contextmanager
-    def _guarded(self) -> Iterator[None]:
-        try:
-            yield
-        # RuntimeError: no home folder. UnicodeError: a path that is no text.
-        except (OSError, RuntimeError, UnicodeError, sqlite3.Error) as error:
-            _LOG.warning("The cache of audio headers is not used: %s", error)
-            self._close()
-
-    def get(self, path: str) -> _Entry | None:
-        with self._guarded():
-            if self._database:
-                query = "SELECT size, mtime_ns, frames, rate, channels, whole FROM sound WHERE path = ?"
-                row = self._database.execute(query, (os.path.abspath(path),)).fetchone()
-                return _Entry(path, row[0], row[1], AudioInfo(*row[2:5]), bool(row[5])) if row else None
-        return None
-
-    def put(self, entries: list[_Entry]) -> None:
-        with self._guarded():
-            if self._database and entries:
-                rows = [(e.path, e.size, e.mtime_ns, *dataclasses.astuple(e.info), e.whole) for e in entries]
-                with self._database:
-                    self._database.executemany("INSERT OR REPLACE INTO sound VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
-
-
 # Stretches of sound ------------------------------------------------------------------------------------------
-
-
-def segment(utterance: Utterance, info: AudioInfo) -> tuple[int, int]:
-    """The first source frame of the utterance and the number of its source frames.
-
-    An end up to 0.1 s past the file's is clipped: manifests round their durations.
-    """
-    first = _frames(utterance.start, info.rate)
-    end = info.frames
-    if utterance.seconds is not None:
-        end = _frames(utterance.start + utterance.seconds, info.rate)
-    if 10 * (end - info.frames) > info.rate or (first >= info.frames and first > 0):
-        stated = "the end" if utterance.seconds is None else f"{utterance.start + utterance.seconds:.3f} s"
-        raise DataError(
-            f"{_where(utterance)}: from {utterance.start:.3f} s to {stated} of a file of "
-            f"{info.frames / info.rate:.3f} s; a stretch inside the file was expected; correct the manifest or "
-            "replace a file cut short."
-        )
-    return first, min(end, info.frames) - first
-
-
-def _where(utterance: Utterance) -> str:
-    return f"{utterance.audio} (utterance {utterance.id})"
-
-
-def _frames(seconds: float, rate: int) -> int:
-    # The limit keeps an absurd time from overflowing to infinity, which no int holds.
-    return math.floor(min(seconds * rate, 2.0**62) + 0.5)
 
 
 @functools.lru_cache(maxsize=64)
@@ -275,7 +131,7 @@ def read(utterance: Utterance, rate: int, *, channel: int | None = None, speed: 
     """
     frames, from_rate = _decode(utterance)
     sound = _one_channel(utterance, frames, channel)
-    _check_finite(_where(utterance), sound)
+    check_finite(place(utterance), sound, "samples")
     return _resampled(sound, from_rate, rate, speed)
 
 
@@ -284,7 +140,7 @@ def excerpt(path: str, rate: int, first: int, count: int) -> np.ndarray:
     with _opened(path, path) as file:
         sound = np.ascontiguousarray(_frames_from(path, file, first, count)[:, 0])
         from_rate = file.samplerate
-    _check_finite(path, sound)
+    check_finite(path, sound, "samples")
     return _resampled(sound, from_rate, rate, 1.0)
 
 
@@ -298,10 +154,10 @@ def _resampled(sound: np.ndarray, from_rate: int, rate: int, speed: float) -> np
 
 def _decode(utterance: Utterance) -> tuple[np.ndarray, int]:
     """The utterance's float32 (frames, channels), and how many of them make a second."""
-    where = _where(utterance)
+    where = place(utterance)
     with _opened(utterance.audio, where) as file:
         header = _header(where, file)
-        return _frames_from(where, file, *segment(utterance, header)), header.rate
+        return _frames_from(where, file, *segment(utterance, header.frames, header.rate)), header.rate
 
 
 def _frames_from(where: str, file: soundfile.SoundFile, first: int, count: int) -> np.ndarray:
@@ -313,13 +169,21 @@ def _frames_from(where: str, file: soundfile.SoundFile, first: int, count: int) 
     return sound
 
 
+def _check_count(where: str, found: int, wanted: int, frames: int) -> None:
+    if found < wanted:
+        raise DataError(
+            f"{where}: ends {wanted - found} frames early; {frames} frames, as its header says, were "
+            "expected; replace the file cut short."
+        )
+
+
 def _one_channel(utterance: Utterance, sound: np.ndarray, channel: int | None) -> np.ndarray:
     channels = sound.shape[1]
     if channel is None:
         return sound.mean(axis=1) if channels > 1 else sound[:, 0]
     if not 0 <= channel < channels:
         raise DataError(
-            f"{_where(utterance)}: channel {channel} of a file of {channels}; 0 to {channels - 1} was expected; "
+            f"{place(utterance)}: channel {channel} of a file of {channels}; 0 to {channels - 1} was expected; "
             "choose one of these, or none for the mean."
         )
     return np.ascontiguousarray(sound[:, channel])

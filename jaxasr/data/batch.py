@@ -1,8 +1,8 @@
-"""Examples and batches: from waveforms and token ids of any length to arrays of a fixed shape."""
+"""Examples and batches: from utterances of any length to arrays of a fixed shape."""
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -15,7 +15,7 @@ class BucketShape(NamedTuple):
     rows: int
     """B, filler rows included."""
     samples: int
-    """S, samples of audio in a row."""
+    """S, samples of audio in a row; T, frames, where features are given instead."""
     tokens: int
     """U, tokens in a row."""
 
@@ -28,6 +28,24 @@ class AsrExample(NamedTuple):
     """int16 (S,) at the task's sample rate."""
     tokens: np.ndarray
     """int32 (U,) ids without sos and eos."""
+
+    @property
+    def inputs(self) -> np.ndarray:
+        return self.audio
+
+
+class AsrFeatureExample(NamedTuple):
+    """One utterance whose features are given, ready to be put into a batch."""
+
+    id: str
+    features: np.ndarray
+    """float32 (T, F)."""
+    tokens: np.ndarray
+    """int32 (U,) ids without sos and eos."""
+
+    @property
+    def inputs(self) -> np.ndarray:
+        return self.features
 
 
 class AsrBatch(NamedTuple):
@@ -44,17 +62,60 @@ class AsrBatch(NamedTuple):
     weights: Any
     """float32 (B,): 1 for a real utterance, 0 for a filler row."""
 
+    @property
+    def inputs(self) -> Any:
+        return self.audio
+
+    @property
+    def input_lengths(self) -> Any:
+        return self.audio_lengths
+
+
+class AsrFeatureBatch(NamedTuple):
+    """As `AsrBatch`, with features instead of audio."""
+
+    features: Any
+    """float32 (B, T, F)."""
+    feature_lengths: Any
+    """int32 (B,), in frames; 0 in a filler row."""
+    tokens: Any
+    token_lengths: Any
+    weights: Any
+
+    @property
+    def inputs(self) -> Any:
+        return self.features
+
+    @property
+    def input_lengths(self) -> Any:
+        return self.feature_lengths
+
+
+AnyAsrExample: TypeAlias = AsrExample | AsrFeatureExample
+AnyAsrBatch: TypeAlias = AsrBatch | AsrFeatureBatch
+
+
+def layout(shape: BucketShape, width: int | None) -> AnyAsrBatch:
+    """(dimensions, type) of each array of a batch; `width` is F where features are given, None for audio."""
+    B, S, U = shape
+    others = ((B,), np.int32), ((B, U), np.int32), ((B,), np.int32), ((B,), np.float32)
+    if width is None:
+        return AsrBatch(((B, S), np.int16), *others)
+    return AsrFeatureBatch(((B, S, width), np.float32), *others)
+
 
 @dataclasses.dataclass(frozen=True)
 class Collate:
     """Pads examples to a shape; FunASR's `CommonCollateFn` with lengths, row weights and static shapes."""
 
     float_pad_value: float = 0.0
-    """What stands after the end of the audio."""
+    """What stands after the end of the audio, or of the features."""
     int_pad_value: int = -1
     """What stands after the last token."""
+    width: int | None = None
+    """F of the features that the examples have; None where they have audio."""
 
-    def __call__(self, examples: Sequence[AsrExample], shape: BucketShape) -> AsrBatch:
+    def __call__(self, examples: Sequence[AnyAsrExample], shape: BucketShape) -> AnyAsrBatch:
         """A batch of `shape`; rows that no example fills have length and weight 0.
 
         Raises:
@@ -64,28 +125,31 @@ class Collate:
             raise DataError(
                 f"Collate: {len(examples)} examples; at most {shape.rows} fit into {shape}; give one with more rows."
             )
-        batch = AsrBatch(
-            audio=np.full((shape.rows, shape.samples), self.float_pad_value, np.int16),
-            audio_lengths=np.zeros(shape.rows, np.int32),
-            tokens=np.full((shape.rows, shape.tokens), self.int_pad_value, np.int32),
-            token_lengths=np.zeros(shape.rows, np.int32),
-            weights=np.zeros(shape.rows, np.float32),
-        )
+        planned = layout(shape, self.width)
+        batch = type(planned)(*(np.zeros(*array) for array in planned))
+        batch.inputs.fill(self.float_pad_value)
+        batch.tokens.fill(self.int_pad_value)
         for row, example in enumerate(examples):
-            # a float between -1 and 1 would silently become a 0
-            if example.audio.dtype != np.int16 or not np.issubdtype(example.tokens.dtype, np.integer):
-                raise DataError(
-                    f"Collate: {example.id} has {example.audio.dtype} audio and {example.tokens.dtype} tokens; int16 "
-                    "and whole numbers were expected; take audio.to_int16 and int32."
-                )
-            if len(example.audio) > shape.samples or len(example.tokens) > shape.tokens:
-                raise DataError(
-                    f"Collate: {example.id} has {len(example.audio)} samples and {len(example.tokens)} tokens; at most "
-                    f"{shape.samples} and {shape.tokens} fit into {shape}; give a larger shape."
-                )
-            batch.audio[row, : len(example.audio)] = example.audio
-            batch.audio_lengths[row] = len(example.audio)
+            _check(example, batch.inputs, shape)
+            batch.inputs[row, : len(example.inputs)] = example.inputs
+            batch.input_lengths[row] = len(example.inputs)
             batch.tokens[row, : len(example.tokens)] = example.tokens
             batch.token_lengths[row] = len(example.tokens)
             batch.weights[row] = 1.0
         return batch
+
+
+def _check(example: AnyAsrExample, room: np.ndarray, shape: BucketShape) -> None:
+    inputs, tokens = example.inputs, example.tokens
+    # a float between -1 and 1 would silently become a 0
+    if (inputs.dtype, inputs.shape[1:]) != (room.dtype, room.shape[2:]) or not np.issubdtype(tokens.dtype, np.integer):
+        wide = f" of width {room.shape[2]}" if room.ndim == 3 else ""
+        raise DataError(
+            f"Collate: {example.id} has {inputs.dtype} inputs of shape {inputs.shape} and {tokens.dtype} tokens; "
+            f"{room.dtype}{wide} and whole numbers were expected; take the task's own source, and int32."
+        )
+    if len(inputs) > shape.samples or len(tokens) > shape.tokens:
+        raise DataError(
+            f"Collate: {example.id} has {len(inputs)} samples and {len(tokens)} tokens; at most {shape.samples} and "
+            f"{shape.tokens} fit into {shape}; give a larger shape."
+        )

@@ -4,10 +4,10 @@ import dataclasses
 
 import numpy as np
 
-from jaxasr.data import audio
-from jaxasr.data.batch import AsrExample
+from jaxasr.data.batch import AnyAsrExample
 from jaxasr.data.manifest import Utterance
 from jaxasr.data.perturb import Perturb
+from jaxasr.data.source import Source
 from jaxasr.data.tokenizer import Tokenizer, Vocabulary
 
 
@@ -15,20 +15,19 @@ from jaxasr.data.tokenizer import Tokenizer, Vocabulary
 class Preprocess:
     """Utterance and random generator in, example out; holds no state and travels to workers."""
 
-    sample_rate: int
+    source: Source
     tokenizer: Tokenizer
     vocabulary: Vocabulary | None
     """None leaves the transcript out, as in decoding."""
-    channel: int | None = None
     perturb: Perturb | None = None
     """What training does to the sound; None takes it as it is."""
 
-    def __call__(self, utterance: Utterance, rng: np.random.Generator) -> AsrExample:
+    def __call__(self, utterance: Utterance, rng: np.random.Generator) -> AnyAsrExample:
         """The example; everything random comes from `rng`, in a fixed order."""
-        sound = audio.read(utterance, self.sample_rate, channel=self.channel, speed=utterance.speed)
+        inputs = self.source.read(utterance)
         if self.perturb is not None:
-            sound = self.perturb(sound, rng)
-        return AsrExample(utterance.id, audio.to_int16(sound), self.encode(utterance.text))
+            inputs = self.perturb(inputs, rng)
+        return self.source.example(utterance.id, inputs, self.encode(utterance.text))
 
     def encode(self, text: str) -> np.ndarray:
         if self.vocabulary is None:

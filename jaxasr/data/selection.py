@@ -7,20 +7,19 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from jaxasr.data import audio
-from jaxasr.data.audio import AudioInfo
 from jaxasr.data.manifest import Utterance
 from jaxasr.data.mixing import Drawn
+from jaxasr.data.source import Header, Source
 from jaxasr.errors import DataError
 
 
 @dataclasses.dataclass(frozen=True)
 class Measures:
-    """What selection must know of a task; each a function of ints."""
+    """What selection must know of a task."""
 
-    sample_rate: int
+    source: Source
     frames: Callable[[np.ndarray], np.ndarray]
-    """Encoder frames that so many samples give."""
+    """Encoder frames that so many samples (or frames of features) give."""
     frames_needed: Callable[[str], int]
     """The fewest frames that the loss can align a transcript with."""
     num_tokens: Callable[[str], int]
@@ -33,7 +32,7 @@ class Selection:
 
     utterances: list[Utterance]
     samples: np.ndarray
-    """(N, speeds) samples at the task's rate, at each speed factor."""
+    """(N, speeds) samples (or frames of features) at the task's rate, at each speed factor."""
     usable: np.ndarray
     """(N, speeds) whether the loss can align the utterance at that speed."""
     tokens: np.ndarray
@@ -74,7 +73,7 @@ class Selection:
 
 def select(
     utterances: Sequence[Utterance],
-    infos: Mapping[str, AudioInfo | DataError],
+    infos: Mapping[str, Header | DataError],
     measures: Measures,
     *,
     speeds: tuple[float, ...] = (1.0,),
@@ -91,7 +90,7 @@ def select(
     measured: list[tuple[Utterance, np.ndarray]] = []
     for utterance in utterances:
         try:
-            samples = lengths(utterance, infos, measures.sample_rate, speeds)
+            samples = lengths(utterance, infos, measures.source, speeds)
         except DataError as error:
             left_out.setdefault("unreadable", []).append(utterance.id)
             faults[utterance.id] = str(error)
@@ -102,7 +101,7 @@ def select(
             measured.append((utterance, samples))
     samples = np.array([row for _, row in measured], np.int64).reshape(len(measured), len(speeds))
     needed = np.array([max(measures.frames_needed(u.text), 1) for u, _ in measured], np.int64)
-    short_enough = samples <= max_seconds * measures.sample_rate
+    short_enough = samples <= max_seconds * measures.source.rate
     usable = short_enough & (measures.frames(samples) >= needed[:, None])
     for row, (utterance, _) in enumerate(measured):
         if not usable[row].any():
@@ -125,34 +124,33 @@ INFEASIBLE = "with fewer frames than CTC needs"
 
 
 def lengths(
-    utterance: Utterance, infos: Mapping[str, AudioInfo | DataError], sample_rate: int, speeds: tuple[float, ...]
+    utterance: Utterance, infos: Mapping[str, Header | DataError], source: Source, speeds: tuple[float, ...]
 ) -> np.ndarray:
-    """(speeds,) samples that the utterance has after resampling; an unreadable file is raised as its DataError."""
+    """(speeds,) samples that the utterance has as it is read; an unreadable file is raised as its DataError."""
     info = infos[utterance.audio]
     if isinstance(info, DataError):
         raise info
-    _, frames = audio.segment(utterance, info)
-    return np.array([audio.resampled_length(frames, info.rate, sample_rate, speed) for speed in speeds])
+    return np.array([source.length(utterance, info, speed) for speed in speeds])
 
 
-def readable(utterance: Utterance, infos: Mapping[str, AudioInfo | DataError]) -> bool:
-    """Whether the utterance's file, and its stretch of it, can be read as far as the headers tell."""
+def why_unreadable(utterance: Utterance, infos: Mapping[str, Header | DataError], source: Source) -> str:
+    """What keeps the utterance from being read, as far as the headers tell; empty where nothing does."""
     try:
-        lengths(utterance, infos, 1, (1.0,))
-    except DataError:
-        return False
-    return True
+        lengths(utterance, infos, source, (1.0,))
+    except DataError as error:
+        return str(error)
+    return ""
 
 
 def select_all(
-    utterances: Sequence[Utterance], infos: Mapping[str, AudioInfo | DataError], measures: Measures
+    utterances: Sequence[Utterance], infos: Mapping[str, Header | DataError], measures: Measures
 ) -> Selection:
     """Every utterance, for evaluation and decoding, which leave nothing out.
 
     Raises:
       DataError: a file cannot be read.
     """
-    samples = [lengths(u, infos, measures.sample_rate, (1.0,)) for u in utterances]
+    samples = [lengths(u, infos, measures.source, (1.0,)) for u in utterances]
     shape = (len(utterances), 1)
     return Selection(
         list(utterances),

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from jaxasr.data import audio, textfile
-from jaxasr.data.audio import AudioInfo
+from jaxasr.data.probe import probe
+from jaxasr.data.source import Header
 from jaxasr.data.utterance import audio_path, folder_of
 from jaxasr.errors import DataError
 
@@ -40,7 +41,7 @@ def find(path: str, sample_rate: int, option: str) -> tuple[SoundFile, ...]:
     listed = list(_listed(where, path))
     if not listed:
         raise DataError(f"{where}: no sound file; names that end in {' '.join(SUFFIXES)} were expected; add some.")
-    infos = audio.probe([file for _, file in listed], whole=True)
+    infos = probe([file for _, file in listed], audio.SoundSource(sample_rate), whole=True)
     files, faults = [], []
     for place, file in listed:
         try:
@@ -53,7 +54,7 @@ def find(path: str, sample_rate: int, option: str) -> tuple[SoundFile, ...]:
     return tuple(files)
 
 
-def _usable(file: str, info: AudioInfo | DataError, sample_rate: int) -> SoundFile:
+def _usable(file: str, info: Header | DataError, sample_rate: int) -> SoundFile:
     if isinstance(info, DataError):
         raise info
     if not audio.resampled_length(info.frames, info.rate, sample_rate):

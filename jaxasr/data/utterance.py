@@ -46,9 +46,14 @@ def audio_path(where: str, folder: str, value: str, kind: Kind | None) -> str:
     return os.path.normpath(os.path.join(folder, value))
 
 
+def holds_features(path: str) -> bool:
+    """Whether a path is that of features: a .npy file, or PATH.ark:OFFSET."""
+    return bool(_FEATURES.fullmatch(path))
+
+
 def check_kind(where: str, path: str, kind: Kind | None) -> None:
     """Raises DataError where the path's form shows that it holds what the task does not read."""
-    features = bool(_FEATURES.fullmatch(path))
+    features = holds_features(path)
     if kind == "features" and not features:
         raise DataError(
             f"{where}: {show(path)}; --frontend=features reads .npy files and PATH.ark:OFFSET; list those, or choose "

@@ -1,9 +1,9 @@
-"""Waveform to feature frames, on the device."""
+"""Waveform, or features that are given, to feature frames; on the device."""
 
 import abc
 import dataclasses
 import math
-from typing import Literal
+from typing import Literal, NamedTuple, Self
 
 import jax.numpy as jnp
 import numpy as np
@@ -17,9 +17,23 @@ from jaxasr.typing import Array, Float, Int, Key, LengthsT
 INT16_SCALE = 32768.0
 
 
+class Frames(NamedTuple):
+    """Features as they come in."""
+
+    width: int
+    """F."""
+    hop_ms: float
+    """From one frame to the next, in milliseconds."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Frontend(abc.ABC):
-    """Waveforms in, feature frames out; no parameters."""
+    """Waveforms, or features (B, T, F) that are given, in; feature frames out; no parameters."""
+
+    @property
+    def input_frames(self) -> Frames | None:
+        """What comes in instead of sound; None for sound."""
+        return None
 
     @property
     @abc.abstractmethod
@@ -33,7 +47,7 @@ class Frontend(abc.ABC):
 
     @abc.abstractmethod
     def output_lengths(self, lengths: LengthsT, sample_rate: int) -> LengthsT:
-        """Frames that so many samples give; works on an int and on an array."""
+        """Frames that so many samples, or frames that come in, give; works on an int and on an array."""
 
     @abc.abstractmethod
     def frame_ms(self) -> float:
@@ -46,15 +60,15 @@ class Frontend(abc.ABC):
     @abc.abstractmethod
     def __call__(
         self,
-        audio: Array,
+        inputs: Array,
         lengths: Int[Array, "B"],
         *,
         sample_rate: int,
         key: Key | None = None,
     ) -> tuple[Float[Array, "B T F"], Int[Array, "B"]]:
-        """Float32 features and their lengths; zeros in the padding. `audio` (B, S) is int16, or float in [-1, 1].
+        """Float32 features and their lengths; zeros in the padding.
 
-        A key turns on what is random.
+        Sound (B, S) is int16, or float in [-1, 1]. A key turns on what is random.
         """
 
 
@@ -63,9 +77,90 @@ FRONTENDS: Registry[Frontend] = Registry(
 )
 
 
+@dataclasses.dataclass(frozen=True)
+class StackingFrontend(Frontend):
+    """A frontend that ends with low frame rate stacking."""
+
+    hop_ms: float = 10.0
+    """From one frame to the next before they are stacked, in milliseconds."""
+    lfr_m: int | None = None
+    """Frames stacked into one; None: 7 before an encoder that keeps the frame rate, 1 before one that divides it."""
+    lfr_n: int | None = None
+    """Frames from one stack to the next; None: 6 before an encoder that keeps the frame rate, else 1."""
+
+    @property
+    def output_width(self) -> int:
+        return self.num_bands * (self.lfr_m or 1)
+
+    def frame_ms(self) -> float:
+        return self.hop_ms * (self.lfr_n or 1)
+
+    def for_encoder(self, subsampling: int) -> Self:
+        m, n = (7, 6) if subsampling == 1 else (1, 1)
+        lfr_m = m if self.lfr_m is None else self.lfr_m
+        lfr_n = n if self.lfr_n is None else self.lfr_n
+        if lfr_m < 1 or lfr_n < 1:
+            raise ConfigError(
+                f"--frontend: lfr_m={lfr_m}, lfr_n={lfr_n}; both are at least 1; --frontend.lfr_m=7 "
+                "--frontend.lfr_n=6 is FunASR's choice."
+            )
+        return dataclasses.replace(self, lfr_m=lfr_m, lfr_n=lfr_n)
+
+    @abc.abstractmethod
+    def num_frames(self, lengths: LengthsT, sample_rate: int) -> LengthsT:
+        """Frames before they are stacked; works on an int and on an array."""
+
+    def output_lengths(self, lengths: LengthsT, sample_rate: int) -> LengthsT:
+        return -(-self.num_frames(lengths, sample_rate) // (self.lfr_n or 1))
+
+    def stacked(
+        self, features: Float[Array, "B T F"], lengths: Int[Array, "B"]
+    ) -> tuple[Float[Array, "B T2 F2"], Int[Array, "B"]]:
+        """The stacked frames and their lengths; zeros in the padding."""
+        features, lengths = stack_frames(features, lengths, self.lfr_m or 1, self.lfr_n or 1)
+        return zero_padding(features, lengths), lengths
+
+
+@FRONTENDS.register("features")
+@dataclasses.dataclass(frozen=True)
+class GivenFeatures(StackingFrontend):
+    """Features that were made elsewhere, given instead of sound (.npy files, Kaldi's archives)."""
+
+    width: int = 80
+    """Features of a frame."""
+
+    @property
+    def input_frames(self) -> Frames | None:
+        return Frames(self.width, self.hop_ms)
+
+    @property
+    def num_bands(self) -> int:
+        return self.width
+
+    def num_frames(self, lengths: LengthsT, sample_rate: int) -> LengthsT:
+        return lengths
+
+    def for_encoder(self, subsampling: int) -> Self:
+        if self.width < 1 or not self.hop_ms > 0.0:
+            raise ConfigError(
+                f"--frontend: width={self.width}, hop_ms={self.hop_ms}; both are above 0; give those of the features."
+            )
+        return super().for_encoder(subsampling)
+
+    def __call__(
+        self,
+        inputs: Array,
+        lengths: Int[Array, "B"],
+        *,
+        sample_rate: int,
+        key: Key | None = None,
+    ) -> tuple[Float[Array, "B T F"], Int[Array, "B"]]:
+        return self.stacked(jnp.asarray(inputs, jnp.float32), lengths)
+
+
 @FRONTENDS.register("wav_frontend")
 @dataclasses.dataclass(frozen=True)
-class WavFrontend(Frontend):
+class WavFrontend(StackingFrontend):
     """Kaldi's log-mel filterbank with low frame rate stacking; FunASR's `wav_frontend`.
 
     Equal to kaldi.fbank(energy_floor=0, snip_edges, remove_dc_offset, round_to_power_of_two) on int16 samples.
@@ -77,12 +172,6 @@ class WavFrontend(Frontend):
     """Window of a frame: FunASR's hamming or Kaldi's povey."""
     window_ms: float = 25.0
     """Length of a frame's window, in milliseconds."""
-    hop_ms: float = 10.0
-    """From one window to the next, in milliseconds."""
-    lfr_m: int | None = None
-    """Frames stacked into one; None: 7 before an encoder that keeps the frame rate, 1 before one that divides it."""
-    lfr_n: int | None = None
-    """Frames from one stack to the next; None: 6 before an encoder that keeps the frame rate, else 1."""
     low_hz: float = 20.0
     """Lower edge of the first mel band, in Hz."""
     high_hz: float = 0.0
@@ -95,49 +184,23 @@ class WavFrontend(Frontend):
     """Whole windows only; False centres a window on every hop and reflects the sound at its ends."""
 
     @property
-    def output_width(self) -> int:
-        return self.num_mels * (self.lfr_m or 1)
-
-    @property
     def num_bands(self) -> int:
         return self.num_mels
 
-    def frame_ms(self) -> float:
-        return self.hop_ms * (self.lfr_n or 1)
-
-    def for_encoder(self, subsampling: int) -> "WavFrontend":
-        m, n = (7, 6) if subsampling == 1 else (1, 1)
-        lfr_m = m if self.lfr_m is None else self.lfr_m
-        lfr_n = n if self.lfr_n is None else self.lfr_n
-        if lfr_m < 1 or lfr_n < 1:
-            raise ConfigError(
-                f"--frontend: lfr_m={lfr_m}, lfr_n={lfr_n}; both are at least 1; --frontend.lfr_m=7 "
-                "--frontend.lfr_n=6 is FunASR's choice."
-            )
-        return dataclasses.replace(self, lfr_m=lfr_m, lfr_n=lfr_n)
-
-    def output_lengths(self, lengths: LengthsT, sample_rate: int) -> LengthsT:
-        frames = self._num_windows(lengths, sample_rate)
-        return -(-frames // (self.lfr_n or 1))
-
     def __call__(
         self,
-        audio: Array,
+        inputs: Array,
         lengths: Int[Array, "B"],
         *,
         sample_rate: int,
         key: Key | None = None,
     ) -> tuple[Float[Array, "B T F"], Int[Array, "B"]]:
-        audio = jnp.asarray(audio)
+        audio = jnp.asarray(inputs)
         scale = INT16_SCALE if jnp.issubdtype(audio.dtype, jnp.floating) else 1.0
         audio = zero_padding(audio.astype(jnp.float32) * scale, lengths)
         if key is not None and self.dither > 0.0:
             audio = audio + self.dither * row_normals(key, audio.shape)
-        features = self.log_mel(audio, lengths, sample_rate)
-        features, frames = stack_frames(
-            features, self._num_windows(lengths, sample_rate), self.lfr_m or 1, self.lfr_n or 1
-        )
-        return zero_padding(features, frames), frames
+        return self.stacked(self.log_mel(audio, lengths, sample_rate), self.num_frames(lengths, sample_rate))
 
     def log_mel(self, audio: Float[Array, "B S"], lengths: Int[Array, "B"], sample_rate: int) -> Float[Array, "B T F"]:
         """Natural logarithm of mel energies of the 16-bit scaled `audio`, one frame a hop."""
@@ -164,7 +227,7 @@ class WavFrontend(Frontend):
             )
         return window, hop
 
-    def _num_windows(self, lengths: LengthsT, sample_rate: int) -> LengthsT:
+    def num_frames(self, lengths: LengthsT, sample_rate: int) -> LengthsT:
         window, hop = self._samples(sample_rate)
         frames = (lengths - window) // hop + 1 if self.snip_edges else (lengths + hop // 2) // hop
         return frames * (frames > 0)

@@ -14,11 +14,14 @@ import numpy as np
 
 from jaxasr.config import resource, slot
 from jaxasr.data import textfile
-from jaxasr.data.batch import AsrBatch, AsrExample, BucketShape, Collate
+from jaxasr.data.audio import SoundSource
+from jaxasr.data.batch import AnyAsrBatch, AnyAsrExample, BucketShape, Collate, layout
 from jaxasr.data.cleaners import Cleaning, read_symbols
+from jaxasr.data.features import FeatureSource
 from jaxasr.data.manifest import Utterance
 from jaxasr.data.perturb import PREPROCESSORS, CommonPreprocessor, Perturber
 from jaxasr.data.preprocess import Preprocess
+from jaxasr.data.source import Source
 from jaxasr.data.tokenizer import SPACE, SYMBOLS_FILE, TOKENIZERS, CharTokenizer, Tokenizer, Vocabulary
 from jaxasr.errors import ConfigError
 from jaxasr.nn.ctc import ctc_feasible, ctc_loss
@@ -40,7 +43,7 @@ BLANK, SOS, EOS = Vocabulary.BLANK, Vocabulary.SOS, Vocabulary.EOS
 
 @TASKS.register("asr")
 @dataclasses.dataclass(frozen=True)
-class AsrTask(Task[AsrExample, AsrBatch]):
+class AsrTask(Task[AnyAsrExample, AnyAsrBatch]):
     """Joint CTC and attention speech recognition: FunASR's and ESPnet's `asr` task.
 
     These defaults are those of plain `--task=asr`.
@@ -53,7 +56,7 @@ class AsrTask(Task[AsrExample, AsrBatch]):
     preprocess: Perturber | None = slot(PREPROCESSORS, CommonPreprocessor())
     """What training does to sound; none takes it as it is."""
     frontend: Frontend = slot(FRONTENDS, WavFrontend())
-    """Waveform to features."""
+    """Waveform to features; or `features`, which are given instead of sound."""
     normalizer: Normalizer | None = slot(NORMALIZERS, GlobalMvn())
     """Normalisation of the features."""
     specaug: SpecAugmenter | None = slot(SPECAUGS, SpecAugment())
@@ -112,7 +115,7 @@ class AsrTask(Task[AsrExample, AsrBatch]):
             task = task.with_resources(cmvn=read_kaldi_mvn(self.cmvn_file))
         return task
 
-    def with_statistics(self, estimate: Callable[[Callable[[AsrBatch], Any]], Cmvn]) -> "AsrTask":
+    def with_statistics(self, estimate: Callable[[Callable[[AnyAsrBatch], Any]], Cmvn]) -> "AsrTask":
         if self.cmvn is not None or self.normalizer is None or not self.normalizer.needs_statistics:
             return self
         return self.with_resources(cmvn=estimate(functools.partial(self.features, normalize=False)))
@@ -160,21 +163,21 @@ class AsrTask(Task[AsrExample, AsrBatch]):
 
     # --- data ------------------------------------------------------------------------------------------------
 
-    def preprocess_fn(self, *, train: bool) -> Callable[[Utterance, np.random.Generator], AsrExample]:
+    @property
+    def source(self) -> Source:
+        given = self.frontend.input_frames
+        return SoundSource(self.sample_rate, self.channel) if given is None else FeatureSource(*given)
+
+    def preprocess_fn(self, *, train: bool) -> Callable[[Utterance, np.random.Generator], AnyAsrExample]:
         perturb = self.preprocess.perturb_fn(self.sample_rate) if train and self.preprocess else None
-        return Preprocess(self.sample_rate, self._tokenizer, self.vocabulary, self.channel, perturb)
+        return Preprocess(self.source, self._tokenizer, self.vocabulary, perturb)
 
-    def collate_fn(self) -> Callable[[Sequence[AsrExample], BucketShape], AsrBatch]:
-        return Collate(float_pad_value=0.0, int_pad_value=-1)
+    def collate_fn(self) -> Callable[[Sequence[AnyAsrExample], BucketShape], AnyAsrBatch]:
+        return Collate(float_pad_value=0.0, int_pad_value=-1, width=self.source.width)
 
-    def batch_spec(self, shape: BucketShape) -> AsrBatch:
-        def spec(dtype, *dims):
-            return jax.ShapeDtypeStruct(dims, dtype)
-
-        B, S, U = shape
-        return AsrBatch(
-            spec(jnp.int16, B, S), spec(jnp.int32, B), spec(jnp.int32, B, U), spec(jnp.int32, B), spec(jnp.float32, B)
-        )
+    def batch_spec(self, shape: BucketShape) -> AnyAsrBatch:
+        planned = layout(shape, self.source.width)
+        return type(planned)(*(jax.ShapeDtypeStruct(*array) for array in planned))
 
     def frames(self, samples: Any) -> Any:
         return self.encoder.output_lengths(self._frontend.output_lengths(samples, self.sample_rate))
@@ -235,6 +238,11 @@ class AsrTask(Task[AsrExample, AsrBatch]):
                 "--interctc_conditioning without --interctc_layers: layers to condition after were expected; "
                 "give --interctc_layers, such as 3 6 9."
             )
+        if self.frontend.input_frames is not None and (self.preprocess is not None or self.channel is not None):
+            raise ConfigError(
+                f"--frontend={FRONTENDS.name_of(type(self.frontend))} with --preprocess or --channel: these are for "
+                "sound, and features are given; add --preprocess=none, remove --channel (--specaug may stay)."
+            )
         if self.cmvn_file and not (self.normalizer is not None and self.normalizer.needs_statistics):
             raise ConfigError(
                 f"--cmvn_file={self.cmvn_file}: the normalizer takes none; remove it, or give --normalizer=global_mvn."
@@ -251,7 +259,9 @@ class AsrTask(Task[AsrExample, AsrBatch]):
             vocabulary=Vocabulary(("<blank>", "<s>", "</s>", "<unk>")),
             cmvn=Cmvn(np.zeros(width, np.float32), np.ones(width, np.float32)),
         )
-        jax.eval_shape(task.model().init, jax.random.key(0), task.batch_spec(BucketShape(1, 2 * self.sample_rate, 1)))
+        jax.eval_shape(
+            task.model().init, jax.random.key(0), task.batch_spec(BucketShape(1, int(2 * self.input_rate), 1))
+        )
 
     @property
     def _frontend(self) -> Frontend:
@@ -261,16 +271,16 @@ class AsrTask(Task[AsrExample, AsrBatch]):
     @property
     def frame_ms(self) -> float:
         """Milliseconds of sound in one encoder frame."""
-        frames = self._frontend.output_lengths(3600 * self.sample_rate, self.sample_rate)
+        frames = self._frontend.output_lengths(int(3600 * self.input_rate), self.sample_rate)
         return self._frontend.frame_ms() * frames / self.encoder.output_lengths(frames)
 
     def features(
-        self, batch: AsrBatch, *, key: Key | None = None, normalize: bool = True
+        self, batch: AnyAsrBatch, *, key: Key | None = None, normalize: bool = True
     ) -> tuple[Float[Array, "B T F"], Int[Array, "B"]]:
         """Features of a batch and their lengths; with a key dithered and through SpecAugment."""
         frontend = self._frontend
         dither_key, specaug_key = (None, None) if key is None else jax.random.split(key)
-        features, lengths = frontend(batch.audio, batch.audio_lengths, sample_rate=self.sample_rate, key=dither_key)
+        features, lengths = frontend(batch.inputs, batch.input_lengths, sample_rate=self.sample_rate, key=dither_key)
         if self.normalizer is not None and normalize:
             features = self.normalizer(features, lengths, self.cmvn)
         if self.specaug is not None and specaug_key is not None:
@@ -290,16 +300,16 @@ class AsrTask(Task[AsrExample, AsrBatch]):
     def model(self) -> Model:
         network = self.network()
 
-        def inputs(batch: AsrBatch, key: Key | None):
+        def inputs(batch: AnyAsrBatch, key: Key | None):
             features, lengths = self.features(batch, key=key)
             tokens_in, _, _ = with_sos_eos(batch.tokens, batch.token_lengths)
             return features.astype(self.dtype), lengths, tokens_in
 
-        def init(key: Key, batch: AsrBatch) -> Params:
+        def init(key: Key, batch: AnyAsrBatch) -> Params:
             blank = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), batch)
             return network.init(key, *inputs(blank, None), train=False)["params"]
 
-        def apply(params: Params, batch: AsrBatch, *, key: Key | None = None) -> AsrOutputs:
+        def apply(params: Params, batch: AnyAsrBatch, *, key: Key | None = None) -> AsrOutputs:
             feature_key, dropout_key = (None, None) if key is None else jax.random.split(key)
             rngs = None if dropout_key is None else {"dropout": dropout_key}
             return network.apply({"params": params}, *inputs(batch, feature_key), train=key is not None, rngs=rngs)  # type: ignore[return-value]
@@ -310,14 +320,14 @@ class AsrTask(Task[AsrExample, AsrBatch]):
         apply = self.model().apply
 
         def loss_fn(
-            params: Params, batch: AsrBatch, key: Key | None = None, counts: Counts | None = None
+            params: Params, batch: AnyAsrBatch, key: Key | None = None, counts: Counts | None = None
         ) -> tuple[Scalar, Metrics]:
             return self.loss_of(apply(params, batch, key=key), batch, counts)
 
         return loss_fn
 
-    def loss_of(self, outputs: AsrOutputs, batch: AsrBatch, counts: Counts | None = None) -> tuple[Scalar, Metrics]:
-        """``ctc_weight * ctc + (1 - ctc_weight) * attention``, and the parts; of the batch without its audio."""
+    def loss_of(self, outputs: AsrOutputs, batch: AnyAsrBatch, counts: Counts | None = None) -> tuple[Scalar, Metrics]:
+        """``ctc_weight * ctc + (1 - ctc_weight) * attention``, and the parts; of the batch without its inputs."""
         parts: Metrics = {}
         metrics: Metrics = {}
         shares = {"ctc": self.ctc_weight, "att": 1.0 - self.ctc_weight}
@@ -337,7 +347,7 @@ class AsrTask(Task[AsrExample, AsrBatch]):
         metrics |= {f"loss/{name}": part for name, part in parts.items()}
         return loss, {"loss": Mean(loss * denominator("loss", rows, counts), rows)} | metrics
 
-    def _ctc_part(self, logits: Array, lengths: Array, batch: AsrBatch) -> tuple[Mean, Mean]:
+    def _ctc_part(self, logits: Array, lengths: Array, batch: AnyAsrBatch) -> tuple[Mean, Mean]:
         """CTC loss over the rows that have an alignment, and how many have none."""
         feasible = ctc_feasible(lengths, batch.tokens, batch.token_lengths)
         loss = ctc_loss(logits, lengths, batch.tokens, batch.token_lengths, blank_id=BLANK)
@@ -345,7 +355,7 @@ class AsrTask(Task[AsrExample, AsrBatch]):
         rows = jnp.sum(batch.weights)
         return Mean(jnp.sum(loss * weights), jnp.sum(weights)), Mean(rows - jnp.sum(weights), rows)
 
-    def _attention_part(self, outputs: AsrOutputs, batch: AsrBatch) -> tuple[Mean, Mean]:
+    def _attention_part(self, outputs: AsrOutputs, batch: AnyAsrBatch) -> tuple[Mean, Mean]:
         """Label-smoothed attention loss, and the share of tokens that the decoder has right."""
         assert outputs.attention_logits is not None
         _, targets, lengths = with_sos_eos(batch.tokens, batch.token_lengths)
@@ -361,12 +371,12 @@ class AsrTask(Task[AsrExample, AsrBatch]):
         names = ("ctc_greedy",) if self.ctc_weight > 0.0 else ()
         return names if self.decoder is None else (*names, "attention_greedy")
 
-    def decode_fn(self, search: str) -> Callable[[Params, AsrBatch], Hypotheses]:
+    def decode_fn(self, search: str) -> Callable[[Params, AnyAsrBatch], Hypotheses]:
         if search not in self.searches():
             raise ConfigError(f"--search={search}: this model has {', '.join(self.searches())}; choose one of them.")
         network = self.network()
 
-        def decode(params: Params, batch: AsrBatch) -> Hypotheses:
+        def decode(params: Params, batch: AnyAsrBatch) -> Hypotheses:
             features, lengths = self.features(batch)
             variables = {"params": params}
             inputs = (features.astype(self.dtype), lengths)

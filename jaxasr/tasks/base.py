@@ -8,9 +8,11 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import jax.numpy as jnp
 import numpy as np
 
+from jaxasr.data.audio import SoundSource
 from jaxasr.data.batch import BucketShape
 from jaxasr.data.cleaners import Cleaning
 from jaxasr.data.manifest import Utterance
+from jaxasr.data.source import Source
 from jaxasr.nn.rows import sum_over_devices
 from jaxasr.registry import Registry
 from jaxasr.search.hypotheses import Hypotheses
@@ -68,6 +70,16 @@ class Task(abc.ABC, Generic[ExampleT, BatchT]):
 
     sample_rate: int
 
+    @property
+    def source(self) -> Source:
+        """What utterances are read from; by default sound."""
+        return SoundSource(self.sample_rate)
+
+    @property
+    def input_rate(self) -> float:
+        """Samples of sound, or frames of features, a second: the unit of a bucket shape's `samples`."""
+        return self.source.rate
+
     @abc.abstractmethod
     def check(self) -> None:
         """Raises ConfigError where the choices do not go together; reads no data."""
@@ -115,7 +127,7 @@ class Task(abc.ABC, Generic[ExampleT, BatchT]):
 
     @abc.abstractmethod
     def frames(self, samples: Any) -> Any:
-        """Encoder frames that so many samples give; works on an int and on an array."""
+        """Encoder frames that so many samples (frames of features) give; works on an int and on an array."""
 
     @abc.abstractmethod
     def frames_needed(self, text: str) -> int:

@@ -14,11 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxasr.data import audio
-from jaxasr.data.audio import AudioInfo
+from jaxasr.data.audio import SoundSource
 from jaxasr.data.manifest import Utterance
+from jaxasr.data.probe import probe
+from jaxasr.data.source import Header, segment
 from jaxasr.errors import ConfigError, DataError
 
 RATE = 8000
+SOUND = SoundSource(RATE)
 
 
 @pytest.fixture(autouse=True)
@@ -53,9 +56,9 @@ def fault(call, *arguments: object, **options: object) -> str:
 
 def test_info(tmp_path):
     save(tmp_path / "a.flac", noise(123, 2))
-    assert audio.info(tmp_path / "a.flac") == AudioInfo(123, RATE, 2)
+    assert audio.info(tmp_path / "a.flac") == Header(123, RATE, 2)
     save(tmp_path / "empty.wav", noise(0))
-    assert audio.info(tmp_path / "empty.wav") == AudioInfo(0, RATE, 1)
+    assert audio.info(tmp_path / "empty.wav") == Header(0, RATE, 1)
 
 
 def test_info_faults(tmp_path):
@@ -92,12 +95,12 @@ def test_probe(tmp_path, cache):
     save(pathlib.Path(names[0]), noise(10))
     save(pathlib.Path(names[1]), noise(20))
     for _ in range(2):
-        found = audio.probe([*names, names[0]])
+        found = probe([*names, names[0]], SOUND)
         assert list(found) == names
-        assert [found[name] for name in names[:2]] == [AudioInfo(10, RATE, 1), AudioInfo(20, RATE, 1)]
+        assert [found[name] for name in names[:2]] == [Header(10, RATE, 1), Header(20, RATE, 1)]
         assert isinstance(found[names[2]], DataError)
         assert names[2] in str(found[names[2]])
-    assert audio.probe([]) == {}
+    assert probe([], SOUND) == {}
     assert cache.exists()
 
 
@@ -108,13 +111,13 @@ def test_probe_reads_a_header_again_only_when_the_file_changed(tmp_path, monkeyp
     read_headers = []
     info = audio.info
     monkeypatch.setattr(audio, "info", lambda path: read_headers.append(path) or info(path))
-    audio.probe(["a.wav"])
-    assert audio.probe([path])[str(path)] == AudioInfo(10, RATE, 1)
+    probe(["a.wav"], SOUND)
+    assert probe([path], SOUND)[str(path)] == Header(10, RATE, 1)
     assert read_headers == ["a.wav"]
     save(path, noise(20))
-    assert audio.probe([path])[str(path)] == AudioInfo(20, RATE, 1)
+    assert probe([path], SOUND)[str(path)] == Header(20, RATE, 1)
     os.utime(path, ns=(0, 0))
-    audio.probe([path])
+    probe([path], SOUND)
     assert len(read_headers) == 3
 
 
@@ -128,20 +131,20 @@ def test_probe_reads_sound_to_its_end_where_asked(tmp_path):
         raw = (tmp_path / name).read_bytes()
         (tmp_path / name).write_bytes(raw[: len(raw) // 2])
     paths = [str(tmp_path / name) for name in ("good.wav", "nan.wav", "short.flac", "short.mp3")]
-    headers = audio.probe(paths)
-    assert all(isinstance(found, AudioInfo) for found in headers.values())
+    headers = probe(paths, SOUND)
+    assert all(isinstance(found, Header) for found in headers.values())
     for _ in range(2):  # the second time the good one comes from the cache, the others are read again
-        good, nan, flac, mp3 = audio.probe(paths, whole=True).values()
+        good, nan, flac, mp3 = probe(paths, SOUND, whole=True).values()
         assert good == headers[paths[0]]
         assert "nan.wav: infinite or NaN samples; " in str(nan)
         assert "short.flac: cannot be decoded (" in str(flac)
         assert "short.mp3: ends " in str(mp3)
-    assert isinstance(audio.probe(paths)[paths[1]], AudioInfo)
+    assert isinstance(probe(paths, SOUND)[paths[1]], Header)
 
 
 def test_probe_without_a_terminal_is_silent(tmp_path, capfd):
     save(tmp_path / "a.wav", noise(10))
-    audio.probe([tmp_path / "a.wav"])
+    probe([tmp_path / "a.wav"], SOUND)
     assert capfd.readouterr() == ("", "")
 
 
@@ -161,12 +164,12 @@ def test_probe_does_without_a_broken_cache(tmp_path, cache, caplog, monkeypatch,
         database.execute("CREATE TABLE sound (path TEXT)")
         database.close()
     if harm == "locked for writing":
-        audio.probe([])
+        probe([], SOUND)
         connect = sqlite3.connect
         monkeypatch.setattr(sqlite3, "connect", lambda path: connect(f"file:{path}?mode=ro", uri=True))
     with caplog.at_level(logging.WARNING):
-        assert audio.probe([path]) == {path: AudioInfo(10, RATE, 1)}
-    assert "The cache of audio headers is not used: " in caplog.text
+        assert probe([path], SOUND) == {path: Header(10, RATE, 1)}
+    assert "The cache of headers is not used: " in caplog.text
 
 
 def test_no_jax_is_loaded():
@@ -197,22 +200,21 @@ def test_speed_faults(speed):
 def test_segment_finds_its_frames_again(first, count, rate):
     start, end = first / rate, (first + count) / rate
     utterance = Utterance("u", "a.wav", "", start=start, seconds=end - start)
-    assert audio.segment(utterance, AudioInfo(first + count, rate, 1)) == (first, count)
+    assert segment(utterance, first + count, rate) == (first, count)
     whole = Utterance("u", "a.wav", "", start=start)
-    assert audio.segment(whole, AudioInfo(first + count, rate, 1)) == (first, count)
+    assert segment(whole, first + count, rate) == (first, count)
 
 
 def test_segment_past_the_end():
-    info = AudioInfo(RATE, RATE, 1)
-    assert audio.segment(Utterance("u", "a.wav", "", start=0.5, seconds=0.6), info) == (4000, 4000)
-    assert audio.segment(Utterance("u", "a.wav", ""), AudioInfo(0, RATE, 1)) == (0, 0)
+    assert segment(Utterance("u", "a.wav", "", start=0.5, seconds=0.6), RATE, RATE) == (4000, 4000)
+    assert segment(Utterance("u", "a.wav", ""), 0, RATE) == (0, 0)
     for start, seconds, shown in [
         (0.5, 0.601, "from 0.500 s to 1.101 s of a file of 1.000 s; "),
         (1.0, 0.05, "from 1.000 s to 1.050 s of a file of 1.000 s; "),
         (2.0, None, "from 2.000 s to the end of a file of 1.000 s; "),
         (1e308, 1e308, "of a file of 1.000 s; "),
     ]:
-        message = fault(audio.segment, Utterance("u", "a.wav", "", start=start, seconds=seconds), info)
+        message = fault(segment, Utterance("u", "a.wav", "", start=start, seconds=seconds), RATE, RATE)
         assert message.startswith("a.wav (utterance u): ")
         assert shown in message
 

@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxasr.data import audio
+from jaxasr.data.audio import SoundSource
 from jaxasr.data.batch import AsrBatch, BucketShape, Collate
 from jaxasr.data.bucketing import PlannedBatch
 from jaxasr.data.manifest import Utterance
@@ -153,7 +154,7 @@ def test_a_fault_of_collating_names_the_ids():
 
 def test_a_data_error_gets_the_id_unless_it_has_it(tmp_path):
     path = str(tmp_path / "gone.wav")
-    preprocess = Preprocess(8000, CharTokenizer(), None)
+    preprocess = Preprocess(SoundSource(8000), CharTokenizer(), None)
     batch = loader(utterances=[Utterance("gone", path, "")] * 40, preprocess=preprocess)
     with pytest.raises(DataError) as caught:
         batch(0)
@@ -280,7 +281,7 @@ def test_sounds_of_any_rate_are_resampled(tmp_path):
         seconds = np.arange(rate) / rate
         soundfile.write(tmp_path / f"{rate}.wav", 0.5 * np.sin(2 * np.pi * 440 * seconds), rate)
     utterances = [Utterance(str(rate), str(tmp_path / f"{rate}.wav"), "ab") for rate in (8000, 16_000, 44_100)]
-    preprocess = Preprocess(16_000, CharTokenizer(), Vocabulary.from_texts(["ab"], CharTokenizer()))
+    preprocess = Preprocess(SoundSource(16_000), CharTokenizer(), Vocabulary.from_texts(["ab"], CharTokenizer()))
     plan = [PlannedBatch(BucketShape(4, 20_000, 2), np.arange(3))]
     (host,) = load(LoadBatch(plan, utterances, preprocess, Collate(), 0, 0))
     assert host.batch.audio_lengths.tolist() == [16_000, 16_000, 16_000, 0]
@@ -307,7 +308,7 @@ def test_a_perturbed_sound_has_the_planned_length(folder, frames, rate, to_rate,
     soundfile.write(path, np.zeros(frames, np.int16), rate)
     planned = audio.resampled_length(frames, rate, to_rate, speed)
     perturb = CommonPreprocessor(volume_db=6.0).perturb_fn(to_rate)
-    example = Preprocess(to_rate, CharTokenizer(), None, perturb=perturb)
+    example = Preprocess(SoundSource(to_rate), CharTokenizer(), None, perturb=perturb)
     shape = BucketShape(1, planned, 0)
     batch = LoadBatch(
         [PlannedBatch(shape, np.array([0]))], [Utterance("u", path, "")], example, Collate(), 0, 0, np.array([speed])

@@ -5,14 +5,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxasr.data.audio import AudioInfo
+from jaxasr.data.audio import SoundSource
 from jaxasr.data.manifest import Utterance
 from jaxasr.data.selection import INFEASIBLE, Measures, draw_speeds, select, select_all, split_valid
+from jaxasr.data.source import Header
 from jaxasr.errors import DataError
 
 RATE = 1000
 MEASURES = Measures(
-    RATE,
+    SoundSource(RATE),
     frames=lambda samples: samples // 100,
     frames_needed=lambda text: 2 * len(text.split()),
     num_tokens=lambda text: len(text.split()),
@@ -21,12 +22,10 @@ MEASURES = Measures(
 REASONS = {"unreadable", "with empty text", "with unknown symbols", "too long", INFEASIBLE}
 
 
-def corpus(
-    *frames: int, text: str = "a b", rate: int = RATE
-) -> tuple[list[Utterance], dict[str, AudioInfo | DataError]]:
+def corpus(*frames: int, text: str = "a b", rate: int = RATE) -> tuple[list[Utterance], dict[str, Header | DataError]]:
     """Utterances u0, u1, ... of so many frames."""
     utterances = [Utterance(f"u{i}", f"{i}.wav", "a b") for i in range(len(frames))]
-    return utterances, {f"{i}.wav": AudioInfo(n, RATE, 1) for i, n in enumerate(frames)}
+    return utterances, {f"{i}.wav": Header(n, RATE, 1) for i, n in enumerate(frames)}
 
 
 # What is used, and why the rest is not
@@ -41,7 +40,7 @@ def corpora(draw):
         path = f"{number}.wav"
         rate = draw(st.sampled_from([500, 1000, 4410]))
         fault = DataError(f"{path}: cannot be decoded; ...; ...")
-        infos[path] = draw(st.sampled_from([AudioInfo(draw(st.integers(0, 4 * rate)), rate, 1), fault]))
+        infos[path] = draw(st.sampled_from([Header(draw(st.integers(0, 4 * rate)), rate, 1), fault]))
         start, seconds = draw(st.sampled_from([(0.0, None), (0.0, 0.5), (0.3, 0.5), (9.0, 1.0)]))
         utterances.append(Utterance(str(number), path, draw(texts), start=start, seconds=seconds))
     return utterances, infos
@@ -71,7 +70,7 @@ def test_in_equals_used_plus_left_out(data, speeds, max_seconds, unknown):
         np.testing.assert_array_equal(selection.usable[row], expected)
         assert selection.tokens[row] == len(utterance.text.split())
         assert utterance.text.strip() and not (unknown and "?" in utterance.text)
-        assert isinstance(infos[utterance.audio], AudioInfo)
+        assert isinstance(infos[utterance.audio], Header)
     line = selection.accounting()
     assert line.startswith(f"{len(utterances)} in = {len(selection.utterances)} used")
     assert sum(int(part.split()[0]) for part in line.partition(" = ")[2].split(" + ")) == len(utterances)

@@ -1,0 +1,132 @@
+"""The headers of many files, read in threads and kept."""
+
+import concurrent.futures
+import contextlib
+import dataclasses
+import functools
+import logging
+import os
+import pathlib
+import sqlite3
+import sys
+from collections.abc import Iterable, Iterator
+
+import rich.console
+import rich.progress
+
+from jaxasr.data.source import Header, Source, status
+from jaxasr.errors import DataError
+
+_LOG = logging.getLogger(__name__)
+_KEPT_AT_ONCE = 1000
+
+
+def probe(
+    paths: Iterable[str | os.PathLike[str]], source: Source, *, whole: bool = False, progress: bool = True
+) -> dict[str, Header | DataError]:
+    """The header of what is at each path, or the DataError that reading it raised.
+
+    Headers are kept under `$XDG_CACHE_HOME/jaxasr` and taken from there while a file's size and time of change
+    stay the same. The progress bar shows only on a terminal.
+
+    Args:
+      whole: read each to its end once, so that a file cut short or with values that are no numbers shows now.
+    """
+    unique = list(dict.fromkeys(os.fspath(path) for path in paths))
+    console = rich.console.Console(stderr=True)
+    hidden = not (progress and sys.stderr.isatty())
+    fresh: list[_Entry] = []
+    results: dict[str, Header | DataError] = {}
+    with _Cache() as cache, concurrent.futures.ThreadPoolExecutor(min(32, 4 + (os.cpu_count() or 1))) as threads:
+        pending = threads.map(
+            functools.partial(_probe, source=source, whole=whole), unique, (cache.get(path) for path in unique)
+        )
+        doing = f"Checking {source.kind}" if whole else "Reading headers"
+        shown = rich.progress.track(pending, doing, total=len(unique), console=console, disable=hidden, transient=True)
+        try:
+            for path, (result, entry) in zip(unique, shown, strict=True):
+                results[path] = result
+                fresh += [entry] if entry else []
+                if len(fresh) == _KEPT_AT_ONCE:  # a check of many hours can be stopped and gone on with
+                    cache.put(fresh)
+                    fresh.clear()
+        finally:
+            cache.put(fresh)
+    return results
+
+
+@dataclasses.dataclass(frozen=True)
+class _Entry:
+    path: str
+    size: int
+    mtime_ns: int
+    info: Header
+    whole: bool
+    """Whether it was read to its end."""
+
+
+def _probe(path: str, known: _Entry | None, *, source: Source, whole: bool) -> tuple[Header | DataError, _Entry | None]:
+    """The header or fault, and the entry to keep where it is not the known one."""
+    try:
+        # Taken before the file is read: one that changes in between is read again next time.
+        now = status(source.file(path), path)
+        if known and (known.size, known.mtime_ns) == (now.st_size, now.st_mtime_ns) and known.whole >= whole:
+            return known.info, None
+        found = source.info(path)
+        if whole:
+            source.check(path, found)
+    except DataError as error:
+        return error, None
+    return found, _Entry(os.path.abspath(path), now.st_size, now.st_mtime_ns, found, whole)
+
+
+class _Cache:
+    """Headers by absolute path in a database; one that fails is left alone after a warning."""
+
+    def __init__(self) -> None:
+        self._database: sqlite3.Connection | None = None
+
+    def __enter__(self) -> "_Cache":
+        with self._guarded():
+            home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+            folder = pathlib.Path(home) / "jaxasr"
+            folder.mkdir(parents=True, exist_ok=True)
+            self._database = sqlite3.connect(folder / "sound.sqlite")
+            self._database.execute(
+                "CREATE TABLE IF NOT EXISTS sound "
+                "(path TEXT PRIMARY KEY, size INTEGER, mtime_ns INTEGER, "
+                "frames INTEGER, rate INTEGER, channels INTEGER, whole INTEGER)"
+            )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        if self._database:
+            self._database.close()
+        self._database = None
+
+    @contextlib.contextmanager
+    def _guarded(self) -> Iterator[None]:
+        try:
+            yield
+        # RuntimeError: no home folder. UnicodeError: a path that is no text.
+        except (OSError, RuntimeError, UnicodeError, sqlite3.Error) as error:
+            _LOG.warning("The cache of headers is not used: %s", error)
+            self._close()
+
+    def get(self, path: str) -> _Entry | None:
+        with self._guarded():
+            if self._database:
+                query = "SELECT size, mtime_ns, frames, rate, channels, whole FROM sound WHERE path = ?"
+                row = self._database.execute(query, (os.path.abspath(path),)).fetchone()
+                return _Entry(path, row[0], row[1], Header(*row[2:5]), bool(row[5])) if row else None
+        return None
+
+    def put(self, entries: list[_Entry]) -> None:
+        with self._guarded():
+            if self._database and entries:
+                rows = [(e.path, e.size, e.mtime_ns, *dataclasses.astuple(e.info), e.whole) for e in entries]
+                with self._database:
+                    self._database.executemany("INSERT OR REPLACE INTO sound VALUES (?, ?, ?, ?, ?, ?, ?)", rows)

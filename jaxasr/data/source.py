@@ -1,0 +1,128 @@
+"""What a task reads its utterances from: sound, or features given instead of it."""
+
+import abc
+import dataclasses
+import math
+import os
+import stat
+from typing import Any, ClassVar
+
+import numpy as np
+
+from jaxasr.data.utterance import Kind, Utterance
+from jaxasr.errors import DataError
+
+
+@dataclasses.dataclass(frozen=True)
+class Header:
+    """What a file says of itself: frames (samples of each channel), frames a second, channels.
+
+    Features do not say their rate, which is 0 here; their channels are the width of a frame.
+    """
+
+    frames: int
+    rate: int
+    channels: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Source(abc.ABC):
+    """Reads utterances; a value that travels to workers."""
+
+    kind: ClassVar[Kind]
+
+    @property
+    @abc.abstractmethod
+    def rate(self) -> float:
+        """Samples, or frames, a second of what `read` gives."""
+
+    @property
+    @abc.abstractmethod
+    def width(self) -> int | None:
+        """F of features; None for sound."""
+
+    @abc.abstractmethod
+    def file(self, path: str) -> str:
+        """The file on disk that a path of a manifest is in."""
+
+    @abc.abstractmethod
+    def info(self, path: str) -> Header:
+        """The header of what is at `path`.
+
+        Raises:
+          DataError: it cannot be read.
+        """
+
+    @abc.abstractmethod
+    def check(self, path: str, header: Header) -> None:
+        """Reads it to its end; raises DataError where it ends early, or holds what is no number."""
+
+    @abc.abstractmethod
+    def length(self, utterance: Utterance, header: Header, speed: float) -> int:
+        """S or T of what `read` gives.
+
+        Raises:
+          DataError: the utterance is no part of the file, or what the file holds does not suit the task.
+        """
+
+    @abc.abstractmethod
+    def read(self, utterance: Utterance) -> np.ndarray:
+        """The utterance at its speed: sound, float32 (S,) with int16's full scale at 1, or float32 features (T, F)."""
+
+    @abc.abstractmethod
+    def from_array(self, where: str, array: np.ndarray) -> np.ndarray:
+        """What is in memory instead of a file as `read` gives it; errors begin with `where`."""
+
+    @abc.abstractmethod
+    def example(self, utterance_id: str, inputs: np.ndarray, tokens: np.ndarray) -> Any:
+        """What the task's collate takes, of inputs as `read` gives them."""
+
+
+def status(path: str, where: str) -> os.stat_result:
+    """The status of a file that can be opened; errors begin with `where`."""
+    try:
+        found = os.stat(path)
+    except OSError as error:
+        raise DataError(
+            f"{where}: {error.strerror}; a file was expected; check the path (a relative one starts at the "
+            "manifest's folder) and its permissions."
+        ) from error
+    # Opening a named pipe would wait for its writer.
+    if not stat.S_ISREG(found.st_mode):
+        raise DataError(f"{where}: not a regular file; a file was expected; correct the path.")
+    return found
+
+
+def place(utterance: Utterance) -> str:
+    """How errors name an utterance."""
+    return f"{utterance.audio} (utterance {utterance.id})"
+
+
+def check_finite(where: str, values: np.ndarray, what: str) -> None:
+    if not np.isfinite(values).all():
+        raise DataError(
+            f"{where}: infinite or NaN {what}; finite ones were expected; write the file again or remove the utterance."
+        )
+
+
+def segment(utterance: Utterance, frames: int, rate: float) -> tuple[int, int]:
+    """The first frame of the utterance, and the number of its frames, in a file of so many.
+
+    An end up to 0.1 s past the file's is clipped: manifests round their durations.
+    """
+    first = _frames(utterance.start, rate)
+    end = frames
+    if utterance.seconds is not None:
+        end = _frames(utterance.start + utterance.seconds, rate)
+    if 10 * (end - frames) > rate or (first >= frames and first > 0):
+        stated = "the end" if utterance.seconds is None else f"{utterance.start + utterance.seconds:.3f} s"
+        raise DataError(
+            f"{place(utterance)}: from {utterance.start:.3f} s to {stated} of a file of {frames / rate:.3f} s; a "
+            "stretch inside the file was expected; correct the manifest or replace a file cut short."
+        )
+    return first, min(end, frames) - first
+
+
+def _frames(seconds: float, rate: float) -> int:
+    # The limit keeps an absurd time from overflowing to infinity, which no int holds.
+    return math.floor(min(seconds * rate, 2.0**62) + 0.5)
