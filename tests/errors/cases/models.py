@@ -8,6 +8,7 @@ import numpy as np
 from jaxasr.checkpoint import PARAMS_FILE, load_model, load_params, load_task, save_model
 from jaxasr.convert import CTC_HEAD, SANM_ENCODER, convert_params
 from jaxasr.data.tokenizer import Vocabulary
+from jaxasr.info import parameters
 from tests import tiny
 from tests.errors.files import write
 
@@ -38,6 +39,7 @@ CASES = {
     "the token list of another model": other_tokens,
     "parameters of another network": lambda: load_model(saved()),
     "parameters that are none": lambda: load_params(pathlib.Path(write(PARAMS_FILE, "rubbish"))),
+    "parameters that are none, looked at": lambda: parameters(pathlib.Path(write(PARAMS_FILE, "rubbish"))),
     "a tensor without a rule": lambda: convert_params({"lm.weight": np.zeros(1)}, CTC_HEAD),
     "a layer left out": lambda: convert_params({"encoders.1.norm1.weight": np.zeros(1)}, SANM_ENCODER),
 }
