@@ -169,7 +169,7 @@ def test_corpora_are_mixed_by_weights(tmp_path, capsys):
     used, held_out = ({u.corpus for u in inputs.selection.utterances} for inputs in (data.train, data.valid))
     assert used == held_out == {0, 1}
     total = len(data.train.selection.utterances)
-    assert re.search(rf"{corpora[1]} +│ +\d+ │ +0\.01 │ +{round(0.8 * total)} │ +80\.\d", said)
+    assert re.search(rf"{corpora[1]} +│ +\d+ │ +0\.0\d │ +{round(0.8 * total)} │ +80\.\d", said)
     assert sum(len(planned.indices) for planned in data.train.epoch(0).plan) == total
 
 
