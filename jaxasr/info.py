@@ -40,7 +40,8 @@ def describe(path: str | pathlib.Path) -> dict[str, Any]:
         "imports": list(config.read_yaml(folder / "config.yaml").get("imports") or ()),
         "parameters": parameters(folder / checkpoint.PARAMS_FILE),
         "bytes": sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()),
-        "sample_rate": task.sample_rate,
+        "reads": task.source.kind,
+        "input_rate": task.input_rate,
         "frame_ms": task.frame_ms,
         "searches": list(task.searches()),
         "dtype": getattr(task, "dtype", "float32"),
@@ -124,7 +125,8 @@ def lines(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "parameters", f"{count(total)}: " + ", ".join(f"{part} {count(size)}" for part, size in parts.items())
     stored = ", ".join(found["parameters"]["dtypes"])
     yield "size", f"{found['bytes'] / 1e6:.2f} MB on disk ({stored}); computes in {found['dtype']}"
-    yield "sound", f"{found['sample_rate']} Hz, {found['frame_ms']:g} ms per encoder frame"
+    rate = f"{found['input_rate']:g} {'Hz' if found['reads'] == 'sound' else 'frames a second'}"
+    yield found["reads"], f"{rate}, {found['frame_ms']:g} ms per encoder frame"
     yield "searches", ", ".join(found["searches"])
     yield from _resource_lines(found["resources"])
     yield "imports", ", ".join(found["imports"]) or "none"

@@ -159,7 +159,7 @@ def training_inputs(
         leave_out_unknown=leave_out_unknown,
     )
     if not selection.utterances:
-        first = "".join(f" The first: {fault}" for fault in list(selection.faults.values())[:1])
+        first = "".join(f" {fault}" for fault in list(selection.faults.values())[:1])
         raise DataError(
             f"--train: nothing is left to train on: {selection.accounting()}; at least one utterance was expected; "
             f"correct the data.{first}"

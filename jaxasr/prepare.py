@@ -99,8 +99,8 @@ def read_manifests(cfg: TrainConfig, console: rich.console.Console) -> tuple[lis
     faults = [why_unreadable(u, infos, source) for u in train]
     if all(faults):
         raise DataError(
-            f"--train: none of {len(train)} utterances can be read; one at least was expected; correct the "
-            f"data. The first: {faults[0]}"
+            f"--train: none of {len(train)} utterances can be read; at least two were expected; correct the data. "
+            f"{faults[0]}"
         )
     usable, valid, how = split_valid([u for u, why in zip(train, faults, strict=True) if not why])
     share = 100 * len(valid) / (len(usable) + len(valid))

@@ -112,6 +112,8 @@ def _validation(run: Run, model: Model, notes: list[str]) -> list[Scored]:
 def _example(task: Task, scored: Scored, score: UtteranceScore) -> Example:
     """The utterance with its sound, or with why it has none."""
     utterance = scored.utterances[score.id]
+    if task.source.kind != "sound":
+        return Example(scored, utterance, score, None, f"No sound: the model reads {task.source.kind}.")
     try:
         return Example(scored, utterance, score, looks.hear(task, utterance))
     except DataError as error:

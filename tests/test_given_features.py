@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 
 import jaxasr
-from jaxasr import decode, evaluate
+from jaxasr import decode, evaluate, info, report
 from jaxasr.data import audio, manifest
 from jaxasr.data.utterance import Utterance
 from jaxasr.decode import DecodeOptions
 from jaxasr.errors import ConfigError, DataError
 from jaxasr.logs import StepLog
 from jaxasr.nn.frontend import GivenFeatures, WavFrontend
+from jaxasr.report import ReportOptions
 from jaxasr.train import Stopped, train
 from jaxasr.train_config import TrainConfig
 
@@ -143,6 +144,16 @@ def test_decoding_refuses_what_the_model_does_not_read(runs, tmp_path):
             texts(given, folder)
 
 
+def test_a_report_has_everything_but_sound(runs):
+    _, given = runs
+    page = report.report(ReportOptions(given.workdir)).read_text(encoding="utf-8")
+    assert "No sound: the model reads features." in page
+    assert ("features", "100 frames a second, 30 ms per encoder frame") in list(
+        info.lines(info.describe(given.workdir))
+    )
+    assert "feats.ark" in page and "<audio" not in page and "cannot be decoded" not in page
+
+
 def test_training_says_what_is_wrong_with_the_features(runs, tmp_path):
     sound, given = runs
 
@@ -154,7 +165,7 @@ def test_training_says_what_is_wrong_with_the_features(runs, tmp_path):
     narrow = dataclasses.replace(GIVEN, frontend=GivenFeatures(width=14, lfr_m=5, lfr_n=3))
     for valid in ((), given.valid):
         message = refused(task=narrow, valid=valid)
-        assert "The first: " in message and "frames of 16 features; 14, as --frontend.width says, " in message
+        assert message.startswith("--train: n") and "frames of 16 features; 14, as --frontend.width says, " in message
     assert "a folder without 'feats.scp'" in refused(train=sound.train)
     assert "reads its 'wav.scp'" in refused(train=sound.train)
     assert "holds features; a sound file was expected; " in refused(train=given.train, task=SOUND)

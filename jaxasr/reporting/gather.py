@@ -181,7 +181,7 @@ def scored(run: Run, name: str, search: str, record: Record) -> Scored:
     """A test set's hypotheses against its references, as far as both can be found."""
     path = record.get("path", "")
     try:
-        utterances = {u.id: u for u in manifest.read(run.located(path))}
+        utterances = {u.id: u for u in manifest.read(run.located(path), kind=run.cfg.task.source.kind)}
         folder = run.workdir / name / search
         texts = read_texts(folder / "hyp.jsonl")
         references = {name: u.text for name, u in utterances.items()}

@@ -79,7 +79,7 @@ def decode_validation(run: Run, task: Task, params: Params) -> Scored:
     cfg = run.cfg
     paths = {name: tuple(map(run.located, getattr(cfg, name))) for name in ("train", "valid")}
     if cfg.valid:
-        utterances = manifest.read_all(paths["valid"])
+        utterances = manifest.read_all(paths["valid"], kind=task.source.kind)
     else:
         _, utterances = read_manifests(dataclasses.replace(cfg, **paths), rich.console.Console(quiet=True))
     chosen = sorted(utterances, key=lambda u: id_hash(u.id))[:MOST_DECODED]

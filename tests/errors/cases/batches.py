@@ -1,6 +1,7 @@
 """What can be trained on, bucket shapes, and batches."""
 
 import numpy as np
+import rich.console
 
 from jaxasr.data import bucketing, mixing
 from jaxasr.data.batch import AsrExample, BucketShape, Collate
@@ -10,7 +11,10 @@ from jaxasr.data.pipeline import LoadBatch
 from jaxasr.data.selection import INFEASIBLE, Selection, split_valid
 from jaxasr.errors import DataError
 from jaxasr.inputs import check_feasible, training_inputs
+from jaxasr.prepare import read_manifests
+from jaxasr.train_config import TrainConfig
 from tests import tiny
+from tests.errors.files import kaldi
 
 SHAPE = BucketShape(1, 4, 2)
 ONE_TOO_SHORT = Selection(
@@ -45,9 +49,15 @@ def train_on_nothing() -> None:
     )  # fmt: skip
 
 
+def train_on_the_unreadable() -> None:
+    cfg = TrainConfig(tiny.TASK, train=(kaldi("data"),))
+    read_manifests(cfg, rich.console.Console(quiet=True))
+
+
 CASES = {
     "one utterance to train and validate with": lambda: split_valid([Utterance("u", "u.wav", "a")]),
     "nothing to train on": train_on_nothing,
+    "nothing that can be read": train_on_the_unreadable,
     "a corpus with nothing to use": lambda: mixing.counts([1, 0], [1.0, 1.0]),
     "too few frames": lambda: check_feasible(ONE_TOO_SHORT, 60.0, 0.01),
     "an utterance longer than every shape": lambda: bucketing.plan(np.array([5]), np.array([1]), [SHAPE], None),

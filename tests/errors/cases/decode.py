@@ -21,7 +21,7 @@ CASES = {
     "no input": lambda: decode(DecodeOptions((), "model")),
     "no rows": lambda: check(rows=0),
     "padding below 0": lambda: check(extra_padding=-1.0),
-    "a folder without sound": lambda: read_inputs(["."]),
+    "a folder without sound": lambda: read_inputs(["."], "sound"),
     "a search that the model does not have": lambda: tiny.TASK.decode_fn("beam"),
     "two channels": lambda: transcribe(np.zeros((2, 5))),
     "a NaN": lambda: transcribe(np.array([np.nan])),

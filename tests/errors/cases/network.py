@@ -11,7 +11,7 @@ from jaxasr.data.perturb import CommonPreprocessor
 from jaxasr.nn.dropout import Dropout
 from jaxasr.nn.encoders import ENCODERS, SanmEncoder
 from jaxasr.nn.encoders.base import Taps
-from jaxasr.nn.frontend import WavFrontend, mel_filterbank
+from jaxasr.nn.frontend import GivenFeatures, WavFrontend, mel_filterbank
 from jaxasr.nn.fsmn import FsmnMemory
 from jaxasr.nn.normalize import GlobalMvn, read_kaldi_mvn
 from jaxasr.nn.positions import sinusoids_halves
@@ -63,6 +63,7 @@ CASES = {
     "two masks a frame": lambda: SpecAugment(time_masks_per_frame=2.0).check(),
     "no token list": lambda: AsrTask().num_tokens("a") and AsrTask().network(),
     "stacks of no frames": lambda: WavFrontend(lfr_m=0).for_encoder(1),
+    "features of no width": lambda: GivenFeatures(width=0).for_encoder(1),
     "a hop below a sample": lambda: WavFrontend(hop_ms=0.01).output_lengths(8000, 8000),
     "a band above half the rate": lambda: mel_filterbank(80, 512, 8000, 20.0, 8000.0),
     "no statistics": lambda: GlobalMvn()(X, LENGTHS, None),

@@ -11,6 +11,7 @@ import soundfile
 
 from jaxasr.data import audio, sounds
 from jaxasr.data.manifest import Utterance
+from jaxasr.data.source import Header, segment
 from tests.errors.files import RATE, sound, write
 
 NOISE = np.random.default_rng(0).uniform(-0.5, 0.5, 20_000).astype(np.float32)
@@ -54,15 +55,13 @@ CASES = {
     "a header without a length": open_length,
     "a file cut short": cut_short,
     "a NaN": lambda: read(sound("a.wav", np.full(9, np.nan, np.float32))),
-    "a stretch past the end": lambda: audio.segment(
-        Utterance("u", "a.wav", "", start=2.0), audio.AudioInfo(RATE, RATE, 1)
-    ),
+    "a stretch past the end": lambda: segment(Utterance("u", "a.wav", "", start=2.0), RATE, RATE),
     "a channel too many": lambda: read(sound("a.wav"), channel=1),
     "a speed of 0": lambda: read(sound("a.wav"), speed=0.0),
     "no noises": lambda: noises("nowhere"),
     "noises in an empty folder": lambda: noises("."),
     "noises in a closed folder": closed_folder,
     "a noise that is text": lambda: noises(write("a.wav", "hello")),
-    "a noise without samples": lambda: sounds._usable("a.wav", audio.AudioInfo(0, RATE, 1), RATE),
+    "a noise without samples": lambda: sounds._usable("a.wav", Header(0, RATE, 1), RATE),
     "a room of zeros": lambda: sounds.response(sounds.SoundFile(sound("a.wav"), RATE // 2, RATE), RATE),
 }
