@@ -1008,26 +1008,31 @@ def check_devices(case, mode):
     np.testing.assert_allclose(found["grad_norm"].value, optax.tree.norm(gradient), rtol=1e-5)
 
 
-@pytest.mark.parametrize("mode", ["jit", "pmap"])
-def test_task_batches_accumulate_to_one(case, mode, monkeypatch):
-    """Unequal batches of several shapes update as one batch with all their rows, for all that CTC leaves out rows."""
-    loss_fn = case.task.loss_fn()
+@pytest.mark.parametrize(
+    ("mode", "shapes", "changes"),
+    [("jit", (NARROW, NARROW, WIDE), {}), ("pmap", (NARROW, NARROW, NARROW), {"length_normalized_loss": True})],
+)
+def test_task_batches_accumulate_to_one(case, mode, shapes, changes, monkeypatch):
+    """Unequal batches update as one with all their rows, also where parts of the loss count different things."""
+    changes = {name: value for name, value in changes.items() if hasattr(case.task, name)}
+    whole = Case(dataclasses.replace(case.task, **changes), []) if changes else case
+    loss_fn = whole.task.loss_fn()
     quiet = lambda params, batch, key, counts=None: loss_fn(params, batch, None, counts)  # noqa: E731 (no noise)
     monkeypatch.setattr(type(case.task), "loss_fn", lambda task: quiet)
     short = case.examples[0]._replace(audio=case.examples[0].audio[:300])  # no alignment with its three tokens
-    groups = [([*case.examples[:2], short], NARROW), (case.examples[2:3], NARROW), (case.examples[3:], WIDE)]
-    hosts = [HostBatch(PlannedBatch(shape, np.arange(0)), [], case.batch(e, shape, 1)) for e, shape in groups]
+    examples = [*case.examples[:2], short], case.examples[2:3], case.examples[3:]
+    batches = [case.batch(some, shape, seed=1) for some, shape in zip(examples, shapes, strict=True)]
+    hosts = [HostBatch(PlannedBatch(s, np.arange(0)), [], b) for s, b in zip(shapes, batches, strict=True)]
 
-    cfg = TrainConfig(task=case.task, optimizer=Plain(), schedule=Constant(), accumulate=3, parallel=mode)
+    cfg = TrainConfig(task=whole.task, optimizer=Plain(), schedule=Constant(), accumulate=3, parallel=mode)
     devices = Devices.all()
     create = jax.jit(lambda params, key: init_state(lambda *_: params, Plain(), None, key))
     state = jax.device_put(create(case.params, jax.random.key(7)), devices.replicated)
-    steps = train_steps(cfg, case.task, devices, devices.abstract(state))
+    steps = train_steps(cfg, whole.task, devices, devices.abstract(state))
     new, found = steps(state, hosts)
     steps.close()
 
-    everything = case.batch([*case.examples, short], WIDE)
-    (_, metrics), gradient = case.run(case.params, everything)
+    (_, metrics), gradient = whole.run(case.params, case.batch([*case.examples, short], shapes[-1]))
     assert_trees_close(jax.tree.map(lambda old, new: old - np.asarray(new), case.params, new.params), gradient)
     np.testing.assert_allclose(found["grad_norm"].value, optax.tree.norm(gradient), rtol=1e-5)
     for name in metrics:
