@@ -27,7 +27,7 @@ class Sum:
     """The mean of ``w * x`` over a batch; with noise, ``w`` times a number from the key is added to it."""
 
     noise: float = 0.0
-    sample_rate: int = 1
+    input_rate: float = 1.0
 
     def batch_spec(self, shape):
         return jax.ShapeDtypeStruct((shape.rows,), jnp.float32)
@@ -100,12 +100,12 @@ def test_the_log_counts_all_batches_and_names_all_utterances(tmp_path):
         return HostBatch(PlannedBatch(BucketShape(rows, samples, 1), np.arange(len(ids))), ids, batch)
 
     log = RunLog(tmp_path, rich.console.Console(quiet=True))
-    steps = StepLog(log, sample_rate=1, log_steps=1, nonfinite_limit=2)
+    steps = StepLog(log, input_rate=1.0, log_steps=1, nonfinite_limit=2)
     hosts = [asr_host(["a", "b"], 2, 11), asr_host(["c"], 4, 6)]
     for step, skipped in ((1, 0), (2, 1), (3, 2)):
         metrics = {"loss": Mean(6.0, 3.0), "skipped": Mean(min(skipped, 1), 1.0)}
         steps.add(step, None, 0.5, hosts, metrics | {"skipped_in_a_row": Mean(skipped, 1.0)}, 0.0)
-    message = r"step 3: .* 2 steps in a row, last on the bucket of 2 rows x 11 samples and 4 rows x 6 samples with a, b"
+    message = r"step 3: .* 2 steps in a row, last on the bucket of 2 rows x 11.00 s and 4 rows x 6.00 s with a, b"
     with pytest.raises(TrainingError, match=message):
         steps.flush()
     log.close()
