@@ -23,7 +23,7 @@ from jaxasr.prepare import read_manifests
 from jaxasr.reporting.gather import Run, Scored
 from jaxasr.scoring import score_cleaned
 from jaxasr.tasks import AsrTask, Task
-from jaxasr.tasks.asr import with_sos_eos
+from jaxasr.tasks.loss_parts import with_sos_eos
 from jaxasr.typing import Float, Params
 
 MOST_DECODED = 200

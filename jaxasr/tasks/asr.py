@@ -24,18 +24,16 @@ from jaxasr.data.preprocess import Preprocess
 from jaxasr.data.source import Source
 from jaxasr.data.tokenizer import SPACE, SYMBOLS_FILE, TOKENIZERS, CharTokenizer, Tokenizer, Vocabulary
 from jaxasr.errors import ConfigError
-from jaxasr.nn.ctc import ctc_feasible, ctc_loss
 from jaxasr.nn.decoders import DECODERS, Decoder, TransformerDecoder
 from jaxasr.nn.encoders import ENCODERS, Encoder, SanmEncoder
 from jaxasr.nn.frontend import FRONTENDS, Frontend, WavFrontend
-from jaxasr.nn.losses import label_smoothing_loss, token_accuracy
-from jaxasr.nn.masking import length_mask
 from jaxasr.nn.network import AsrNetwork, AsrOutputs
 from jaxasr.nn.normalize import NORMALIZERS, Cmvn, GlobalMvn, Normalizer, read_kaldi_mvn, write_kaldi_mvn
 from jaxasr.nn.specaug import SPECAUGS, SpecAugment, SpecAugmenter
 from jaxasr.search.greedy import attention_greedy, ctc_greedy
 from jaxasr.search.hypotheses import Hypotheses
 from jaxasr.tasks.base import TASKS, Counts, Mean, Metrics, Model, Task, denominator
+from jaxasr.tasks.loss_parts import attention_part, ctc_part, with_sos_eos
 from jaxasr.typing import Array, Float, Int, Key, Params, Scalar
 
 BLANK, SOS, EOS = Vocabulary.BLANK, Vocabulary.SOS, Vocabulary.EOS
@@ -332,38 +330,25 @@ class AsrTask(Task[AnyAsrExample, AnyAsrBatch]):
         metrics: Metrics = {}
         shares = {"ctc": self.ctc_weight, "att": 1.0 - self.ctc_weight}
         if outputs.ctc_logits is not None:
-            parts["ctc"], metrics["infeasible"] = self._ctc_part(outputs.ctc_logits, outputs.lengths, batch)
+            parts["ctc"], metrics["infeasible"] = ctc_part(outputs.ctc_logits, outputs.lengths, batch)
         for layer, logits in zip(self.interctc_layers, outputs.intermediate_logits, strict=True):
             name = f"ctc_layer{layer}"
-            parts[name], _ = self._ctc_part(logits, outputs.lengths, batch)
+            parts[name], _ = ctc_part(logits, outputs.lengths, batch)
             shares[name] = self.ctc_weight * self.interctc_weight / len(self.interctc_layers)
             shares["ctc"] -= shares[name]
         if outputs.attention_logits is not None:
-            parts["att"], metrics["acc/token"] = self._attention_part(outputs, batch)
+            parts["att"], metrics["acc/token"] = attention_part(
+                outputs.attention_logits,
+                batch,
+                label_smoothing=self.label_smoothing,
+                by_token=self.length_normalized_loss,
+            )
         loss: Any = sum(
             shares[name] * part.total / denominator(f"loss/{name}", part.count, counts) for name, part in parts.items()
         )
         rows = jnp.sum(batch.weights)
         metrics |= {f"loss/{name}": part for name, part in parts.items()}
         return loss, {"loss": Mean(loss * denominator("loss", rows, counts), rows)} | metrics
-
-    def _ctc_part(self, logits: Array, lengths: Array, batch: AnyAsrBatch) -> tuple[Mean, Mean]:
-        """CTC loss over the rows that have an alignment, and how many have none."""
-        feasible = ctc_feasible(lengths, batch.tokens, batch.token_lengths)
-        loss = ctc_loss(logits, lengths, batch.tokens, batch.token_lengths, blank_id=BLANK)
-        weights = batch.weights * feasible
-        rows = jnp.sum(batch.weights)
-        return Mean(jnp.sum(loss * weights), jnp.sum(weights)), Mean(rows - jnp.sum(weights), rows)
-
-    def _attention_part(self, outputs: AsrOutputs, batch: AnyAsrBatch) -> tuple[Mean, Mean]:
-        """Label-smoothed attention loss, and the share of tokens that the decoder has right."""
-        assert outputs.attention_logits is not None
-        _, targets, lengths = with_sos_eos(batch.tokens, batch.token_lengths)
-        loss = label_smoothing_loss(outputs.attention_logits, targets, lengths, self.label_smoothing)
-        correct, count = token_accuracy(outputs.attention_logits, targets, lengths)
-        tokens = jnp.sum(count * batch.weights)
-        loss_count = tokens if self.length_normalized_loss else jnp.sum(batch.weights)
-        return Mean(jnp.sum(loss * batch.weights), loss_count), Mean(jnp.sum(correct * batch.weights), tokens)
 
     # --- search ----------------------------------------------------------------------------------------------
 
@@ -396,14 +381,3 @@ class AsrTask(Task[AnyAsrExample, AnyAsrBatch]):
             )
 
         return decode
-
-
-def with_sos_eos(
-    tokens: Int[Array, "B U"], lengths: Int[Array, "B"]
-) -> tuple[Int[Array, "B U2"], Int[Array, "B U2"], Int[Array, "B"]]:
-    """What the decoder reads (sos, tokens, then eos), what it should say (tokens, eos, then -1), and lengths + 1."""
-    real = length_mask(lengths, tokens.shape[1])
-    read = jnp.pad(jnp.where(real, tokens, EOS), ((0, 0), (1, 0)), constant_values=SOS)
-    said = jnp.pad(jnp.where(real, tokens, -1), ((0, 0), (0, 1)), constant_values=-1)
-    said = jnp.where(jnp.arange(said.shape[1])[None, :] == lengths[:, None], EOS, said)
-    return read, said, lengths + 1

@@ -27,7 +27,8 @@ from jaxasr.nn.normalize import Cmvn, GlobalMvn, UtteranceMvn, read_kaldi_mvn
 from jaxasr.optim import Adam, AdamW
 from jaxasr.schedules import TriStage, WarmupRsqrt
 from jaxasr.state import init_state, make_train_step
-from jaxasr.tasks.asr import AsrTask, with_sos_eos
+from jaxasr.tasks.asr import AsrTask
+from jaxasr.tasks.loss_parts import with_sos_eos
 
 HERE = pathlib.Path(__file__).parent
 FIXTURES = json.loads((HERE / "manifest.json").read_text())["fixtures"]

@@ -1,0 +1,47 @@
+"""Parts of losses, as sums and counts over a batch's real rows, which add up over devices and batches."""
+
+import jax.numpy as jnp
+
+from jaxasr.data.batch import AnyAsrBatch
+from jaxasr.data.tokenizer import Vocabulary
+from jaxasr.nn.ctc import ctc_feasible, ctc_loss
+from jaxasr.nn.losses import label_smoothing_loss, token_accuracy
+from jaxasr.nn.masking import length_mask
+from jaxasr.tasks.base import Mean
+from jaxasr.typing import Array, Float, Int
+
+
+def ctc_part(logits: Float[Array, "B T V"], lengths: Int[Array, "B"], batch: AnyAsrBatch) -> tuple[Mean, Mean]:
+    """CTC loss over the rows that have an alignment, and how many have none."""
+    feasible = ctc_feasible(lengths, batch.tokens, batch.token_lengths)
+    loss = ctc_loss(logits, lengths, batch.tokens, batch.token_lengths, blank_id=Vocabulary.BLANK)
+    weights = batch.weights * feasible
+    rows = jnp.sum(batch.weights)
+    return Mean(jnp.sum(loss * weights), jnp.sum(weights)), Mean(rows - jnp.sum(weights), rows)
+
+
+def attention_part(
+    logits: Float[Array, "B U2 V"], batch: AnyAsrBatch, *, label_smoothing: float, by_token: bool
+) -> tuple[Mean, Mean]:
+    """Label-smoothed attention loss, and the share of tokens that the decoder has right.
+
+    Args:
+      by_token: the loss is a mean over tokens, eos among them, not over rows.
+    """
+    _, targets, lengths = with_sos_eos(batch.tokens, batch.token_lengths)
+    loss = label_smoothing_loss(logits, targets, lengths, label_smoothing)
+    correct, count = token_accuracy(logits, targets, lengths)
+    tokens = jnp.sum(count * batch.weights)
+    loss_count = tokens if by_token else jnp.sum(batch.weights)
+    return Mean(jnp.sum(loss * batch.weights), loss_count), Mean(jnp.sum(correct * batch.weights), tokens)
+
+
+def with_sos_eos(
+    tokens: Int[Array, "B U"], lengths: Int[Array, "B"]
+) -> tuple[Int[Array, "B U2"], Int[Array, "B U2"], Int[Array, "B"]]:
+    """What the decoder reads (sos, tokens, then eos), what it should say (tokens, eos, then -1), and lengths + 1."""
+    real = length_mask(lengths, tokens.shape[1])
+    read = jnp.pad(jnp.where(real, tokens, Vocabulary.EOS), ((0, 0), (1, 0)), constant_values=Vocabulary.SOS)
+    said = jnp.pad(jnp.where(real, tokens, -1), ((0, 0), (0, 1)), constant_values=-1)
+    said = jnp.where(jnp.arange(said.shape[1])[None, :] == lengths[:, None], Vocabulary.EOS, said)
+    return read, said, lengths + 1
