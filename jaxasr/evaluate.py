@@ -16,6 +16,7 @@ import rich.text
 import tyro
 from rich.cells import cell_len
 
+from jaxasr import config
 from jaxasr.data import manifest, tables, textfile
 from jaxasr.data.cleaners import Cleaning, read_symbols
 from jaxasr.errors import ConfigError, DataError, exit_with_message
@@ -227,12 +228,15 @@ class EvaluateOptions:
     """Symbols such as <noise> [laughter], or one file with a symbol a line: left out of both sides."""
     without_spaces: bool = False
     """Leave spaces out of the character error rate, as FunASR and ESPnet do; jiwer counts them."""
+    imports: Annotated[tuple[str, ...], tyro.conf.arg(name="import")] = ()
+    """Modules to import first, such as one that registers cleaners."""
 
 
 def evaluate(options: EvaluateOptions) -> Score:
     """What the command line does, without printing the score."""
     if options.worst < 0:
         raise ConfigError(f"--worst={options.worst}: 0 or more was expected; change it.")
+    config.import_modules(options.imports, "--import")
     cleaning = cleaning_of(options)
     ref, hyp = (
         {name: cleaning.without_symbols(cleaning(text)) for name, text in read_texts(path).items()}

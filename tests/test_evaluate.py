@@ -232,6 +232,20 @@ def test_texts_are_cleaned_on_both_sides(tmp_path, capsys):
         assert set(content["ignore"]) == {"<noise>", "<NOISE>"}
 
 
+def test_a_cleaner_of_a_module(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from jaxasr.data.cleaners import CLEANERS, Cleaner\n\n"
+        "@CLEANERS.register('no_uh')\n"
+        "class NoUh(Cleaner):\n    def __call__(self, text):\n        return text.replace('uh ', '')\n"
+    )
+    (tmp_path / "ref").write_text("u1 a uh b\n")
+    (tmp_path / "hyp").write_text("u1 uh a b\n")
+    command = [sys.executable, "-m", "jaxasr.evaluate", "ref", "hyp", "--import", "mine", "--cleaners", "no_uh"]
+    found = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert found.stdout.startswith("texts: cleaned by no_uh")
+    assert " ".join(found.stdout.splitlines()[2].split()).startswith("WER 0.00 %")
+
+
 def test_cleaners_and_symbols_that_are_none(tmp_path, capsys):
     (tmp_path / "ref").write_text("u1 a\n")
     ref = str(tmp_path / "ref")
