@@ -2,7 +2,9 @@
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -52,7 +54,7 @@ class Inputs:
         return LoadBatch(
             bucketing.plan(samples, self.selection.tokens[drawn.indices], self.shapes, rng),
             [self.selection.utterances[i] for i in drawn.indices],
-            self.preprocess or self.task.preprocess_fn(train=self.train),
+            self._example_of,
             self.collate or self.task.collate_fn(),
             self.seed,
             number,
@@ -60,6 +62,11 @@ class Inputs:
             (jax.process_index(), jax.process_count()),
             drawn.repeats,
         )
+
+    @functools.cached_property
+    def _example_of(self) -> Callable[..., Any]:
+        """From utterance to example; made once, since that may look through folders of noises."""
+        return self.preprocess or self.task.preprocess_fn(train=self.train)
 
     def _drawn(self, number: int) -> tuple[Drawn, np.ndarray, np.ndarray]:
         """(M,) the utterances of epoch `number`, the index of each one's speed, and its samples at that speed."""
@@ -97,10 +104,12 @@ class Inputs:
         console.print(table)
 
     def fingerprint(self) -> str:
-        """A hash of the utterances, their lengths, weights and the shapes: what a batch plan is made from."""
+        """A hash of what batches are made from: the utterances, their lengths, weights and shapes, noises and rooms."""
         digest = hashlib.sha256(repr(self.shapes).encode())
         for utterance in self.selection.utterances:
             digest.update(f"{utterance.id}\0{utterance.text}\0".encode())
+        for file in self.task.sounds_drawn_from():
+            digest.update(f"{os.path.basename(file.path)}\0{file.frames}\0{file.rate}\0".encode())
         if self.weights:
             digest.update(repr((self.weights, self.selection.corpora.tolist())).encode())
         for array in (self.selection.samples, self.selection.usable, self.selection.tokens):

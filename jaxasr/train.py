@@ -123,9 +123,9 @@ def loop(
 def check_same_data(progress: Any, fingerprint: str, workdir: pathlib.Path) -> None:
     if progress.data_hash != fingerprint:
         raise CheckpointError(
-            f"{workdir}: the training utterances or their lengths are not those that the run was started with; a run "
-            "goes on with the same data (--check_sound as before, every file readable as before); restore it, or use "
-            "another --workdir."
+            f"{workdir}: the training utterances, their lengths, or the noises and rooms are not those that the run "
+            "was started with; a run goes on with the same data (--check_sound as before, every file readable as "
+            "before); restore it, or use another --workdir."
         )
 
 

@@ -162,6 +162,19 @@ def test_the_fingerprint_follows_the_data(task, utterances):
     assert len({base, *prints}) == len(prints) + 1
 
 
+def test_the_fingerprint_follows_the_noises(task, utterances, tmp_path):
+    def fingerprint() -> str:
+        noisy = dataclasses.replace(task, preprocess=CommonPreprocessor(noise=str(tmp_path / "noises")))
+        return training(noisy, utterances).fingerprint()
+
+    (tmp_path / "noises").mkdir()
+    soundfile.write(tmp_path / "noises" / "a.wav", np.ones(800), 8000)
+    prints = [training(task, utterances).fingerprint(), fingerprint()]
+    assert fingerprint() == prints[1]
+    soundfile.write(tmp_path / "noises" / "b.wav", np.ones(800), 8000)
+    assert fingerprint() not in prints
+
+
 def test_the_feasible_share(task, utterances):
     tight = [dataclasses.replace(utterances[0], id=f"tight{i}", text="one " * 99) for i in range(10)]
     selection = training(task, [*utterances, *tight]).selection

@@ -30,6 +30,11 @@ class Perturber(abc.ABC):
           DataError: a file that the options name cannot be used.
         """
 
+    def files(self, sample_rate: int) -> tuple[SoundFile, ...]:
+        """Sound files that are drawn from; a run goes on only with the same ones."""
+        del sample_rate
+        return ()
+
     def check(self) -> None:
         """Raises ConfigError where the options mean nothing; reads no files."""
         if not self.speeds or any(not 0.5 <= s <= 2.0 for s in self.speeds):
@@ -61,12 +66,16 @@ class CommonPreprocessor(Perturber):
     """Random gain, drawn from minus to plus this many dB; 0 for none."""
 
     def perturb_fn(self, sample_rate: int) -> Perturb:
-        return _Common(
-            self,
-            sample_rate,
-            sounds.find(self.rir, sample_rate, "--preprocess.rir") if self.rir is not None else (),
-            sounds.find(self.noise, sample_rate, "--preprocess.noise") if self.noise is not None else (),
-        )
+        return _Common(self, sample_rate, self._rooms(sample_rate), self._noises(sample_rate))
+
+    def files(self, sample_rate: int) -> tuple[SoundFile, ...]:
+        return self._rooms(sample_rate) + self._noises(sample_rate)
+
+    def _rooms(self, sample_rate: int) -> tuple[SoundFile, ...]:
+        return () if self.rir is None else sounds.find(self.rir, sample_rate, "--preprocess.rir")
+
+    def _noises(self, sample_rate: int) -> tuple[SoundFile, ...]:
+        return () if self.noise is None else sounds.find(self.noise, sample_rate, "--preprocess.noise")
 
     def check(self) -> None:
         super().check()

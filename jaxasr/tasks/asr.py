@@ -21,6 +21,7 @@ from jaxasr.data.features import FeatureSource
 from jaxasr.data.manifest import Utterance
 from jaxasr.data.perturb import PREPROCESSORS, CommonPreprocessor, Perturber
 from jaxasr.data.preprocess import Preprocess
+from jaxasr.data.sounds import SoundFile
 from jaxasr.data.source import Source
 from jaxasr.data.tokenizer import SPACE, SYMBOLS_FILE, TOKENIZERS, CharTokenizer, Tokenizer, Vocabulary
 from jaxasr.errors import ConfigError
@@ -194,6 +195,9 @@ class AsrTask(Task[AnyAsrExample, AnyAsrBatch]):
 
     def training_speeds(self) -> tuple[float, ...]:
         return self.preprocess.speeds if self.preprocess else (1.0,)
+
+    def sounds_drawn_from(self) -> Sequence[SoundFile]:
+        return self.preprocess.files(self.sample_rate) if self.preprocess else ()
 
     def leaves_out_unknown(self) -> bool:
         return self.unknown_symbols == "leave_out"

@@ -12,6 +12,7 @@ from jaxasr.data.audio import SoundSource
 from jaxasr.data.batch import BucketShape
 from jaxasr.data.cleaners import Cleaning
 from jaxasr.data.manifest import Utterance
+from jaxasr.data.sounds import SoundFile
 from jaxasr.data.source import Source
 from jaxasr.nn.rows import sum_over_devices
 from jaxasr.registry import Registry
@@ -154,6 +155,10 @@ class Task(abc.ABC, Generic[ExampleT, BatchT]):
     @abc.abstractmethod
     def training_speeds(self) -> tuple[float, ...]:
         """Speed factors that training draws from."""
+
+    def sounds_drawn_from(self) -> Sequence[SoundFile]:
+        """Files that training draws from, such as noises, beside the utterances; a run goes on only with the same ones."""
+        return ()
 
     @abc.abstractmethod
     def leaves_out_unknown(self) -> bool:
