@@ -157,7 +157,7 @@ class Task(abc.ABC, Generic[ExampleT, BatchT]):
         """Speed factors that training draws from."""
 
     def sounds_drawn_from(self) -> Sequence[SoundFile]:
-        """Files that training draws from, such as noises, beside the utterances; a run goes on only with the same ones."""
+        """Files beside the utterances that training draws from, such as noises; a run goes on only with them."""
         return ()
 
     @abc.abstractmethod
