@@ -15,7 +15,7 @@ import rich.text
 
 from jaxasr.data.pipeline import HostBatch
 from jaxasr.errors import TrainingError
-from jaxasr.tasks.base import Metrics
+from jaxasr.tasks.base import Metrics, Task
 
 ORDER = ("loss", "loss/ctc", "loss/att", "acc/token", "grad_norm", "learning_rate")
 
@@ -37,11 +37,10 @@ class Window:
         self.samples += samples
         self.room += room
 
-    def record(self, input_rate: float) -> dict[str, float]:
+    def record(self, task: Task) -> dict[str, float]:
         seconds = max(time.perf_counter() - self.began, 1e-9)
-        record = {name: float(np.asarray(mean.value)) for name, mean in self.metrics.items()}
-        return record | {
-            "audio_seconds_per_second": self.samples / input_rate / seconds,
+        return task.values(self.metrics) | {
+            "audio_seconds_per_second": self.samples / task.input_rate / seconds,
             "padding_percent": 100.0 * (1.0 - self.samples / max(self.room, 1)),
             "waiting_percent": 100.0 * self.waiting / seconds,
         }
@@ -169,9 +168,9 @@ def _figure(value: float) -> str:
 class StepLog:
     """Reads each step's metrics while the next step runs, watches them and logs them every so many steps."""
 
-    def __init__(self, log: RunLog, input_rate: float, log_steps: int, nonfinite_limit: int):
+    def __init__(self, log: RunLog, task: Task, log_steps: int, nonfinite_limit: int):
         self._log = log
-        self._input_rate = input_rate
+        self._task = task
         self._log_steps = log_steps
         self._nonfinite_limit = nonfinite_limit
         self._window = Window()
@@ -208,7 +207,7 @@ class StepLog:
         self._log.advance(step, total, epoch)
         self._check(step, hosts, values)
         if step % self._log_steps == 0:
-            self._log.steps(self._window.record(self._input_rate), step, total, epoch)
+            self._log.steps(self._window.record(self._task), step, total, epoch)
             self._window = Window()
 
     def _check(self, step: int, hosts: Sequence[HostBatch], values: Metrics) -> None:
@@ -218,7 +217,7 @@ class StepLog:
         self._log.event(split="skipped", step=step, shapes=shapes, ids=ids)
         if values["skipped_in_a_row"].total >= self._nonfinite_limit:
             buckets = " and ".join(
-                dict.fromkeys(f"{s.rows} rows x {s.samples / self._input_rate:.2f} s" for s in shapes)
+                dict.fromkeys(f"{s.rows} rows x {s.samples / self._task.input_rate:.2f} s" for s in shapes)
             )
             raise TrainingError(
                 f"step {step}: loss or gradient is not finite for {self._nonfinite_limit} steps in a row, last on the "

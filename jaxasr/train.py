@@ -81,7 +81,7 @@ def loop(
     state = with_total(state, ends.total, devices)
     log = closing(RunLog(workdir, console, active=is_main_process()))
     log.event(split="session", step=step, **session(cfg, data))
-    step_log = StepLog(log, data.task.input_rate, cfg.log_steps, cfg.nonfinite_limit)
+    step_log = StepLog(log, data.task, cfg.log_steps, cfg.nonfinite_limit)
     validator = closing(Validator(cfg, data, devices, workdir, log, progress))
     if not ends.reached(step):
         steps.announce(data.train.shapes)

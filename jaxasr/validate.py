@@ -4,7 +4,6 @@ import pathlib
 import time
 
 import jax
-import numpy as np
 
 from jaxasr import checkpoint, report
 from jaxasr.checkpoint import BestModels, Progress
@@ -53,8 +52,7 @@ class Validator:
         """Loss and its parts, word and character error rate."""
         hypotheses, metrics = self._recognizer(params, self._data.valid)
         found = score_of(self._data.valid, hypotheses)
-        record = {name: float(np.asarray(mean.value)) for name, mean in metrics.items()}
-        return record | {"wer": found.wer.rate, "cer": found.cer.rate}
+        return self._data.task.values(metrics) | {"wer": found.wer.rate, "cer": found.cer.rate}
 
     def timed(self, params: Params) -> float:
         """Seconds that one validation takes once it is compiled."""

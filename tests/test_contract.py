@@ -39,6 +39,7 @@ from jaxasr.parallel import Devices, pmapped
 from jaxasr.schedules import SCHEDULES, Constant, Noam
 from jaxasr.state import TrainState, init_state, make_count, make_train_step, train_steps
 from jaxasr.tasks import TASKS, AsrTask
+from jaxasr.tasks.base import Mean
 from jaxasr.train_config import TrainConfig
 
 # Compiling is nearly all that these tests cost: a fifth of it without optimisation.
@@ -1203,6 +1204,27 @@ def test_asr_in_bfloat16(asr):
     np.testing.assert_allclose(loss, expected, rtol=0.02)
     a, b = (np.concatenate([np.ravel(g) for g in jax.tree.leaves(tree)]) for tree in (gradient, expected_gradient))
     assert a @ b > 0.99 * np.linalg.norm(a) * np.linalg.norm(b)
+
+
+def test_asr_metrics_do_not_depend_on_batches(asr):
+    """What is added up over batches is that of all rows, where parts of the loss count different things too."""
+    case = asr_with(asr.task, length_normalized_loss=True)
+    short = asr.examples[0]._replace(id="short", audio=asr.examples[0].audio[:300])
+    rows = [*asr.examples[:3], short]
+
+    def values(*batches):
+        added = {}
+        for rows in batches:
+            (_, metrics), _ = jax.device_get(case.run(case.params, case.batch(rows)))
+            added = {name: added.get(name, Mean(0, 0)) + mean for name, mean in metrics.items()}
+        return case.task.values(added)
+
+    whole = values(rows)
+    for cut in (1, 2):
+        found = values(rows[:cut], rows[cut:])
+        assert found == pytest.approx(whole, rel=1e-5)
+    assert "loss/ctc" not in values([short])  # which has no alignment
+    assert values([short])["loss"] == pytest.approx(0.7 * values([short])["loss/att"])
 
 
 def test_asr_is_a_task_of_the_registry():

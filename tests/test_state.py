@@ -18,7 +18,7 @@ from jaxasr.optim import Sgd
 from jaxasr.parallel import Devices
 from jaxasr.schedules import Constant
 from jaxasr.state import init_state, train_steps
-from jaxasr.tasks.base import Mean, denominator
+from jaxasr.tasks.base import Mean, Task, denominator
 from jaxasr.train_config import TrainConfig
 
 
@@ -28,6 +28,7 @@ class Sum:
 
     noise: float = 0.0
     input_rate: float = 1.0
+    values = Task.values
 
     def batch_spec(self, shape):
         return jax.ShapeDtypeStruct((shape.rows,), jnp.float32)
@@ -100,7 +101,7 @@ def test_the_log_counts_all_batches_and_names_all_utterances(tmp_path):
         return HostBatch(PlannedBatch(BucketShape(rows, samples, 1), np.arange(len(ids))), ids, batch)
 
     log = RunLog(tmp_path, rich.console.Console(quiet=True))
-    steps = StepLog(log, input_rate=1.0, log_steps=1, nonfinite_limit=2)
+    steps = StepLog(log, Sum(), log_steps=1, nonfinite_limit=2)
     hosts = [asr_host(["a", "b"], 2, 11), asr_host(["c"], 4, 6)]
     for step, skipped in ((1, 0), (2, 1), (3, 2)):
         metrics = {"loss": Mean(6.0, 3.0), "skipped": Mean(min(skipped, 1), 1.0)}

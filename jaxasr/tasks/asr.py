@@ -332,14 +332,10 @@ class AsrTask(Task[AnyAsrExample, AnyAsrBatch]):
         """``ctc_weight * ctc + (1 - ctc_weight) * attention``, and the parts; of the batch without its inputs."""
         parts: Metrics = {}
         metrics: Metrics = {}
-        shares = {"ctc": self.ctc_weight, "att": 1.0 - self.ctc_weight}
         if outputs.ctc_logits is not None:
             parts["ctc"], metrics["infeasible"] = ctc_part(outputs.ctc_logits, outputs.lengths, batch)
         for layer, logits in zip(self.interctc_layers, outputs.intermediate_logits, strict=True):
-            name = f"ctc_layer{layer}"
-            parts[name], _ = ctc_part(logits, outputs.lengths, batch)
-            shares[name] = self.ctc_weight * self.interctc_weight / len(self.interctc_layers)
-            shares["ctc"] -= shares[name]
+            parts[f"ctc_layer{layer}"], _ = ctc_part(logits, outputs.lengths, batch)
         if outputs.attention_logits is not None:
             parts["att"], metrics["acc/token"] = attention_part(
                 outputs.attention_logits,
@@ -347,12 +343,26 @@ class AsrTask(Task[AnyAsrExample, AnyAsrBatch]):
                 label_smoothing=self.label_smoothing,
                 by_token=self.length_normalized_loss,
             )
+        metrics |= {f"loss/{name}": part for name, part in parts.items()}
         loss: Any = sum(
-            shares[name] * part.total / denominator(f"loss/{name}", part.count, counts) for name, part in parts.items()
+            share * metrics[name].total / denominator(name, metrics[name].count, counts)
+            for name, share in self._shares().items()
+            if name in metrics
         )
         rows = jnp.sum(batch.weights)
-        metrics |= {f"loss/{name}": part for name, part in parts.items()}
         return loss, {"loss": Mean(loss * denominator("loss", rows, counts), rows)} | metrics
+
+    def _shares(self) -> dict[str, float]:
+        """What each part of the loss is weighed by."""
+        early = self.ctc_weight * self.interctc_weight if self.interctc_layers else 0.0
+        shares = {f"loss/ctc_layer{layer}": early / len(self.interctc_layers) for layer in self.interctc_layers}
+        shares |= {"loss/ctc": self.ctc_weight - early, "loss/att": 1.0 - self.ctc_weight}
+        return {name: share for name, share in shares.items() if share > 0.0}
+
+    def values(self, metrics: Metrics) -> dict[str, float]:
+        found = super().values(metrics)
+        parts = [share * found[name] for name, share in self._shares().items() if name in found]
+        return found | {"loss": sum(parts) if parts else float("nan")}
 
     # --- search ----------------------------------------------------------------------------------------------
 

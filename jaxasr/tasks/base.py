@@ -176,6 +176,14 @@ class Task(abc.ABC, Generic[ExampleT, BatchT]):
         gives them: a loss function without this argument works where it is 1.
         """
 
+    def values(self, metrics: Metrics) -> dict[str, float]:
+        """What metrics that were added up come to; one that counted nothing is left out.
+
+        A task whose loss weighs parts that count different things composes it of theirs: only sums and counts of the
+        parts add up over batches.
+        """
+        return {name: float(np.asarray(mean.value)) for name, mean in metrics.items() if np.any(mean.count)}
+
     @abc.abstractmethod
     def searches(self) -> tuple[str, ...]:
         """Names of the searches this model can be decoded with, the usual one first."""

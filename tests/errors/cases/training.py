@@ -104,7 +104,7 @@ def no_room_for_a_state() -> None:
 def no_finite_step() -> None:
     shape = BucketShape(1, 4, 1)
     host = HostBatch(PlannedBatch(shape, np.zeros(1, int)), ["u"], Collate()([], shape))
-    steps = StepLog(RunLog(pathlib.Path(), rich.console.Console(), active=False), 8000, 1, nonfinite_limit=1)
+    steps = StepLog(RunLog(pathlib.Path(), rich.console.Console(), active=False), AsrTask(), 1, nonfinite_limit=1)
     steps.add(1, None, 0.0, [host], {"skipped": Mean(1, 1), "skipped_in_a_row": Mean(1, 1)}, 0.0)
     steps.flush()
 
