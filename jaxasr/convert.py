@@ -97,6 +97,7 @@ TRANSFORMER_ENCODER = [
     *(rule for i in range(3) for rule in _conv2d(f"embed.conv.{2 * i}", f"subsampling/conv{i}")),
     Rule("embed.out.0.weight", "subsampling/out/kernel", _after_conv2d),
     Rule("embed.out.0.bias", "subsampling/out/bias", _same),
+    *_dense("embed", "input/*"),  # of input_layer none
     *_dense("embed.0", "input/*"),
     *_norm("embed.1", "input_norm/*"),
     *_norm("encoders.{i}.norm1", "blocks/attention_norm/*[i]"),

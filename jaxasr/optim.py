@@ -253,21 +253,21 @@ class Adafactor(Decaying):
 
 
 def each_matrix(transform: "GradientTransformation") -> "GradientTransformation":
-    """`transform` of every matrix by itself; arrays of more than two axes are stacks of them, as `nn.scan` makes."""
+    """`transform` of every matrix, bias and norm by itself; arrays of more axes are stacks, as `nn.scan` makes them."""
     import optax
 
-    def mapped(fn: Any, ndim: int) -> Any:
-        for _ in range(ndim - 2):
+    def mapped(fn: Any, keys: Any, ndim: int) -> Any:
+        for _ in range(ndim - (1 if path_of(keys[-1:]) in BIASES_AND_NORMS else 2)):
             fn = jax.vmap(fn)
         return fn
 
     def init(params: Params) -> PyTree:
-        return jax.tree.map(lambda p: mapped(transform.init, p.ndim)(p), params)
+        return jax.tree_util.tree_map_with_path(lambda keys, p: mapped(transform.init, keys, p.ndim)(p), params)
 
     def update(updates: PyTree, state: PyTree, params: Params | None = None) -> tuple[PyTree, PyTree]:
-        leaves, tree = jax.tree.flatten(updates)
+        leaves, tree = jax.tree_util.tree_flatten_with_path(updates)
         rest = tree.flatten_up_to(state), tree.flatten_up_to(params)
-        found = [mapped(transform.update, u.ndim)(u, s, p) for u, s, p in zip(leaves, *rest, strict=True)]
+        found = [mapped(transform.update, keys, u.ndim)(u, s, p) for (keys, u), s, p in zip(leaves, *rest, strict=True)]
         return tree.unflatten([u for u, _ in found]), tree.unflatten([s for _, s in found])
 
     return optax.GradientTransformation(init, update)

@@ -90,8 +90,9 @@ def test_lion_by_hand():
 @pytest.mark.parametrize("options", [{}, {"parameter_scale": False, "momentum": 0.9, "clip_rms": 0.0}])
 def test_adafactor_is_optax_with_every_layer_by_itself(options):
     """Also where the layers are more than a matrix has rows."""
-    params = {"kernel": random(9, 4, 5), "bias": random(7)}
-    gradients = {"kernel": random(3, 9, 4, 5, seed=1), "bias": random(3, 7, seed=1)}
+    sizes = 10.0 ** np.arange(-4, 5, dtype=np.float32)[:, None]
+    params = {"kernel": random(9, 4, 5), "norm": {"bias": random(9, 7) * sizes}, "bias": random(7)}
+    gradients = jax.tree.map(lambda p: random(3, *p.shape, seed=1), params)
     found = updates_of(Adafactor(clip_norm=0.0, min_factored=2, **options), params, gradients)
 
     theirs = optax.adafactor(
@@ -101,15 +102,20 @@ def test_adafactor_is_optax_with_every_layer_by_itself(options):
         clipping_threshold=None if options else 1.0,
         momentum=options.get("momentum"),
     )
-    alone = {"bias": params["bias"]} | {f"{i}": x for i, x in enumerate(params["kernel"])}
+
+    def layers(kernel, bias):
+        return {f"{i}": x for i, x in enumerate(kernel)} | {f"norm{i}": x for i, x in enumerate(bias)}
+
+    alone = {"bias": params["bias"]} | layers(params["kernel"], params["norm"]["bias"])
     state = theirs.init(alone)
     update = jax.jit(theirs.update)
     for n in range(3):
-        gradient = {"bias": gradients["bias"][n]} | {f"{i}": x for i, x in enumerate(gradients["kernel"][n])}
+        gradient = {"bias": gradients["bias"][n]} | layers(gradients["kernel"][n], gradients["norm"]["bias"][n])
         updates, state = update(gradient, state, alone)
         np.testing.assert_allclose(found["bias"][n], -updates["bias"], rtol=1e-4, atol=1e-6)
         for i in range(9):
             np.testing.assert_allclose(found["kernel"][n, i], -updates[f"{i}"], rtol=1e-4, atol=1e-6)
+            np.testing.assert_allclose(found["norm"]["bias"][n, i], -updates[f"norm{i}"], rtol=1e-4, atol=1e-6)
 
 
 def test_adafactor_keeps_rows_and_columns_alone():

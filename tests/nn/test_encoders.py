@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from jax import lax
 
@@ -158,6 +159,22 @@ def test_lengths_count_the_windows_without_padding(name):
     for frames in range(80):
         assert subsampling.output_lengths(frames, convolutions) == sum(reach(t) < frames for t in range(80))
     assert subsampling.shortest(convolutions) == reach(0) + 1
+
+
+def test_frames_of_zeros_have_gradients_of_ordinary_size():
+    """As SpecAugment makes them, before the first update."""
+    encoder = TransformerEncoder(**SIZES, subsampling="none")
+
+    @jax.jit
+    def gradient_norm(x):
+        variables = encoder.init(jax.random.key(0), x, LENGTHS, train=False)
+        loss = lambda variables: jnp.sum(encoder.apply(variables, x, LENGTHS, train=False)[0] ** 3)  # noqa: E731
+        return optax.tree.norm(jax.grad(loss)(variables))
+
+    x = inputs()
+    plain = gradient_norm(x)
+    x[:, 5:12] = 0.0
+    assert gradient_norm(x) < 10 * plain
 
 
 def test_features_narrower_than_the_windows():

@@ -358,6 +358,28 @@ def test_every_parameter_is_filled():
     assert shapes_of(found) == shapes_at_init(TASK.network(), *inputs)
 
 
+CONV = {"embed.conv.0": (8, 1, 3, 3), "embed.conv.2": (8, 8, 3, 3)}
+
+
+@pytest.mark.parametrize(
+    ("subsampling", "weights"),
+    [
+        ("conv2d2", CONV | {"embed.out.0": (8, 8 * 17)}),
+        ("conv2d6", CONV | {"embed.conv.2": (8, 8, 5, 5), "embed.out.0": (8, 8 * 5)}),
+        ("conv2d8", CONV | {"embed.conv.4": (8, 8, 3, 3), "embed.out.0": (8, 8 * 4)}),
+        ("none", {"embed": (8, 40)}),
+    ],
+)
+def test_every_subsampling_is_filled(subsampling, weights):
+    """By the names and shapes that FunASR's and ESPnet's modules have for 40 features and a width of 8."""
+    state_dict = {f"{name}.weight": np.zeros(shape, np.float32) for name, shape in weights.items()}
+    state_dict |= {f"{name}.bias": np.zeros(8, np.float32) for name in weights}
+    encoder = TransformerEncoder(num_layers=2, d_model=8, num_heads=2, d_ff=16, subsampling=subsampling)
+    expected = shapes_at_init(encoder, np.zeros((1, 40, 40), np.float32), np.array([40]))
+    embedding = {name: expected[name] for name in expected if name in ("subsampling", "input")}
+    assert shapes_of(convert_params(state_dict, TRANSFORMER_ENCODER)) == embedding
+
+
 def test_a_tensor_without_a_place_is_refused():
     state_dict = dict(fixture("b_sanm_encoder")[0]["param"])
     state_dict["encoders.0.self_attn.linear_pos.weight"] = np.zeros((64, 32), np.float32)

@@ -107,7 +107,12 @@ class TransformerEncoder(Encoder):
     def _embed(self, x: Array, lengths: Array, train: bool) -> tuple[Array, Array]:
         """Frames of width D, with their positions, and how many of each row are real."""
         if self.subsampling == "none":
-            return x if x.shape[2] == self.d_model else Dense(self.d_model, name="input")(x), lengths
+            if x.shape[2] != self.d_model:
+                # no positions are added: a frame of zeros, as SpecAugment makes, would stay one without a bias, and
+                # through a norm's epsilon its gradient would be a million times the others'
+                bias = nn.initializers.normal(x.shape[2] ** -0.5)
+                x = Dense(self.d_model, bias_init=bias, name="input")(x)
+            return x, lengths
         drop = Dropout(self.dropout)
         if self.subsampling == "linear":
             # the epsilon is torch's: this norm of theirs, unlike all the others, has the default one
