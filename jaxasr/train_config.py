@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Annotated, Literal
 
+import jax
 import tyro
 
 from jaxasr import averages, config, optim, schedules
@@ -11,6 +12,9 @@ from jaxasr.errors import ConfigError
 from jaxasr.optim import OPTIMIZERS
 from jaxasr.schedules import SCHEDULES
 from jaxasr.tasks import TASKS, AsrTask, Task
+
+MOST = 2**31 - 1
+"""What steps are counted to."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,16 +102,22 @@ class TrainConfig:
         self.schedule.check()
         if self.average is not None:
             self.average.check()
+        if (shapes := self.task.parameter_shapes()) is not None:
+            jax.eval_shape(self.optimizer.build().init, shapes)  # refuses patterns that match no parameter
         self._check_weights()
         searches = self.task.searches()
         if self.search is not None and self.search not in searches:
             raise ConfigError(f"--search={self.search}: this model has {', '.join(searches)}; choose one of them.")
         for name in ("epochs", "steps", "minutes", "patience", "valid_steps"):
-            if (value := getattr(self, name)) is not None and value <= 0:
-                raise ConfigError(f"--{name}={value}: a positive number or none was expected; change it.")
-        for name in ("seed", "workers", "max_infeasible"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"--{name}={getattr(self, name)}: 0 or more was expected; change it.")
+            if (value := getattr(self, name)) is not None and not 0 < value <= MOST:
+                raise ConfigError(
+                    f"--{name}={value}: a positive number up to {MOST}, or none, was expected; change it."
+                )
+        if not 0.0 <= self.max_infeasible <= 1.0:
+            raise ConfigError(f"--max_infeasible={self.max_infeasible}: a share from 0 to 1 was expected; change it.")
+        for name in ("seed", "workers"):
+            if not 0 <= getattr(self, name) <= MOST:
+                raise ConfigError(f"--{name}={getattr(self, name)}: 0 to {MOST} was expected; change it.")
         for name in (
             "batch_seconds",
             "accumulate",

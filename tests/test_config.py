@@ -537,8 +537,10 @@ def test_a_fault_ends_the_program_with_one_line_and_status_2(argv, said):
     ("argv", "said"),
     [
         (["--ctc_weight=2"], "0 <= ctc_weight <= 1"),
-        (["--epochs=0"], "--epochs=0: a positive number or none was expected"),
-        (["--seed=-1"], "--seed=-1: 0 or more was expected"),
+        (["--optimizer.decay_exclude", "nrom"], "--optimizer.decay_exclude: 'nrom' matches no parameter;"),
+        (["--steps=99999999999"], "--steps=99999999999: a positive number up to 2147483647"),
+        (["--epochs=0"], "--epochs=0: a positive number up to 2147483647, or none, was expected"),
+        (["--seed=-1"], "--seed=-1: 0 to 2147483647 was expected"),
         (["--max_buckets=0"], "--max_buckets=0: a positive number was expected"),
         (["--train_weights", "1", "2"], "--train_weights 1 2 with 1 manifests in --train: a number above 0 for each"),
         (["--train_weights=0"], "--train_weights 0 with 1 manifests in --train: a number above 0 for each"),

@@ -13,13 +13,18 @@ from jaxasr.typing import Array, Bool, Float
 
 
 def check_stack(module: Any, option: str) -> None:
-    """Raises ConfigError where a stack of attention blocks has no layer, or heads that do not divide its width."""
-    if module.num_layers < 1 or module.num_heads < 1 or module.d_model % module.num_heads:
+    """Raises ConfigError where a stack of attention blocks has sizes or probabilities that cannot be."""
+    sizes = {name: getattr(module, name) for name in ("num_layers", "d_model", "num_heads", "d_ff")}
+    if min(sizes.values()) < 1 or module.d_model % module.num_heads:
         raise ConfigError(
-            f"{type(module).__name__}: num_layers={module.num_layers}, d_model={module.d_model}, "
-            f"num_heads={module.num_heads}; at least one layer and heads that divide d_model were expected; "
-            f"change {option}.num_layers or {option}.num_heads."
+            f"{option}: {', '.join(f'{name}={size}' for name, size in sizes.items())}; 1 or more of each, and heads "
+            f"that divide d_model, were expected; change {option}.num_layers, {option}.num_heads or the widths."
         )
+    for name in ("dropout", "attention_dropout"):
+        if not 0.0 <= (rate := getattr(module, name)) < 1.0:
+            raise ConfigError(
+                f"{option}.{name}={rate}: a probability from 0 up to, but not, 1 was expected; change it."
+            )
 
 
 def split_heads(x: Float[Array, "B T D"], num_heads: int) -> Float[Array, "B H T K"]:
@@ -35,7 +40,7 @@ def merge_heads(x: Float[Array, "B H T K"]) -> Float[Array, "B T D"]:
 class DotProductAttention(nn.Module):
     """Scaled dot-product attention with dropout on the weights; no parameters.
 
-    The softmax is taken in float32. A query that may look at nothing gets zeros. The weights (B, H, T, S) are sown
+    Scores and softmax are float32. A query that may look at nothing gets zeros. The weights (B, H, T, S) are sown
     as `weights` for a caller that collects "intermediates"; for all others that costs nothing.
     """
 
@@ -52,7 +57,7 @@ class DotProductAttention(nn.Module):
         train: bool,
     ) -> Float[Array, "B H T K"]:
         """`mask` (B, T or 1, S) is True where the query may look."""
-        scores = jnp.einsum("bhtk,bhsk->bhts", q * q.shape[-1] ** -0.5, k).astype(jnp.float32)
+        scores = jnp.einsum("bhtk,bhsk->bhts", q * q.shape[-1] ** -0.5, k, preferred_element_type=jnp.float32)
         scores = jnp.where(mask[:, None], scores, jnp.finfo(jnp.float32).min)
         weights = jnp.where(mask[:, None], jax.nn.softmax(scores, axis=-1), 0.0).astype(v.dtype)
         self.sow("intermediates", "weights", weights)

@@ -187,6 +187,14 @@ class WavFrontend(StackingFrontend):
     def num_bands(self) -> int:
         return self.num_mels
 
+    def for_encoder(self, subsampling: int) -> Self:
+        if self.num_mels < 1 or not self.dither >= 0.0:
+            raise ConfigError(
+                f"--frontend: num_mels={self.num_mels}, dither={self.dither}; 1 or more mel bands and a deviation of 0 "
+                "(none) or more were expected; change them."
+            )
+        return super().for_encoder(subsampling)
+
     def __call__(
         self,
         inputs: Array,

@@ -37,6 +37,9 @@ class Normalizer(abc.ABC):
     def needs_statistics(self) -> bool:
         """Whether it uses the training set's statistics, which are then estimated before training."""
 
+    def check(self) -> None:  # noqa: B027 (some have nothing to check)
+        """Raises ConfigError where an option means nothing."""
+
     @abc.abstractmethod
     def __call__(self, x: Float[Array, "B T F"], lengths: Int[Array, "B"], cmvn: Cmvn | None) -> Float[Array, "B T F"]:
         """Normalised `x`; `cmvn` is None where `needs_statistics` is False."""
@@ -45,15 +48,27 @@ class Normalizer(abc.ABC):
 NORMALIZERS: Registry[Normalizer] = Registry("normalizer", Normalizer, ("__call__", "needs_statistics"))
 
 
-@NORMALIZERS.register("global_mvn")
 @dataclasses.dataclass(frozen=True)
-class GlobalMvn(Normalizer):
-    """Shifts and scales every feature by the training set's mean and standard deviation."""
+class MeanVariance(Normalizer):
+    """Shifts, scales, or both."""
 
     mean: bool = True
     """Subtract the mean."""
     variance: bool = True
     """Divide by the standard deviation."""
+
+    def check(self) -> None:
+        if not (self.mean or self.variance):
+            raise ConfigError(
+                "--normalizer.mean=false --normalizer.variance=false: nothing is left to normalise; give "
+                "--normalizer=none, or leave one of the two."
+            )
+
+
+@NORMALIZERS.register("global_mvn")
+@dataclasses.dataclass(frozen=True)
+class GlobalMvn(MeanVariance):
+    """Shifts and scales every feature by the training set's mean and standard deviation."""
 
     @property
     def needs_statistics(self) -> bool:
@@ -72,14 +87,12 @@ class GlobalMvn(Normalizer):
 
 @NORMALIZERS.register("utterance_mvn")
 @dataclasses.dataclass(frozen=True)
-class UtteranceMvn(Normalizer):
+class UtteranceMvn(MeanVariance):
     """Shifts and scales every feature by the utterance's own mean and standard deviation, over its real frames.
 
     A feature that stays the same through the utterance is not scaled. Zeros in the padding.
     """
 
-    mean: bool = True
-    """Subtract the mean."""
     variance: bool = False
     """Divide by the standard deviation."""
 

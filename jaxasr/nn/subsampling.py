@@ -52,10 +52,13 @@ def conv2d(x: Float[Array, "B T F C"], kernel: Float[Array, "K K C D"], stride: 
     size = kernel.shape[0]
     time, freq = ((n - size) // stride * stride + 1 for n in (T, F))  # from the first window's tap to the last one's
     taps = [(i, j) for i in range(size) for j in range(size)]
-    parts = [
-        lax.slice(x, (0, i, j, 0), (B, i + time, j + freq, C), (1, stride, stride, 1)) @ kernel[i, j] for i, j in taps
-    ]
-    return sum(parts[1:], parts[0])
+
+    def product(i: int, j: int) -> Array:
+        seen = lax.slice(x, (0, i, j, 0), (B, i + time, j + freq, C), (1, stride, stride, 1))
+        return jnp.matmul(seen, kernel[i, j], preferred_element_type=jnp.float32)
+
+    first, *others = (product(i, j) for i, j in taps)
+    return sum(others, first).astype(x.dtype)
 
 
 class Conv2d(nn.Module):

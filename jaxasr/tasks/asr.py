@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import hashlib
-import inspect
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -33,6 +32,7 @@ from jaxasr.nn.normalize import NORMALIZERS, Cmvn, GlobalMvn, Normalizer, read_k
 from jaxasr.nn.specaug import SPECAUGS, SpecAugment, SpecAugmenter
 from jaxasr.search.greedy import attention_greedy, ctc_greedy
 from jaxasr.search.hypotheses import Hypotheses
+from jaxasr.tasks.asr_choices import check_choices
 from jaxasr.tasks.base import TASKS, Counts, Mean, Metrics, Model, Task, denominator
 from jaxasr.tasks.loss_parts import attention_part, ctc_part, with_sos_eos
 from jaxasr.typing import Array, Float, Int, Key, Params, Scalar
@@ -208,62 +208,25 @@ class AsrTask(Task[AnyAsrExample, AnyAsrBatch]):
     # --- network and loss ------------------------------------------------------------------------------------
 
     def check(self) -> None:
-        if not 0.0 <= self.ctc_weight <= 1.0 or not 0.0 <= self.label_smoothing < 1.0:
-            raise ConfigError(
-                f"--ctc_weight={self.ctc_weight} --label_smoothing={self.label_smoothing}: both are shares; "
-                "0 <= ctc_weight <= 1 and 0 <= label_smoothing < 1 were expected; change them."
-            )
-        if self.decoder is None and self.ctc_weight < 1.0:
-            raise ConfigError(
-                f"--decoder=none with --ctc_weight={self.ctc_weight}: the attention loss needs a decoder; "
-                "give --ctc_weight=1.0 or choose a decoder."
-            )
-        if self.decoder is not None and self.ctc_weight == 1.0:
-            raise ConfigError(
-                "--ctc_weight=1.0 with a decoder: the decoder would never learn; add --decoder=none, or give a "
-                "smaller --ctc_weight."
-            )
-        if self.interctc_layers and (self.ctc_weight == 0.0 or not 0.0 < self.interctc_weight < 1.0):
-            raise ConfigError(
-                f"--interctc_layers={list(self.interctc_layers)} with --ctc_weight={self.ctc_weight} "
-                f"--interctc_weight={self.interctc_weight}: a share of the CTC loss between 0 and 1 was expected; "
-                "change the weights, or remove the layers."
-            )
-        if self.interctc_layers and "taps" not in inspect.signature(type(self.encoder).__call__).parameters:
-            raise ConfigError(
-                f"--interctc_layers={list(self.interctc_layers)}: --encoder={ENCODERS.name_of(type(self.encoder))} "
-                "shows no layer but its last; an encoder that takes `taps` was expected; choose another, or remove "
-                "the layers."
-            )
-        if self.interctc_conditioning and not self.interctc_layers:
-            raise ConfigError(
-                "--interctc_conditioning without --interctc_layers: layers to condition after were expected; "
-                "give --interctc_layers, such as 3 6 9."
-            )
-        if self.frontend.input_frames is not None and (self.preprocess is not None or self.channel is not None):
-            raise ConfigError(
-                f"--frontend={FRONTENDS.name_of(type(self.frontend))} with --preprocess or --channel: these are for "
-                "sound, and features are given; add --preprocess=none, remove --channel (--specaug may stay)."
-            )
-        if self.cmvn_file and not (self.normalizer is not None and self.normalizer.needs_statistics):
-            raise ConfigError(
-                f"--cmvn_file={self.cmvn_file}: the normalizer takes none; remove it, or give --normalizer=global_mvn."
-            )
-        for part in (self.preprocess, self.specaug, self._tokenizer):
+        check_choices(self)
+        for part in (self.preprocess, self.normalizer, self.specaug, self._tokenizer):
             if part is not None:
                 part.check()
-        self._trace()
+        self.parameter_shapes()
 
-    def _trace(self) -> None:
-        """Builds the network's shapes on a toy vocabulary: what its parts refuse, they refuse before data is read."""
+    def parameter_shapes(self) -> Params:
+        return self._shapes
+
+    @functools.cached_property
+    def _shapes(self) -> Params:
+        """With a toy vocabulary: what the network's parts refuse, they refuse before data is read."""
         width = self._frontend.output_width
         task = self.with_resources(
             vocabulary=Vocabulary(("<blank>", "<s>", "</s>", "<unk>")),
             cmvn=Cmvn(np.zeros(width, np.float32), np.ones(width, np.float32)),
         )
-        jax.eval_shape(
-            task.model().init, jax.random.key(0), task.batch_spec(BucketShape(1, int(2 * self.input_rate), 1))
-        )
+        spec = task.batch_spec(BucketShape(1, int(2 * self.input_rate), 1))
+        return jax.eval_shape(task.model().init, jax.random.key(0), spec)
 
     @property
     def _frontend(self) -> Frontend:

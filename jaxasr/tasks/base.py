@@ -85,6 +85,10 @@ class Task(abc.ABC, Generic[ExampleT, BatchT]):
     def check(self) -> None:
         """Raises ConfigError where the choices do not go together; reads no data."""
 
+    def parameter_shapes(self) -> Params | None:
+        """The parameters' shapes, as far as they can be told before data is read; None where they cannot."""
+        return None
+
     @abc.abstractmethod
     def prepared(self: TaskT, utterances: Sequence[Utterance], earlier: pathlib.Path | None = None) -> TaskT:
         """This task with every resource that it still lacks made from its files or from the training set.

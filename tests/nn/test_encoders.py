@@ -114,6 +114,20 @@ def test_remat_keeps_less():
     assert kept(encoder.clone(remat=True)) < 0.4 * kept(encoder)
 
 
+def test_remat_holds_outside_of_loops():
+    """Where XLA would merge the two computations, a barrier keeps them apart: for the first block, and between taps."""
+
+    @jax.grad
+    def gradient(variables, x):
+        y, _ = encoder.apply(variables, x, LENGTHS, train=False, taps=Taps((2, 3), lambda y: None))
+        return jnp.sum(y)
+
+    encoder = SanmEncoder(**SIZES | {"num_layers": 4}, kernel_size=3, remat=True)
+    lowered = jax.jit(gradient).lower(variables_of(encoder), inputs())
+    blocks = 4
+    assert lowered.as_text().count("optimization_barrier") >= blocks
+
+
 @pytest.mark.parametrize("layers", [(0,), (5,), (2, 2), (3, 1)])
 def test_taps_are_layers_before_the_last(layers):
     with pytest.raises(ConfigError, match="an encoder of 5 layers; rising numbers from 1 to 4 were expected"):

@@ -85,3 +85,14 @@ def test_a_shift_past_the_current_frame_is_refused(kernel_size, shift, span):
     message = f"FsmnMemory: shift {shift} with kernel_size {kernel_size}; the filter would miss the current frame"
     with pytest.raises(ConfigError, match=re.escape(message) + f".*from {span}"):
         remembered(FsmnMemory(kernel_size, shift), kernel, x, lengths)
+
+
+def test_bfloat16_is_rounded_once():
+    kernel, x, _ = random_case(21, B=4, T=60, D=32)
+    half = jnp.asarray(x, jnp.bfloat16)
+    full, lengths = np.asarray(half, np.float32), np.full(4, 60)
+    memory = FsmnMemory(kernel_size=21)
+    found, expected = (remembered(memory, kernel, y, lengths) for y in (half, full))
+    assert found.dtype == jnp.bfloat16
+    error = np.asarray(found, np.float32) - expected
+    assert np.linalg.norm(error) < 0.003 * np.linalg.norm(expected)

@@ -6,7 +6,7 @@ from flax import linen as nn
 from jaxasr.nn.attention import DotProductAttention, check_stack, merge_heads, split_heads
 from jaxasr.nn.dropout import Dropout
 from jaxasr.nn.encoders.base import ENCODERS, Encoder, Taps
-from jaxasr.nn.encoders.stack import run_blocks
+from jaxasr.nn.encoders.stack import run_block, run_blocks
 from jaxasr.nn.feedforward import FeedForward
 from jaxasr.nn.fsmn import FsmnMemory
 from jaxasr.nn.layers import Dense, LayerNorm
@@ -111,7 +111,7 @@ class SanmEncoder(Encoder):
         positions = jnp.asarray(sinusoids_halves(x.shape[1], x.shape[2]), x.dtype)
         # a weight of 0 does not stop a NaN in the padding
         x = zero_padding(x, lengths) * jnp.asarray(self.d_model**0.5, x.dtype) + positions[None]
-        x = SanmBlock(*options, name="first")(x, lengths, train)  # (B, T, D)
+        x = run_block(SanmBlock(*options, name="first"), x, lengths, train, remat=self.remat)  # (B, T, D)
         x = taps.after(1, x, norm) if taps else x
         if self.num_layers > 1:
             layers = range(2, self.num_layers + 1)

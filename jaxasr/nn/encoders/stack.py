@@ -11,6 +11,23 @@ from jaxasr.nn.encoders.base import Taps
 from jaxasr.typing import Array, Float, Int
 
 
+def run_block(
+    block: nn.Module,
+    x: Float[Array, "B T F"],
+    lengths: Int[Array, "B"],
+    train: bool,
+    *,
+    remat: bool,
+    prevent_cse: bool = True,
+) -> Float[Array, "B T D"]:
+    """``block(x, lengths, train)``, with `remat` its inside computed anew in the backward pass."""
+
+    def body(block: nn.Module, x: Array, lengths: Array) -> Array:
+        return block(x, lengths, train)
+
+    return (nn.remat(body, prevent_cse=prevent_cse) if remat else body)(block, x, lengths)
+
+
 def run_blocks(
     block: nn.Module,
     x: Float[Array, "B T D"],
@@ -51,11 +68,13 @@ def _scanned(
             return x
         part = range(num_layers)
 
+    looped = len(part) > 1  # inside a loop XLA cannot merge the two computations that remat makes
+
     def body(block: nn.Module, x: Array, lengths: Array) -> tuple[Array, None]:
-        return block(x, lengths, train), None
+        return run_block(block, x, lengths, train, remat=remat, prevent_cse=not looped), None
 
     scan = nn.scan(
-        nn.remat(body, prevent_cse=False) if remat else body,  # inside a scan XLA cannot merge the two computations
+        body,
         variable_axes={"params": 0},
         split_rngs={"params": True, "dropout": True},
         in_axes=nn.broadcast,  # pyright: ignore[reportArgumentType]

@@ -44,6 +44,14 @@ def encoder_without_taps() -> None:
 
 
 CASES = {
+    "a sample rate below 0": lambda: AsrTask(sample_rate=-8000).check(),
+    "an attention loss that is not there by tokens": lambda: AsrTask(
+        decoder=None, ctc_weight=1.0, length_normalized_loss=True
+    ).check(),
+    "a normalizer that does nothing": lambda: AsrTask(normalizer=GlobalMvn(mean=False, variance=False)).check(),
+    "a dropout of 2": lambda: AsrTask(encoder=SanmEncoder(attention_dropout=2.0)).check(),
+    "no mel bands": lambda: AsrTask(frontend=WavFrontend(num_mels=0)).check(),
+    "a filter without taps": lambda: build(FsmnMemory(kernel_size=0), X, LENGTHS),
     "a share above 1": lambda: AsrTask(ctc_weight=1.5).check(),
     "an attention loss without a decoder": lambda: AsrTask(decoder=None).check(),
     "a decoder without an attention loss": lambda: AsrTask(ctc_weight=1.0).check(),

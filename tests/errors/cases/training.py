@@ -112,6 +112,7 @@ def no_finite_step() -> None:
 CASES = {
     "no steps at all": lambda: check(steps=0),
     "a seed below 0": lambda: check(seed=-1),
+    "percent for a share": lambda: check(max_infeasible=2.0),
     "no buckets": lambda: check(max_buckets=0),
     "a search that the model does not have": lambda: check(search="beam"),
     "a weight for no manifest": lambda: check(train_weights=(1.0,)),

@@ -1,0 +1,75 @@
+"""What the choices of the task `asr` cannot be, alone or together; no data is read for it."""
+
+import inspect
+from typing import TYPE_CHECKING
+
+from jaxasr.errors import ConfigError
+from jaxasr.nn.encoders import ENCODERS
+from jaxasr.nn.frontend import FRONTENDS
+
+if TYPE_CHECKING:
+    from jaxasr.tasks.asr import AsrTask
+
+
+def check_choices(task: "AsrTask") -> None:
+    """Raises ConfigError where choices mean nothing together; the parts check their own options."""
+    _check_inputs(task)
+    _check_losses(task)
+    _check_intermediate(task)
+
+
+def _check_inputs(task: "AsrTask") -> None:
+    if task.sample_rate < 1:
+        raise ConfigError(f"--sample_rate={task.sample_rate}: samples per second were expected; such as 16000.")
+    if task.frontend.input_frames is not None and (task.preprocess is not None or task.channel is not None):
+        raise ConfigError(
+            f"--frontend={FRONTENDS.name_of(type(task.frontend))} with --preprocess or --channel: these are for "
+            "sound, and features are given; add --preprocess=none, remove --channel (--specaug may stay)."
+        )
+    if task.cmvn_file and not (task.normalizer is not None and task.normalizer.needs_statistics):
+        raise ConfigError(
+            f"--cmvn_file={task.cmvn_file}: the normalizer takes none; remove it, or give --normalizer=global_mvn."
+        )
+
+
+def _check_losses(task: "AsrTask") -> None:
+    if not 0.0 <= task.ctc_weight <= 1.0 or not 0.0 <= task.label_smoothing < 1.0:
+        raise ConfigError(
+            f"--ctc_weight={task.ctc_weight} --label_smoothing={task.label_smoothing}: both are shares; "
+            "0 <= ctc_weight <= 1 and 0 <= label_smoothing < 1 were expected; change them."
+        )
+    if task.decoder is None and task.ctc_weight < 1.0:
+        raise ConfigError(
+            f"--decoder=none with --ctc_weight={task.ctc_weight}: the attention loss needs a decoder; "
+            "give --ctc_weight=1.0 or choose a decoder."
+        )
+    if task.decoder is not None and task.ctc_weight == 1.0:
+        raise ConfigError(
+            "--ctc_weight=1.0 with a decoder: the decoder would never learn; add --decoder=none, or give a "
+            "smaller --ctc_weight."
+        )
+    if task.decoder is None and task.length_normalized_loss:
+        raise ConfigError(
+            "--length_normalized_loss with --decoder=none: it is about the attention loss; remove it, or choose a "
+            "decoder and a smaller --ctc_weight."
+        )
+
+
+def _check_intermediate(task: "AsrTask") -> None:
+    layers = list(task.interctc_layers)
+    if task.interctc_conditioning and not layers:
+        raise ConfigError(
+            "--interctc_conditioning without --interctc_layers: layers to condition after were expected; "
+            "give --interctc_layers, such as 3 6 9."
+        )
+    if layers and (task.ctc_weight == 0.0 or not 0.0 < task.interctc_weight < 1.0):
+        raise ConfigError(
+            f"--interctc_layers={layers} with --ctc_weight={task.ctc_weight} "
+            f"--interctc_weight={task.interctc_weight}: a share of the CTC loss between 0 and 1 was expected; "
+            "change the weights, or remove the layers."
+        )
+    if layers and "taps" not in inspect.signature(type(task.encoder).__call__).parameters:
+        raise ConfigError(
+            f"--interctc_layers={layers}: --encoder={ENCODERS.name_of(type(task.encoder))} shows no layer but its "
+            "last; an encoder that takes `taps` was expected; choose another, or remove the layers."
+        )
