@@ -6,7 +6,7 @@ python -m jaxasr.train --import=gated_conv --encoder=gated_conv --encoder.num_la
 
 from flax import linen as nn
 
-from jaxasr.nn.encoders import ENCODERS, Encoder
+from jaxasr.nn.encoders import ENCODERS, Encoder, Taps
 from jaxasr.nn.layers import Dense, LayerNorm
 from jaxasr.nn.masking import zero_padding
 
@@ -30,10 +30,14 @@ class GatedConvEncoder(Encoder):
         return lengths
 
     @nn.compact
-    def __call__(self, x, lengths, *, train: bool):
+    def __call__(self, x, lengths, *, train: bool, taps: Taps | None = None):
+        if taps:
+            taps.check(self.num_layers)
+        norm = LayerNorm(name="norm")
         x = Dense(self.d_model, name="input")(x)
-        for i in range(self.num_layers):
-            y = LayerNorm(name=f"norm_{i}")(x)
+        for layer in range(1, self.num_layers + 1):
+            y = LayerNorm(name=f"norm_{layer}")(x)
             y = zero_padding(y, lengths)  # what stands in the padding must not reach a real frame
-            x = x + nn.glu(nn.Conv(2 * self.d_model, (self.kernel_size,), dtype=x.dtype, name=f"conv_{i}")(y))
-        return x, lengths
+            x = x + nn.glu(nn.Conv(2 * self.d_model, (self.kernel_size,), dtype=x.dtype, name=f"conv_{layer}")(y))
+            x = taps.after(layer, x, norm) if taps else x  # for --interctc_layers
+        return norm(x), lengths

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import functools
+import inspect
 import itertools
 import pickle
 import re
@@ -28,7 +29,7 @@ from jaxasr.data.tokenizer import TOKENIZERS, CharTokenizer, Vocabulary
 from jaxasr.errors import ConfigError
 from jaxasr.nn.ctc import ctc_feasible
 from jaxasr.nn.decoders import DECODERS
-from jaxasr.nn.encoders import ENCODERS
+from jaxasr.nn.encoders import ENCODERS, Taps
 from jaxasr.nn.frontend import FRONTENDS
 from jaxasr.nn.masking import length_mask
 from jaxasr.nn.normalize import NORMALIZERS, Cmvn, UtteranceMvn
@@ -269,6 +270,29 @@ def test_encoder_noise_comes_from_the_key_alone(name):
     if hasattr(encoder, "dropout"):
         assert_differ(noisy, still, lengths)
         assert_differ(noisy, encode(variables, x, LENGTHS, keys[1])[0], lengths)
+
+
+@every_encoder
+def test_encoder_shows_its_layers(name):
+    """One that takes taps; looking changes nothing, and what is shown is as free of padding as what comes out."""
+    encoder, variables, x, encode = encoder_case(name)
+    if "taps" not in inspect.signature(type(encoder).__call__).parameters:
+        return
+
+    @jit
+    def look(variables, x, lengths):
+        seen = []
+        y, lengths = encoder.apply(variables, x, lengths, train=False, taps=Taps((1,), seen.append))
+        return y, lengths, seen
+
+    y, lengths = encode(variables, x, LENGTHS)
+    found, found_lengths, (shown,) = look(variables, x, LENGTHS)
+    np.testing.assert_array_equal(found_lengths, lengths)
+    assert_rows_close(found, y, lengths)
+    assert shown.shape == y.shape
+    assert_differ(shown, y, lengths)
+    _, _, (dirty,) = look(variables, padded(x, LENGTHS, np.nan), LENGTHS)
+    assert_rows_close(dirty, shown, lengths)
 
 
 @every_encoder

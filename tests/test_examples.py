@@ -24,8 +24,9 @@ def test_an_encoder_of_ones_own_is_a_choice():
 
     module = load("gated_conv")
     try:
-        argv = ["--encoder=gated_conv", "--encoder.num_layers=2"]
+        argv = ["--encoder=gated_conv", "--encoder.num_layers=2", "--interctc_layers=1"]
         cfg = config.parse(TrainConfig, argv, prog="test", description="")
+        cfg.check()
         assert cfg.task.encoder == module.GatedConvEncoder(num_layers=2)
     finally:
         ENCODERS._entries.pop("gated_conv")
