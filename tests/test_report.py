@@ -33,7 +33,8 @@ from jaxasr.validate import score_of
 from . import tiny
 
 EVIL_ID = "<script>alert(1)</script>"
-EVIL_TEXT = "\"><img src=x onerror=alert(2)> &lt; '</style>"
+LONG_WORD = 300 * "W"
+EVIL_TEXT = LONG_WORD + " \"><img src=x onerror=alert(2)> &lt; '</style>"
 SECTIONS = ["curves", "errors", "words", "worst", "looks", "data", "buckets", "configuration", "machine"]
 
 
@@ -105,7 +106,7 @@ def written(log: RunLog, cfg: TrainConfig, data: Prepared, workdir: pathlib.Path
     for search, every in (("ctc_greedy", 4), ("attention_greedy", 3)):
         hypotheses = []
         for number, utterance in enumerate(data.tests[0].selection.utterances):
-            said = "" if number % every == 0 else utterance.text
+            said = LONG_WORD[1:] if number == 1 else "" if number % every == 0 else utterance.text
             hypotheses.append(Hypothesis(utterance.id, said, -1.5, vocabulary.encode(said.split()).tolist()))
         write_hypotheses(workdir / "test" / search, hypotheses)
         found = score_of(data.tests[0], hypotheses)
@@ -347,6 +348,7 @@ const chart = document.querySelector("svg[data-chart]"), box = chart.getBounding
 const at = { clientX: box.left + box.width / 2, clientY: box.top + 20 };
 chart.dispatchEvent(new PointerEvent("pointermove", at));
 addEventListener("load", () => {
+  document.body.dataset.wide = document.documentElement.scrollWidth;
   const sounds = [...document.querySelectorAll("audio")];
   document.body.dataset.heard = sounds.filter((audio) => audio.duration > 0.1).length;
   const audio = document.querySelector(".look audio");
@@ -361,8 +363,9 @@ def test_values_under_the_pointer_and_a_line_that_follows_the_sound(workdir, tmp
     text = (workdir / "report.html").read_text()
     text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", text)  # or this script would not run
     (tmp_path / "page.html").write_text(text.replace("</body>", f"<script>{POINTER}</script></body>"))
+    assert 'data-wide="500"' in browser.load(tmp_path / "page.html", width=500).dom  # a long word makes it no wider
     page = browser.load(tmp_path / "page.html")
-    assert page.console == []
+    assert page.console == [] and 'data-wide="1120"' in page.dom
     assert f'data-heard="{text.count("<audio")}"' in page.dom
     tip = re.search(r'<div class="tip"[^>]*>(.*?)</div></div>', page.dom)
     assert re.match(r"<div>step \d+</div><div>training [\d.]+", tip[1])
