@@ -43,12 +43,7 @@ def write(workdir: pathlib.Path, output: pathlib.Path, *, worst: int = WORST) ->
       JaxasrError: there is no run, or the file cannot be written.
     """
     text = page.render(_content(gather.read(workdir), worst))
-    try:
-        checkpoint.write_atomically(output, text.encode(errors="replace"))
-    except OSError as error:
-        raise ConfigError(
-            f"--output={output}: {error.strerror}; a file to write was expected; choose another."
-        ) from error
+    checkpoint.write_atomically(output, text.encode(errors="replace"))
 
 
 def at_end(workdir: pathlib.Path, say: Callable[[str], None]) -> None:
@@ -193,14 +188,14 @@ class ReportOptions:
     picture: str | None = None
     """Also a picture of the whole page, a .png; drawn by Chromium, which must be installed."""
     picture_width: int = 1120
-    """Pixels from left to right of the picture."""
+    """Pixels from left to right of the picture, 500 or more."""
 
 
 def report(options: ReportOptions) -> pathlib.Path:
     """What the command line does; returns the file that it wrote."""
-    if options.worst < 0 or options.picture_width < 320:
+    if options.worst < 0 or options.picture_width < 500:
         raise ConfigError(
-            f"--worst={options.worst} --picture_width={options.picture_width}: 0 or more utterances and at least 320 "
+            f"--worst={options.worst} --picture_width={options.picture_width}: 0 or more utterances and at least 500 "
             "pixels were expected; change them."
         )
     use_persistent_cache()

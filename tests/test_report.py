@@ -288,6 +288,7 @@ def test_the_command_line(copied, capsys):
     for arguments, message in (
         ([f"{copied}/model"], "no run there; the workdir of one"),
         ([str(copied), "--worst=-1"], "--worst=-1"),
+        ([str(copied), "--picture_width=499"], "at least 500 pixels"),
         ([str(copied), f"--output={copied}/log.jsonl/r.html"], "a file to write was expected"),
     ):
         with pytest.raises(SystemExit) as caught:
@@ -376,6 +377,24 @@ def test_without_chromium_a_picture_is_refused(monkeypatch, tmp_path):
     monkeypatch.setattr(browser, "find", lambda: None)
     with pytest.raises(ConfigError, match=r"--picture: no chromium .* Debian's and Ubuntu's package chromium"):
         browser.picture(tmp_path / "a.html", tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("name", ["", "file/x.png"])
+def test_a_picture_that_cannot_be_written_is_refused(tmp_path, name):
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"--picture=.*; a file to write was expected; choose another\."):
+        browser.picture(tmp_path / "a.html", tmp_path / name)
+
+
+def test_what_is_left_out_of_a_picture_is_said(monkeypatch, tmp_path, capsys):
+    def draw(page, *flags):
+        assert "--window-size=700,16000" in flags
+        (tmp_path / "a.png").touch()
+
+    monkeypatch.setattr(browser, "load", lambda *_, **__: browser.Loaded('<html data-height="17000">', []))
+    monkeypatch.setattr(browser, "_run", draw)
+    browser.picture(tmp_path / "a.html", tmp_path / "a.png", width=700)
+    assert "a.png: the upper 16000 of the page's 17000 pixels" in capsys.readouterr().err
 
 
 # --- parts -------------------------------------------------------------------------------------------------------
