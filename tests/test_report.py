@@ -21,10 +21,11 @@ from jaxasr.data.batch import AsrExample, BucketShape
 from jaxasr.decode import Hypothesis, write_hypotheses
 from jaxasr.errors import ConfigError
 from jaxasr.logs import RunLog
+from jaxasr.nn.frontend import GivenFeatures
 from jaxasr.parallel import Devices
 from jaxasr.prepare import Prepared, prepare
 from jaxasr.reporting import browser, charts, gather, heat, looks, options, words
-from jaxasr.reporting.html import el
+from jaxasr.reporting.html import count, el
 from jaxasr.scoring import score
 from jaxasr.session import session
 from jaxasr.train_config import TrainConfig
@@ -218,6 +219,75 @@ def test_an_interrupted_run(copied):
     assert "no model there" in page.sections[""] and "worst" not in page.sections and "curves" in page.sections
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "message", "scored"),
+    [
+        ("tokens.txt", None, "tokens.txt: No such file or directory; a list of tokens", False),
+        ("config.yaml", ": [", "config.yaml:1: ", False),
+        ("config.yaml", "task: asr\nwidth: 3\n", "no such option", False),
+        ("am.mvn", None, "GlobalMvn: no statistics", True),
+        ("params.safetensors", "", "parameters in a safetensors file were expected", True),
+    ],
+)
+def test_a_model_that_cannot_be_read(copied, name, content, message, scored):
+    (copied / "model" / name).unlink()
+    if content is not None:
+        (copied / "model" / name).write_text(content)
+    report.write(copied, copied / "report.html")
+    _, page = read(copied)
+    assert message in page.sections[""] and "curves" in page.sections and "worst" not in page.sections
+    assert ("as the run logged it" in page.sections["errors"]) == (not scored)
+    assert "run the report in the folder" not in page.sections["errors"]
+
+
+def test_damaged_records(copied):
+    log_of(copied, lambda r: r["data"]["train"].pop("speeds") and r if r["split"] == "session" else r)
+    log = copied / "log.jsonl"
+    log.write_text(log.read_text() + '{"split": "train", "step": null}\n')
+    for file in copied.glob("test/*/hyp.jsonl"):
+        first, second, third, *rest = map(json.loads, file.read_text().split("\n")[:-1])
+        del first["tokens"]
+        second["text"] += "\u2028"
+        third["tokens"] = [1000]
+        rows = [first, second, third, *rest]
+        file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    report.write(copied, copied / "report.html", worst=1)
+    _, page = read(copied)
+    assert "damaged: 1 line (" in page.sections[""] and "finished" in page.sections[""]
+    assert "Not as this version logs it." in page.sections["data"]
+    assert "as the run logged it" not in page.sections["errors"] and "looks" in page.sections
+
+
+def test_what_cannot_be_looked_at(copied, monkeypatch):
+    monkeypatch.setattr(report, "LONGEST_LOOK", 0.01)
+    report.write(copied, copied / "report.html", worst=0)
+    _, page = read(copied)
+    assert "No closer look: the utterances are all longer than 0.01 s." in page.sections[""]
+    assert "looks" not in page.sections
+    file = copied / "test" / "ctc_greedy" / "hyp.jsonl"
+    file.write_text(file.read_text().replace('"tokens"', '"ids"'))
+    report.write(copied, copied / "report.html", worst=0)
+    assert "No closer look: no hypothesis comes with its tokens" in read(copied)[1].sections[""]
+
+
+def test_a_closer_look_at_given_features(workdir, tmp_path):
+    cfg = config.from_mapping(TrainConfig, config.read_yaml(workdir / "config.yaml"), where="test")
+    task, params = checkpoint.load_model(workdir)
+    changes = {"frontend": GivenFeatures(width=16, lfr_m=5, lfr_n=3), "preprocess": None}
+    checkpoint.save_model(tmp_path / "model", dataclasses.replace(task, **changes), params)
+    rows = [{"id": name, "path": f"{name}.npy", "text": "ONE"} for name in "abc"]
+    (tmp_path / "valid.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for row in rows:
+        np.save(tmp_path / row["path"], np.random.default_rng(0).normal(size=(90, 16)).astype(np.float32))
+    cfg = dataclasses.replace(cfg, valid=(str(tmp_path / "valid.jsonl"),), test=(), workdir=str(tmp_path))
+    cfg = dataclasses.replace(cfg, task=dataclasses.replace(tiny.TASK, **changes))
+    (tmp_path / "config.yaml").write_text(config.to_yaml(cfg))
+    report.write(tmp_path, tmp_path / "report.html", worst=1)
+    text, page = read(tmp_path)
+    assert "No sound: the model reads features." in page.sections["looks"] and "<audio" not in text
+    assert "CTC posteriors of" in text and "Attention of" in text and ">Spectrogram" not in text
+
+
 def test_sound_or_references_that_are_gone(copied, tmp_path, monkeypatch):
     manifest = tmp_path / "moved"
     shutil.copytree(copied.parent / "copy", tmp_path / "unused")
@@ -270,6 +340,24 @@ def test_a_log_of_two_sessions(tmp_path):
     assert [s.last_step for s in log.sessions] == [30, 20] and log.seconds == 30.0 + 10.0
     assert log.damaged == [6] and log.kept is None
     assert gather.read_log(tmp_path / "absent.jsonl").train == []
+
+
+def test_scores_are_those_of_the_model_that_was_kept_last():
+    log = gather.Log()
+
+    def add(split, step=0, **more):
+        log.add({"split": split, "step": step, "time": 1.0, **more})
+
+    for split in ("train", "valid", "kept"):
+        add(split, 10)
+    add("test", search="ctc_greedy", wer=0.3)
+    assert log.kept is not None and len(log.tests) == 1
+    add("valid", 11)  # before any line of the steps since
+    assert log.kept is None and len(log.tests) == 1
+    add("kept", 11)
+    for name in ("test0", "test1"):
+        add(name, search="ctc_greedy", wer=0.1)
+    assert [record["wer"] for record in log.tests.values()] == [0.1, 0.1]
 
 
 def test_a_report_that_fails_does_not_fail_the_run(tmp_path):
@@ -405,6 +493,11 @@ def test_elements_escape_text_and_attributes():
     assert made == '<p class="&quot;" data-a="&#x27;" hidden>&lt;b&gt;<i>&amp;</i>x1.5</p>'
 
 
+def test_counts_are_rounded_before_their_unit_is_chosen():
+    numbers = [3, 9999, 12_345, 999_400, 999_700, 2_154_000, 999.96e6, 1.5e9]
+    assert list(map(count, numbers)) == ["3", "9999", "12.3 k", "999 k", "1 M", "2.15 M", "1 G", "1.5 G"]
+
+
 def test_png_is_one_colour_of_growing_opacity():
     values = np.array([[0.0, 0.5, 1.0], [2.0, -1.0, 0.25]])
     content = heat.png(values, (1, 2, 3))
@@ -476,7 +569,7 @@ def test_changed_options_make_the_same_configuration(argv):
 # --- info --------------------------------------------------------------------------------------------------------
 
 
-def test_info_of_a_workdir_and_of_a_model_alone(workdir, capsys):
+def test_info_of_a_workdir_and_of_a_model_alone(workdir, tmp_path, capsys):
     found = info.describe(workdir)
     task, params = checkpoint.load_model(workdir)
     assert found["parameters"]["total"] == sum(leaf.size for leaf in jax.tree.leaves(params))
@@ -487,6 +580,8 @@ def test_info_of_a_workdir_and_of_a_model_alone(workdir, capsys):
     }
     alone = info.describe(workdir / "model")
     assert alone == found | {"run": None}
+    shutil.copytree(workdir / "model", tmp_path / "m" / "model")
+    assert info.describe(tmp_path / "m") == alone | {"model": str(tmp_path / "m" / "model")}
     __main__.main(["info", str(workdir), "--json"])
     assert json.loads(capsys.readouterr().out) == found
     __main__.main(["info", str(workdir)])
@@ -496,7 +591,7 @@ def test_info_of_a_workdir_and_of_a_model_alone(workdir, capsys):
         r"tokenizer +word",
         r"sound +8000 Hz, 30 ms per encoder frame",
         r"vocabulary +\d+ tokens: <blank> <s> </s> EIGHT",
-        r"trained +40 steps, 2 epochs, .*; finished",
+        r"trained +40 steps, 2.0 epochs, .*; finished",
         r"best +validation wer 25.00 % at step 40",
         r"test +WER [\d.]+ % \(95 % interval [\d.]+ % to [\d.]+ %\) by ctc_greedy",
     ):
