@@ -190,14 +190,26 @@ def claimed(workdir: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def write_atomically(path: pathlib.Path, content: bytes) -> None:
-    """Writes a file so that at any moment it is whole: the old one or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Writes a file so that at any moment it is whole: the old one or the new one.
+
+    Raises:
+      CheckpointError: it cannot be written; nothing is left of the new one then.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise CheckpointError(
+            f"{path}: {error.strerror}; a file to write was expected, and room for it; free some, or choose another."
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def flatten(params: Params) -> dict[str, np.ndarray]:
@@ -306,7 +318,7 @@ def model_folder(path: str | pathlib.Path) -> pathlib.Path:
         if (folder / PARAMS_FILE).exists() and (folder / "config.yaml").exists():
             return folder
     raise CheckpointError(
-        f"--model={path}: no model there; a workdir or a folder with config.yaml and {PARAMS_FILE} was expected; "
+        f"{path}: no model there; a workdir or a folder with config.yaml and {PARAMS_FILE} was expected; "
         "a run writes one at its first validation."
     )
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Any, Literal, NamedTuple, overload
@@ -242,12 +243,17 @@ def read_inputs(paths: Sequence[str], kind: Kind) -> list[Utterance]:
                     f"{name}: a folder without {script} and without {what} files; one of them was expected "
                     f"({', '.join(suffixes)}); give another path."
                 )
-            found += [_as_utterance(str(p.relative_to(path).with_suffix("")).replace(" ", "_"), p, kind) for p in files]
+            found += [_as_utterance(_id(str(p.relative_to(path).with_suffix(""))), p, kind) for p in files]
         elif path.suffix.lower() in SOUND_SUFFIXES or holds_features(name):
-            found.append(_as_utterance(path.stem.replace(" ", "_"), path, kind))
+            found.append(_as_utterance(_id(path.stem), path, kind))
         else:
             found += manifest.read(path, need_text=False, kind=kind)
     return _with_unique_ids(found)
+
+
+def _id(name: str) -> str:
+    """The name without white space, which would end an id in Kaldi's files."""
+    return re.sub(r"\s", "_", name)
 
 
 def _with_unique_ids(utterances: list[Utterance]) -> list[Utterance]:
@@ -268,10 +274,9 @@ def _with_unique_ids(utterances: list[Utterance]) -> list[Utterance]:
 
 def write_hypotheses(folder: pathlib.Path, hypotheses: Sequence[Hypothesis]) -> None:
     """`text` for Kaldi's and our scoring, `hyp.jsonl` with scores, `transcript.txt` with the text alone."""
-    folder.mkdir(parents=True, exist_ok=True)
 
     def write(name: str, line: Callable[[Hypothesis], str]) -> None:
-        (folder / name).write_text("".join(line(h) + "\n" for h in hypotheses), encoding="utf-8")
+        checkpoint.write_atomically(folder / name, "".join(line(h) + "\n" for h in hypotheses).encode())
 
     write("text", lambda h: f"{h.id} {h.text}".rstrip())
     write("transcript.txt", lambda h: h.text)
@@ -287,6 +292,8 @@ def decode(options: DecodeOptions) -> list[Hypothesis]:
             raise ConfigError(f"--{name}={value}: a positive number was expected; change it.")
     if not options.extra_padding >= 0.0:
         raise ConfigError(f"--extra_padding={options.extra_padding}: 0 or more seconds were expected; change it.")
+    if options.output is not None:
+        _make_folder(options.output)  # what is wrong with it shows before anything is decoded
     use_persistent_cache()
     task, params = checkpoint.load_model(options.model)
     devices = Devices.all() if (options.rows or 0) % jax.device_count() == 0 else Devices.first()
@@ -306,6 +313,15 @@ def decode(options: DecodeOptions) -> list[Hypothesis]:
     if options.output is not None and is_main_process():
         write_hypotheses(pathlib.Path(options.output), hypotheses)
     return hypotheses
+
+
+def _make_folder(path: str) -> None:
+    try:
+        pathlib.Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"--output={path}: {error.strerror}; a folder to write in was expected; give another."
+        ) from error
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -39,9 +39,21 @@ def read_texts(path: str | os.PathLike[str]) -> dict[str, str]:
     found = textfile.lines(path)
     if path.suffix not in (".jsonl", ".json") and not found[0].startswith("{"):
         return _unique(path, (_split(line) for line in found))
-    rows = [textfile.json_object(f"{path}:{number}", line) for number, line in enumerate(found, 1)]
-    if any(name in rows[0] for name in tables.AUDIO):
-        return _texts_of_manifest(path)
+    rows = _objects(path, found)
+    return _texts_of_manifest(path) if any(name in rows[0] for name in tables.AUDIO) else _texts(path, rows)
+
+
+def read_results(path: pathlib.Path) -> dict[str, tuple[str, Mapping[str, Any]]]:
+    """(text, row) by id from JSON lines of results, as decoding writes them to hyp.jsonl."""
+    rows = _objects(path, textfile.lines(path))
+    return {name: (text, row) for (name, text), row in zip(_texts(path, rows).items(), rows, strict=True)}
+
+
+def _objects(path: pathlib.Path, lines: Sequence[str]) -> list[dict[str, Any]]:
+    return [textfile.json_object(f"{path}:{number}", line) for number, line in enumerate(lines, 1)]
+
+
+def _texts(path: pathlib.Path, rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     return _unique(path, (_id_and_text(f"{path}:{number}", row) for number, row in enumerate(rows, 1)))
 
 

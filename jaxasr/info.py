@@ -32,7 +32,8 @@ def describe(path: str | pathlib.Path) -> dict[str, Any]:
     folder = checkpoint.model_folder(path)
     task = checkpoint.load_task(folder)
     name = TASKS.name_of(type(task))
-    workdir = pathlib.Path(path) if folder != pathlib.Path(path) else None
+    above = pathlib.Path(path)
+    workdir = above if folder != above and (above / "config.yaml").exists() else None
     return {
         "model": str(folder),
         "task": name,
@@ -92,13 +93,13 @@ def training(run: Run) -> dict[str, Any]:
     """How a workdir's model was trained, and how well it does."""
     log, metric = run.log, run.cfg.best_metric
     last = max(log.train[-1:] + log.valid[-1:], key=lambda r: r.get("step", 0), default={})
-    best = min((r for r in log.valid if r.get(metric) is not None), key=lambda r: r[metric], default=None)
+    best = min((r for r in log.valid if gather.is_number(r.get(metric))), key=lambda r: r[metric], default=None)
     return {
         "status": run.status,
         "steps": last.get("step", 0),
         "epochs": last.get("epoch", 0.0),
         "seconds": log.seconds,
-        "best": None if best is None else {"metric": metric, "value": best[metric], "step": best["step"]},
+        "best": None if best is None else {"metric": metric, "value": best[metric], "step": best.get("step", 0)},
         "kept": None if log.kept is None else log.kept.get("note"),
         "tests": [_test(item) for item in run.tests],
     }
@@ -152,7 +153,7 @@ def _resource_lines(resources: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _training_lines(run: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    yield "trained", f"{run['steps']} steps, {run['epochs']:.3g} epochs, {duration(run['seconds'])}; {run['status']}"
+    yield "trained", f"{run['steps']} steps, {run['epochs']:.1f} epochs, {duration(run['seconds'])}; {run['status']}"
     if (best := run["best"]) is not None:
         value = f"{best['value']:.4g}" if best["metric"] == "loss" else percent(best["value"])
         yield "best", f"validation {best['metric']} {value} at step {best['step']}"

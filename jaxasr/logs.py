@@ -5,7 +5,7 @@ import math
 import pathlib
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import IO, Any
 
 import jax
 import numpy as np
@@ -62,7 +62,7 @@ class RunLog:
             return
         from tensorboardX import SummaryWriter
 
-        self._file = (workdir / "log.jsonl").open("a", encoding="utf-8")
+        self._file = _continued(workdir / "log.jsonl")
         self._board = SummaryWriter(str(workdir / "tensorboard"))
         if console.is_terminal:
             self._bar = rich.progress.Progress(
@@ -140,6 +140,14 @@ class RunLog:
         return f"  ETA {int(left) // 60}:{int(left) % 60:02d}"
 
 
+def _continued(path: pathlib.Path) -> IO[str]:
+    """The file, to be written on from a new line, even where a power cut left its last one half written."""
+    cut = path.exists() and path.read_bytes()[-1:] not in (b"", b"\n")
+    file = path.open("a", encoding="utf-8")
+    file.write("\n" * cut)
+    return file
+
+
 def _is_json(value: Any) -> bool:
     """JSON has neither NaN nor infinity."""
     return not isinstance(value, float) or math.isfinite(value)
@@ -186,8 +194,8 @@ class StepLog:
         waited: float,
     ) -> None:
         """Takes note of a step that has been started, and reads the one before."""
+        self._window.waiting += waited  # before the window may end: it was then that the loop waited
         self.flush()
-        self._window.waiting += waited
         self._pending = (step, total, epoch, hosts, metrics)
 
     def flush(self) -> None:

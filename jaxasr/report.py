@@ -13,10 +13,8 @@ import tyro
 
 from jaxasr import checkpoint
 from jaxasr.compiled import use_persistent_cache
-from jaxasr.data import audio
-from jaxasr.data.batch import AsrExample
 from jaxasr.data.manifest import Utterance
-from jaxasr.errors import CheckpointError, ConfigError, DataError, exit_with_message
+from jaxasr.errors import ConfigError, JaxasrError, exit_with_message
 from jaxasr.evaluate import worst_first
 from jaxasr.reporting import browser, gather, looks, page, results
 from jaxasr.reporting.gather import Run, Scored
@@ -30,6 +28,7 @@ FILE = "report.html"
 WORST = 10
 MOST_SOUND = 3_000_000
 """Bytes of sound in the file, as it is written there."""
+MOST_NUMBERS = 5
 LONGEST_LOOK = 20.0
 """Seconds; longer utterances would be too fine a picture."""
 
@@ -43,12 +42,7 @@ def write(workdir: pathlib.Path, output: pathlib.Path, *, worst: int = WORST) ->
       JaxasrError: there is no run, or the file cannot be written.
     """
     text = page.render(_content(gather.read(workdir), worst))
-    try:
-        checkpoint.write_atomically(output, text.encode(errors="replace"))
-    except OSError as error:
-        raise ConfigError(
-            f"--output={output}: {error.strerror}; a file to write was expected; choose another."
-        ) from error
+    checkpoint.write_atomically(output, text.encode(errors="replace"))
 
 
 def at_end(workdir: pathlib.Path, say: Callable[[str], None]) -> None:
@@ -71,11 +65,10 @@ def _content(run: Run, worst: int) -> page.Content:
     elif scored and run.log.kept is None:
         notes.append("The test scores are those of an earlier end of this run; it has been trained further since.")
     if run.log.damaged:
-        lines = ", ".join(map(str, run.log.damaged[:5]))
-        notes.append(f"{len(run.log.damaged)} lines of log.jsonl are damaged and left out (line {lines}).")
+        notes.append(f"Left out of log.jsonl, being damaged: {_numbered('line', run.log.damaged)}.")
     if run.log.skipped:
-        steps = ", ".join(str(record.get("step")) for record in run.log.skipped[:5])
-        notes.append(f"{len(run.log.skipped)} steps were skipped, their loss or gradient not finite (step {steps}).")
+        steps = [record.get("step", 0) for record in run.log.skipped]
+        notes.append(f"Skipped, the loss or gradient not being finite: {_numbered('step', steps)}.")
     shown, closer = [], []
     if model is not None:
         primary = results.by_usual_search(scored)
@@ -85,11 +78,17 @@ def _content(run: Run, worst: int) -> page.Content:
     return page.Content(run, parameters, scored, shown, closer, notes)
 
 
+def _numbered(thing: str, numbers: Sequence[int]) -> str:
+    """`1 line (6)`, `7 lines (6, 7, 8, 9, 10, …)`."""
+    shown = ", ".join(map(str, numbers[:MOST_NUMBERS])) + ", …" * (len(numbers) > MOST_NUMBERS)
+    return f"{len(numbers)} {thing}{'s' * (len(numbers) != 1)} ({shown})"
+
+
 def _model(run: Run, notes: list[str]) -> Model | None:
-    """The model as it is on disk; None and a note where there is none yet."""
+    """The model as it is on disk; None and a note where there is none yet, or none that can be read."""
     try:
         return checkpoint.load_model(run.workdir)
-    except CheckpointError as error:
+    except JaxasrError as error:
         notes.append(str(error))
         return None
 
@@ -99,7 +98,7 @@ def _validation(run: Run, model: Model, notes: list[str]) -> list[Scored]:
     why = "The run has no test set" if not run.cfg.test else "No test set has been scored"
     try:
         found = looks.decode_validation(run, *model)
-    except DataError as error:
+    except JaxasrError as error:
         notes.append(f"{why}, and the validation set cannot be decoded: {error}")
         return []
     notes.append(f"{why}: what follows is the validation set, by which the model was also chosen.")
@@ -110,14 +109,12 @@ def _validation(run: Run, model: Model, notes: list[str]) -> list[Scored]:
 
 
 def _example(task: Task, scored: Scored, score: UtteranceScore) -> Example:
-    """The utterance with its sound, or with why it has none."""
+    """The utterance with what the network reads of it, or with why it cannot be read."""
     utterance = scored.utterances[score.id]
-    if task.source.kind != "sound":
-        return Example(scored, utterance, score, None, f"No sound: the model reads {task.source.kind}.")
     try:
-        return Example(scored, utterance, score, looks.hear(task, utterance))
-    except DataError as error:
-        return Example(scored, utterance, score, None, f"No sound: {error}")
+        return Example(scored, utterance, score, task.preprocess_fn(train=False)(utterance, np.random.default_rng(0)))
+    except JaxasrError as error:
+        return Example(scored, utterance, score, None, f"No {task.source.kind}: {error}")
 
 
 def _utterances(primary: Sequence[Scored], task: Task, worst: int) -> tuple[list[Html], int]:
@@ -137,15 +134,15 @@ def _looks(primary: Sequence[Scored], model: Model, room: int, notes: list[str])
     task, params = model
     if not isinstance(task, AsrTask) or not primary:
         return []
-    examples = [_example(task, primary[0], score) for score in _typical(primary[0])]
-    heard = [e for e in examples if e.sound is not None and task.frames(len(e.sound))]
-    if not heard:
-        notes.extend(example.fault for example in examples[:1])
-        return []
-    ids = [primary[0].tokens[example.utterance.id] for example in heard]
-    inputs = [AsrExample(e.utterance.id, e.sound, np.array(t, np.int32)) for e, t in zip(heard, ids, strict=True)]  # type: ignore[arg-type]
     vocabulary, shown = task.vocabulary.tokens, []  # type: ignore[union-attr]
-    for example, found, tokens in zip(heard, looks.look(task, params, inputs), ids, strict=True):
+    examples, why = _typical(primary[0], task, len(vocabulary))
+    read = [(e, e.read) for e in examples if e.read is not None and task.frames(len(e.read.inputs))]
+    if not read:
+        notes.append(f"No closer look: {why}")
+        return []
+    ids = [primary[0].tokens[example.utterance.id] for example, _ in read]
+    inputs = [inputs._replace(tokens=np.array(i, np.int32)) for (_, inputs), i in zip(read, ids, strict=True)]
+    for (example, _), found, tokens in zip(read, looks.look(task, params, inputs), ids, strict=True):
         figure = results.look(example, found, [vocabulary[i] for i in tokens], vocabulary, task.sample_rate)
         article, size = results.utterance(example, task.sample_rate, room=room)
         shown.append(el("div", article, figure, class_="look"))
@@ -153,25 +150,32 @@ def _looks(primary: Sequence[Scored], model: Model, room: int, notes: list[str])
     return shown
 
 
-def _typical(scored: Scored) -> list[UtteranceScore]:
-    """The best, the median and the worst by word error rate, or the nearest of these that are not too long."""
+def _typical(scored: Scored, task: AsrTask, tokens: int) -> tuple[list[Example], str]:
+    """The best, the median and the worst by word error rate, or the nearest of these that are not too long.
+
+    And where none of them can be looked at, why; of a list of so many tokens.
+    """
     assert scored.score is not None
-    known = [score for score in scored.score.utterances if score.id in scored.tokens]
+    known = [s for s in scored.score.utterances if all(0 <= i < tokens for i in scored.tokens.get(s.id, [-1]))]
     order = sorted(known, key=lambda score: (score.words.rate, -score.words.reference))
     ways = (order, order[len(order) // 2 :], order[::-1])
-    found = [next((s for s in way if _seconds(scored.utterances[s.id]) <= LONGEST_LOOK), None) for way in ways]
-    return [score for score in dict.fromkeys(found) if score is not None]
+    found = [next((s for s in way if _seconds(task, scored.utterances[s.id]) <= LONGEST_LOOK), None) for way in ways]
+    examples = [_example(task, scored, score) for score in dict.fromkeys(found) if score is not None]
+    if not known:
+        return [], "no hypothesis comes with its tokens, by their numbers in the model's list."
+    if not examples:
+        return [], f"the utterances are all longer than {LONGEST_LOOK:g} s."
+    return examples, examples[0].fault or "the utterances are shorter than one frame."
 
 
-def _seconds(utterance: Utterance) -> float:
-    """The length of an utterance; 0 where its file cannot be read, which its sound will tell."""
+def _seconds(task: AsrTask, utterance: Utterance) -> float:
+    """The length of an utterance; 0 where it cannot be read, which its example will tell."""
     if utterance.seconds is not None:
         return utterance.seconds
     try:
-        info = audio.info(utterance.audio)
-    except DataError:
+        return task.source.length(utterance, task.source.info(utterance.audio), 1.0) / task.input_rate
+    except JaxasrError:
         return 0.0
-    return info.frames / info.rate - utterance.start
 
 
 # --- command line ------------------------------------------------------------------------------------------------
@@ -193,14 +197,14 @@ class ReportOptions:
     picture: str | None = None
     """Also a picture of the whole page, a .png; drawn by Chromium, which must be installed."""
     picture_width: int = 1120
-    """Pixels from left to right of the picture."""
+    """Pixels from left to right of the picture, 500 or more."""
 
 
 def report(options: ReportOptions) -> pathlib.Path:
     """What the command line does; returns the file that it wrote."""
-    if options.worst < 0 or options.picture_width < 320:
+    if options.worst < 0 or options.picture_width < 500:
         raise ConfigError(
-            f"--worst={options.worst} --picture_width={options.picture_width}: 0 or more utterances and at least 320 "
+            f"--worst={options.worst} --picture_width={options.picture_width}: 0 or more utterances and at least 500 "
             "pixels were expected; change them."
         )
     use_persistent_cache()

@@ -2,6 +2,7 @@
 
 import pathlib
 import time
+from collections.abc import Sequence
 
 import jax
 
@@ -120,10 +121,15 @@ class Validator:
         found = [self.score(jax.device_put(params, self._devices.replicated)) for params in (averaged, single)]
         lines = [f"loss {r['loss']:.3f}, WER {100 * r['wer']:.2f} %" for r in found]
         # by the loss: on a small validation set the best of many error rates is best by luck
-        kept = int(found[1]["loss"] < found[0]["loss"])
+        kept = lowest([r["loss"] for r in found])
         which = ("average", f"best model, of step {best[0][1]},")[kept]
         note = f"average of the best {len(paths)}: valid {lines[0]}; best alone: valid {lines[1]}; the {which} is kept"
         return (averaged, single)[kept], note
+
+
+def lowest(losses: Sequence[float]) -> int:
+    """The place of the lowest loss, of equal ones the first; NaN is above all others."""
+    return int(np.argmin(np.nan_to_num(losses, nan=np.inf, posinf=np.inf)))
 
 
 def score_of(inputs: Inputs, hypotheses: list[Hypothesis]) -> Score:

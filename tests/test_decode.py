@@ -1,4 +1,6 @@
+import errno
 import json
+import os
 import pathlib
 import shutil
 
@@ -13,6 +15,7 @@ from jaxasr.data import manifest
 from jaxasr.decode import DecodeOptions
 from jaxasr.errors import CheckpointError, ConfigError, DataError
 from jaxasr.nn.normalize import Cmvn
+from jaxasr.validate import lowest
 
 from . import tiny
 
@@ -58,7 +61,7 @@ def test_what_is_written(model, kaldi, tmp_path):
 def sounds(tmp_path) -> pathlib.Path:
     rng = np.random.default_rng(0)
     (tmp_path / "deep" / "er").mkdir(parents=True)
-    for name, rate in (("a.wav", 8000), ("deep/a.flac", 16000), ("deep/er/b c.wav", 44100)):
+    for name, rate in (("a.wav", 8000), ("deep/a.flac", 16000), ("deep/er/b\tc d.wav", 44100)):
         soundfile.write(tmp_path / name, rng.normal(size=rate) * 0.1, rate)
     return tmp_path
 
@@ -67,7 +70,7 @@ def test_inputs_of_every_kind(model, sounds, kaldi, tmp_path):
     (tmp_path / "m.jsonl").write_text(json.dumps({"audio_filepath": "a.wav", "text": "x", "id": "m"}) + "\n")
     inputs = (str(sounds / "a.wav"), str(sounds / "deep"), kaldi, str(tmp_path / "m.jsonl"), str(sounds / "a.wav"))
     ids = [h.id for h in decode.decode(DecodeOptions(inputs, model))]
-    assert ids[:3] == ["a", "a-2", "er/b_c"] and ids[-2:] == ["m", "a-3"]
+    assert ids[:3] == ["a", "a-2", "er/b_c_d"] and ids[-2:] == ["m", "a-3"]
     assert len(ids) == len(set(ids))
 
 
@@ -126,6 +129,26 @@ def test_faults_are_named(model, kaldi, tmp_path):
         decode.decode(DecodeOptions((str(tmp_path / "empty"),), model))
     with pytest.raises(DataError, match=r"nowhere\.wav"):
         decode.decode(DecodeOptions((str(tmp_path / "nowhere.wav"),), model))
+    with pytest.raises(ConfigError, match=r"--output=.*: File exists; a folder to write in was expected"):
+        decode.decode(DecodeOptions((str(tmp_path / "nowhere.wav"),), model, output=f"{model}/config.yaml"))
+
+
+@pytest.mark.parametrize("fault", [OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), KeyboardInterrupt()])
+def test_what_cannot_be_written_leaves_the_old_file_and_no_other(tmp_path, monkeypatch, fault):
+    def fail(_):
+        raise fault
+
+    (tmp_path / "a").write_bytes(b"old")
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises((CheckpointError, KeyboardInterrupt), match=r"No space left on device; a file to write|^$"):
+        checkpoint.write_atomically(tmp_path / "a", b"new")
+    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("a", b"old")]
+
+
+def test_the_lowest_loss_is_a_number():
+    nan, infinity = float("nan"), float("inf")
+    assert [lowest(losses) for losses in ([1.0, 2.0], [2.0, 1.0], [1.0, 1.0])] == [0, 1, 0]
+    assert [lowest(losses) for losses in ([nan, 1.0], [1.0, nan], [nan, nan], [infinity, 1.0])] == [1, 0, 0, 1]
 
 
 def test_parameters_of_another_model_are_refused(model, tmp_path):

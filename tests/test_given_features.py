@@ -147,7 +147,7 @@ def test_decoding_refuses_what_the_model_does_not_read(runs, tmp_path):
 def test_a_report_has_everything_but_sound(runs):
     _, given = runs
     page = report.report(ReportOptions(given.workdir)).read_text(encoding="utf-8")
-    assert "No sound: the model reads features." in page
+    assert "No sound: the model reads features." in page and "CTC posteriors of" in page
     assert ("features", "100 frames a second, 30 ms per encoder frame") in list(
         info.lines(info.describe(given.workdir))
     )

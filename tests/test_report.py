@@ -21,10 +21,11 @@ from jaxasr.data.batch import AsrExample, BucketShape
 from jaxasr.decode import Hypothesis, write_hypotheses
 from jaxasr.errors import ConfigError
 from jaxasr.logs import RunLog
+from jaxasr.nn.frontend import GivenFeatures
 from jaxasr.parallel import Devices
 from jaxasr.prepare import Prepared, prepare
 from jaxasr.reporting import browser, charts, gather, heat, looks, options, words
-from jaxasr.reporting.html import el
+from jaxasr.reporting.html import count, el
 from jaxasr.scoring import score
 from jaxasr.session import session
 from jaxasr.train_config import TrainConfig
@@ -33,7 +34,8 @@ from jaxasr.validate import score_of
 from . import tiny
 
 EVIL_ID = "<script>alert(1)</script>"
-EVIL_TEXT = "\"><img src=x onerror=alert(2)> &lt; '</style>"
+LONG_WORD = 300 * "W"
+EVIL_TEXT = LONG_WORD + " \"><img src=x onerror=alert(2)> &lt; '</style>"
 SECTIONS = ["curves", "errors", "words", "worst", "looks", "data", "buckets", "configuration", "machine"]
 
 
@@ -105,7 +107,7 @@ def written(log: RunLog, cfg: TrainConfig, data: Prepared, workdir: pathlib.Path
     for search, every in (("ctc_greedy", 4), ("attention_greedy", 3)):
         hypotheses = []
         for number, utterance in enumerate(data.tests[0].selection.utterances):
-            said = "" if number % every == 0 else utterance.text
+            said = LONG_WORD[1:] if number == 1 else "" if number % every == 0 else utterance.text
             hypotheses.append(Hypothesis(utterance.id, said, -1.5, vocabulary.encode(said.split()).tolist()))
         write_hypotheses(workdir / "test" / search, hypotheses)
         found = score_of(data.tests[0], hypotheses)
@@ -217,6 +219,75 @@ def test_an_interrupted_run(copied):
     assert "no model there" in page.sections[""] and "worst" not in page.sections and "curves" in page.sections
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "message", "scored"),
+    [
+        ("tokens.txt", None, "tokens.txt: No such file or directory; a list of tokens", False),
+        ("config.yaml", ": [", "config.yaml:1: ", False),
+        ("config.yaml", "task: asr\nwidth: 3\n", "no such option", False),
+        ("am.mvn", None, "GlobalMvn: no statistics", True),
+        ("params.safetensors", "", "parameters in a safetensors file were expected", True),
+    ],
+)
+def test_a_model_that_cannot_be_read(copied, name, content, message, scored):
+    (copied / "model" / name).unlink()
+    if content is not None:
+        (copied / "model" / name).write_text(content)
+    report.write(copied, copied / "report.html")
+    _, page = read(copied)
+    assert message in page.sections[""] and "curves" in page.sections and "worst" not in page.sections
+    assert ("as the run logged it" in page.sections["errors"]) == (not scored)
+    assert "run the report in the folder" not in page.sections["errors"]
+
+
+def test_damaged_records(copied):
+    log_of(copied, lambda r: r["data"]["train"].pop("speeds") and r if r["split"] == "session" else r)
+    log = copied / "log.jsonl"
+    log.write_text(log.read_text() + '{"split": "train", "step": null}\n')
+    for file in copied.glob("test/*/hyp.jsonl"):
+        first, second, third, *rest = map(json.loads, file.read_text().split("\n")[:-1])
+        del first["tokens"]
+        second["text"] += "\u2028"
+        third["tokens"] = [1000]
+        rows = [first, second, third, *rest]
+        file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    report.write(copied, copied / "report.html", worst=1)
+    _, page = read(copied)
+    assert "damaged: 1 line (" in page.sections[""] and "finished" in page.sections[""]
+    assert "Not as this version logs it." in page.sections["data"]
+    assert "as the run logged it" not in page.sections["errors"] and "looks" in page.sections
+
+
+def test_what_cannot_be_looked_at(copied, monkeypatch):
+    monkeypatch.setattr(report, "LONGEST_LOOK", 0.01)
+    report.write(copied, copied / "report.html", worst=0)
+    _, page = read(copied)
+    assert "No closer look: the utterances are all longer than 0.01 s." in page.sections[""]
+    assert "looks" not in page.sections
+    file = copied / "test" / "ctc_greedy" / "hyp.jsonl"
+    file.write_text(file.read_text().replace('"tokens"', '"ids"'))
+    report.write(copied, copied / "report.html", worst=0)
+    assert "No closer look: no hypothesis comes with its tokens" in read(copied)[1].sections[""]
+
+
+def test_a_closer_look_at_given_features(workdir, tmp_path):
+    cfg = config.from_mapping(TrainConfig, config.read_yaml(workdir / "config.yaml"), where="test")
+    task, params = checkpoint.load_model(workdir)
+    changes = {"frontend": GivenFeatures(width=16, lfr_m=5, lfr_n=3), "preprocess": None}
+    checkpoint.save_model(tmp_path / "model", dataclasses.replace(task, **changes), params)
+    rows = [{"id": name, "path": f"{name}.npy", "text": "ONE"} for name in "abc"]
+    (tmp_path / "valid.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for row in rows:
+        np.save(tmp_path / row["path"], np.random.default_rng(0).normal(size=(90, 16)).astype(np.float32))
+    cfg = dataclasses.replace(cfg, valid=(str(tmp_path / "valid.jsonl"),), test=(), workdir=str(tmp_path))
+    cfg = dataclasses.replace(cfg, task=dataclasses.replace(tiny.TASK, **changes))
+    (tmp_path / "config.yaml").write_text(config.to_yaml(cfg))
+    report.write(tmp_path, tmp_path / "report.html", worst=1)
+    text, page = read(tmp_path)
+    assert "No sound: the model reads features." in page.sections["looks"] and "<audio" not in text
+    assert "CTC posteriors of" in text and "Attention of" in text and ">Spectrogram" not in text
+
+
 def test_sound_or_references_that_are_gone(copied, tmp_path, monkeypatch):
     manifest = tmp_path / "moved"
     shutil.copytree(copied.parent / "copy", tmp_path / "unused")
@@ -271,6 +342,24 @@ def test_a_log_of_two_sessions(tmp_path):
     assert gather.read_log(tmp_path / "absent.jsonl").train == []
 
 
+def test_scores_are_those_of_the_model_that_was_kept_last():
+    log = gather.Log()
+
+    def add(split, step=0, **more):
+        log.add({"split": split, "step": step, "time": 1.0, **more})
+
+    for split in ("train", "valid", "kept"):
+        add(split, 10)
+    add("test", search="ctc_greedy", wer=0.3)
+    assert log.kept is not None and len(log.tests) == 1
+    add("valid", 11)  # before any line of the steps since
+    assert log.kept is None and len(log.tests) == 1
+    add("kept", 11)
+    for name in ("test0", "test1"):
+        add(name, search="ctc_greedy", wer=0.1)
+    assert [record["wer"] for record in log.tests.values()] == [0.1, 0.1]
+
+
 def test_a_report_that_fails_does_not_fail_the_run(tmp_path):
     said = []
     report.at_end(tmp_path, said.append)
@@ -287,6 +376,7 @@ def test_the_command_line(copied, capsys):
     for arguments, message in (
         ([f"{copied}/model"], "no run there; the workdir of one"),
         ([str(copied), "--worst=-1"], "--worst=-1"),
+        ([str(copied), "--picture_width=499"], "at least 500 pixels"),
         ([str(copied), f"--output={copied}/log.jsonl/r.html"], "a file to write was expected"),
     ):
         with pytest.raises(SystemExit) as caught:
@@ -347,6 +437,7 @@ const chart = document.querySelector("svg[data-chart]"), box = chart.getBounding
 const at = { clientX: box.left + box.width / 2, clientY: box.top + 20 };
 chart.dispatchEvent(new PointerEvent("pointermove", at));
 addEventListener("load", () => {
+  document.body.dataset.wide = document.documentElement.scrollWidth;
   const sounds = [...document.querySelectorAll("audio")];
   document.body.dataset.heard = sounds.filter((audio) => audio.duration > 0.1).length;
   const audio = document.querySelector(".look audio");
@@ -361,8 +452,9 @@ def test_values_under_the_pointer_and_a_line_that_follows_the_sound(workdir, tmp
     text = (workdir / "report.html").read_text()
     text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", text)  # or this script would not run
     (tmp_path / "page.html").write_text(text.replace("</body>", f"<script>{POINTER}</script></body>"))
+    assert 'data-wide="500"' in browser.load(tmp_path / "page.html", width=500).dom  # a long word makes it no wider
     page = browser.load(tmp_path / "page.html")
-    assert page.console == []
+    assert page.console == [] and 'data-wide="1120"' in page.dom
     assert f'data-heard="{text.count("<audio")}"' in page.dom
     tip = re.search(r'<div class="tip"[^>]*>(.*?)</div></div>', page.dom)
     assert re.match(r"<div>step \d+</div><div>training [\d.]+", tip[1])
@@ -375,12 +467,35 @@ def test_without_chromium_a_picture_is_refused(monkeypatch, tmp_path):
         browser.picture(tmp_path / "a.html", tmp_path / "a.png")
 
 
+@pytest.mark.parametrize("name", ["", "file/x.png"])
+def test_a_picture_that_cannot_be_written_is_refused(tmp_path, name):
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"--picture=.*; a file to write was expected; choose another\."):
+        browser.picture(tmp_path / "a.html", tmp_path / name)
+
+
+def test_what_is_left_out_of_a_picture_is_said(monkeypatch, tmp_path, capsys):
+    def draw(page, *flags):
+        assert "--window-size=700,16000" in flags
+        (tmp_path / "a.png").touch()
+
+    monkeypatch.setattr(browser, "load", lambda *_, **__: browser.Loaded('<html data-height="17000">', []))
+    monkeypatch.setattr(browser, "_run", draw)
+    browser.picture(tmp_path / "a.html", tmp_path / "a.png", width=700)
+    assert "a.png: the upper 16000 of the page's 17000 pixels" in capsys.readouterr().err
+
+
 # --- parts -------------------------------------------------------------------------------------------------------
 
 
 def test_elements_escape_text_and_attributes():
     made = el("p", "<b>", el("i", "&"), None, ["x", 1.50], class_='"', data_a="'", hidden=True, id=None)
     assert made == '<p class="&quot;" data-a="&#x27;" hidden>&lt;b&gt;<i>&amp;</i>x1.5</p>'
+
+
+def test_counts_are_rounded_before_their_unit_is_chosen():
+    numbers = [3, 9999, 12_345, 999_400, 999_700, 2_154_000, 999.96e6, 1.5e9]
+    assert list(map(count, numbers)) == ["3", "9999", "12.3 k", "999 k", "1 M", "2.15 M", "1 G", "1.5 G"]
 
 
 def test_png_is_one_colour_of_growing_opacity():
@@ -454,7 +569,7 @@ def test_changed_options_make_the_same_configuration(argv):
 # --- info --------------------------------------------------------------------------------------------------------
 
 
-def test_info_of_a_workdir_and_of_a_model_alone(workdir, capsys):
+def test_info_of_a_workdir_and_of_a_model_alone(workdir, tmp_path, capsys):
     found = info.describe(workdir)
     task, params = checkpoint.load_model(workdir)
     assert found["parameters"]["total"] == sum(leaf.size for leaf in jax.tree.leaves(params))
@@ -465,6 +580,8 @@ def test_info_of_a_workdir_and_of_a_model_alone(workdir, capsys):
     }
     alone = info.describe(workdir / "model")
     assert alone == found | {"run": None}
+    shutil.copytree(workdir / "model", tmp_path / "m" / "model")
+    assert info.describe(tmp_path / "m") == alone | {"model": str(tmp_path / "m" / "model")}
     __main__.main(["info", str(workdir), "--json"])
     assert json.loads(capsys.readouterr().out) == found
     __main__.main(["info", str(workdir)])
@@ -474,7 +591,7 @@ def test_info_of_a_workdir_and_of_a_model_alone(workdir, capsys):
         r"tokenizer +word",
         r"sound +8000 Hz, 30 ms per encoder frame",
         r"vocabulary +\d+ tokens: <blank> <s> </s> EIGHT",
-        r"trained +40 steps, 2 epochs, .*; finished",
+        r"trained +40 steps, 2.0 epochs, .*; finished",
         r"best +validation wer 25.00 % at step 40",
         r"test +WER [\d.]+ % \(95 % interval [\d.]+ % to [\d.]+ %\) by ctc_greedy",
     ):

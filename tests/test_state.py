@@ -1,7 +1,10 @@
 """Updates from several batches, of a task that is nothing but a sum."""
 
+import contextlib
 import dataclasses
+import itertools
 import json
+import types
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +12,8 @@ import numpy as np
 import pytest
 import rich.console
 
-from jaxasr.data.batch import AsrBatch, BucketShape
+from jaxasr import logs
+from jaxasr.data.batch import AsrBatch, BucketShape, Collate
 from jaxasr.data.bucketing import PlannedBatch
 from jaxasr.data.pipeline import HostBatch
 from jaxasr.errors import ConfigError, TrainingError
@@ -100,6 +104,7 @@ def test_the_log_counts_all_batches_and_names_all_utterances(tmp_path):
         batch = AsrBatch(None, lengths, None, None, None)
         return HostBatch(PlannedBatch(BucketShape(rows, samples, 1), np.arange(len(ids))), ids, batch)
 
+    (tmp_path / "log.jsonl").write_text('{"half a line": ')
     log = RunLog(tmp_path, rich.console.Console(quiet=True))
     steps = StepLog(log, Sum(), log_steps=1, nonfinite_limit=2)
     hosts = [asr_host(["a", "b"], 2, 11), asr_host(["c"], 4, 6)]
@@ -110,9 +115,27 @@ def test_the_log_counts_all_batches_and_names_all_utterances(tmp_path):
     with pytest.raises(TrainingError, match=message):
         steps.flush()
     log.close()
-    first, *skipped = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    cut, *lines = (tmp_path / "log.jsonl").read_text().splitlines()
+    first, *skipped = map(json.loads, lines)
+    assert cut == '{"half a line": '
     assert first["loss"] == 2.0
     assert first["padding_percent"] == pytest.approx(100 * (1 - 25 / 46))
     skipped = [record for record in skipped if record["split"] == "skipped"]
     assert [(r["step"], r["ids"]) for r in skipped] == [(2, ["a", "b", "c"]), (3, ["a", "b", "c"])]
     assert skipped[0]["shapes"] == [[2, 11, 1], [4, 6, 1]]
+
+
+@pytest.mark.parametrize("log_steps", [1, 2])
+def test_waiting_is_a_share_of_the_time_that_it_was_in(tmp_path, monkeypatch, log_steps):
+    now = itertools.count()  # seconds, one from each look at the clock to the next
+    monkeypatch.setattr(logs, "time", types.SimpleNamespace(perf_counter=lambda: next(now), time=lambda: 0.0))
+    host = HostBatch(PlannedBatch(BucketShape(1, 4, 1), np.zeros(1, int)), ["u"], Collate()([], BucketShape(1, 4, 1)))
+    with contextlib.closing(RunLog(tmp_path, rich.console.Console(quiet=True))) as log:
+        steps = StepLog(log, input_rate=1.0, log_steps=log_steps, nonfinite_limit=2)
+        for step, waited in enumerate((0, 9, 0, 0, 0), 1):
+            for _ in range(waited):
+                next(now)
+            steps.add(step, None, 0.5, [host], {"loss": Mean(1.0, 1.0), "skipped": Mean(0.0, 1.0)}, waited)
+        steps.flush()
+    waiting = [json.loads(line)["waiting_percent"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert 80 < waiting[0] <= 100 and not any(waiting[1:])

@@ -4,6 +4,7 @@ import pathlib
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from typing import NamedTuple
 
@@ -38,7 +39,7 @@ class Loaded(NamedTuple):
     def height(self) -> int:
         """Pixels, as the page's own script measured it."""
         found = re.search(r'<html[^>]* data-height="(\d+)"', self.dom)
-        return min(int(found[1]), TALLEST) if found else 2000
+        return int(found[1]) if found else 2000
 
 
 def find() -> str | None:
@@ -56,12 +57,23 @@ def picture(page: pathlib.Path, file: pathlib.Path, *flags: str, width: int = 11
     """Writes the whole page, from top to bottom, as a PNG picture; returns the page as it was before.
 
     Raises:
-      ConfigError: there is no Chromium, or it drew nothing.
+      ConfigError: there is no Chromium, it drew nothing, or the file cannot be written.
     """
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.unlink(missing_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"--picture={file}: {error.strerror}; a file to write was expected; choose another."
+        ) from error
     loaded = load(page, *flags, width=width)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.unlink(missing_ok=True)
-    done = _run(page, f"--screenshot={file.resolve()}", f"--window-size={width},{loaded.height}", *flags)
+    height = min(loaded.height, TALLEST)
+    if height < loaded.height:
+        print(
+            f"note: {file}: the upper {height} of the page's {loaded.height} pixels; more is not drawn.",
+            file=sys.stderr,
+        )
+    done = _run(page, f"--screenshot={file.resolve()}", f"--window-size={width},{height}", *flags)
     if not file.exists():
         said = done.stderr.strip().splitlines()[-1:] or ["nothing"]
         raise ConfigError(f"--picture={file}: Chromium wrote no picture and said: {said[0]}; look at that.")

@@ -3,6 +3,7 @@
 import dataclasses
 import fcntl
 import json
+import math
 import pathlib
 from typing import Any
 
@@ -10,8 +11,8 @@ from jaxasr import checkpoint, config
 from jaxasr.data import manifest
 from jaxasr.data.cleaners import Cleaning
 from jaxasr.data.manifest import Utterance
-from jaxasr.errors import CheckpointError, ConfigError, DataError
-from jaxasr.evaluate import read_texts
+from jaxasr.errors import ConfigError, JaxasrError
+from jaxasr.evaluate import read_results
 from jaxasr.scoring import Score, score_cleaned
 from jaxasr.train_config import TrainConfig
 
@@ -68,11 +69,12 @@ class Log:
             while rows and rows[-1].get("step", 0) >= step:  # done again by a session that went on from before it
                 rows.pop()
             rows.append(record)
-            self.kept = self.kept if split == "valid" else None
+            self.kept = None
         elif str(split).startswith("test"):
             self.tests[str(split), str(record.get("search"))] = record
-        elif split == "kept":
+        elif split == "kept":  # before the scores of the model that is kept
             self.kept = record
+            self.tests.clear()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +90,7 @@ class Scored:
     logged: Record = dataclasses.field(default_factory=dict)
     utterances: dict[str, Utterance] = dataclasses.field(default_factory=dict)
     tokens: dict[str, list[int]] = dataclasses.field(default_factory=dict)
-    """Ids of each hypothesis's tokens."""
+    """Ids of each hypothesis's tokens, as far as they are known."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,14 +139,25 @@ def read_log(path: pathlib.Path) -> Log:
     log = Log()
     lines = path.read_text(encoding="utf-8", errors="replace").split("\n") if path.exists() else []
     for number, line in enumerate(lines, 1):
-        try:
-            record = json.loads(line) if line.strip() else {}
-        except ValueError:
-            log.damaged += [number] if number < len(lines) else []
-            continue
-        if isinstance(record, dict):
+        if (record := _record(line)) is not None:
             log.add(record)
+        elif number < len(lines):
+            log.damaged.append(number)
     return log
+
+
+def _record(line: str) -> Record | None:
+    """The record that is a line, empty where that is blank; None where it is none."""
+    try:
+        record = json.loads(line) if line.strip() else {}
+    except (ValueError, RecursionError):
+        return None
+    whole = isinstance(record, dict) and all(is_number(record.get(name, 0)) for name in ("step", "time", "epoch"))
+    return record if whole else None
+
+
+def is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def cleaning(run: Run) -> Cleaning:
@@ -182,13 +195,16 @@ def scored(run: Run, name: str, search: str, record: Record) -> Scored:
     path = record.get("path", "")
     try:
         utterances = {u.id: u for u in manifest.read(run.located(path), kind=run.cfg.task.source.kind)}
-        folder = run.workdir / name / search
-        texts = read_texts(folder / "hyp.jsonl")
+        results = read_results(run.workdir / name / search / "hyp.jsonl")
         references = {name: u.text for name, u in utterances.items()}
-        found = score_cleaned(cleaning(run), references, texts)
-    except (DataError, CheckpointError) as error:
-        fault = f"{error} (run the report in the folder that the run was started in, so that relative paths hold)"
-        return Scored(name, path, search, None, fault, record)
-    rows = [json.loads(line) for line in (folder / "hyp.jsonl").read_text(encoding="utf-8").splitlines()]
-    tokens = {row["id"]: row["tokens"] for row in rows}
+        found = score_cleaned(cleaning(run), references, {name: text for name, (text, _) in results.items()})
+    except JaxasrError as error:
+        gone = not pathlib.Path(run.located(path)).exists()
+        hint = " (run the report in the folder that the run was started in, so that relative paths hold)" * gone
+        return Scored(name, path, search, None, f"{error}{hint}", record)
+    tokens = {name: row["tokens"] for name, (_, row) in results.items() if _are_ids(row.get("tokens"))}
     return Scored(name, path, search, found, "", record, utterances, tokens)
+
+
+def _are_ids(tokens: object) -> bool:
+    return isinstance(tokens, list) and all(type(token) is int for token in tokens)

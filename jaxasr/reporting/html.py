@@ -80,7 +80,7 @@ def duration(seconds: float) -> str:
 
 def count(number: float) -> str:
     """`2.15 M` and the like; small numbers as they are."""
-    for size, letter in ((1e9, " G"), (1e6, " M"), (1e4, " k")):
-        if number >= size:
-            return f"{number / (1e3 if letter == ' k' else size):.3g}{letter}"
-    return f"{number:g}"
+    if number < 1e4:
+        return f"{number:g}"
+    rounded = [(float(f"{number / size:.3g}"), letter) for size, letter in ((1e9, " G"), (1e6, " M"), (1e3, " k"))]
+    return next(f"{value:g}{letter}" for value, letter in rounded if value >= 1)

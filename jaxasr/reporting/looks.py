@@ -13,8 +13,7 @@ import rich.console
 import soundfile
 
 from jaxasr.data import manifest
-from jaxasr.data.batch import AsrExample, BucketShape
-from jaxasr.data.manifest import Utterance
+from jaxasr.data.batch import AnyAsrExample, BucketShape
 from jaxasr.data.selection import id_hash
 from jaxasr.decode import Recognizer
 from jaxasr.inputs import evaluation_inputs
@@ -40,9 +39,9 @@ class Look(NamedTuple):
     """Weights of the decoder's last layer over the frames, for each token and eos; None without a decoder."""
 
 
-def look(task: AsrTask, params: Params, examples: Sequence[AsrExample]) -> list[Look]:
+def look(task: AsrTask, params: Params, examples: Sequence[AnyAsrExample]) -> list[Look]:
     """A look at each example, its decoder having read the example's tokens; compiles for one shape."""
-    shape = BucketShape(len(examples), max(len(e.audio) for e in examples), max(1, *(len(e.tokens) for e in examples)))
+    shape = BucketShape(len(examples), max(len(e.inputs) for e in examples), max(1, *(len(e.tokens) for e in examples)))
     batch = task.collate_fn()(examples, shape)
     ctc, lengths, attention = jax.device_get(jax.jit(_inspected, static_argnums=0)(task, params, batch))
     looks = []
@@ -93,15 +92,6 @@ def decode_validation(run: Run, task: Task, params: Params) -> Scored:
     path += f" ({len(chosen)} of {len(utterances)} utterances)" * (len(chosen) < len(utterances))
     by_id = {u.id: u for u in chosen}
     return Scored("valid", path, search, found, utterances=by_id, tokens={h.id: h.tokens for h in hypotheses})
-
-
-def hear(task: Task, utterance: Utterance) -> np.ndarray:
-    """The utterance as the network hears it: int16 (S,), one channel at its sample rate.
-
-    Raises:
-      DataError: the file cannot be read.
-    """
-    return task.preprocess_fn(train=False)(utterance, np.random.default_rng(0)).audio
 
 
 def flac_uri(sound: np.ndarray, rate: int) -> str:

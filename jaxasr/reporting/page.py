@@ -4,7 +4,7 @@ import base64
 import hashlib
 import pathlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import yaml
@@ -118,14 +118,22 @@ def _facts(content: Content) -> Html:
     if content.parameters is not None:
         facts.append(("Parameters", count(content.parameters)))
     if (train := log.start.get("data", {}).get("train")) is not None:
-        facts.append(("Training data", f"{train['hours']:.2f} h, {train['utterances']} utterances"))
+        facts.append(("Training data", _as_logged(lambda: f"{train['hours']:.2f} h, {train['utterances']} utterances")))
     if log.train or log.valid:
         last = max(log.train[-1:] + log.valid[-1:], key=lambda r: r.get("step", 0))
-        steps = f"{last.get('step', 0)} steps, {last.get('epoch', 0):.3g} epochs"
+        steps = f"{last.get('step', 0)} steps, {last.get('epoch', 0):.1f} epochs"
         facts.append(("Trained", f"{duration(log.seconds)}, {steps}"))
     if (machine := log.start.get("machine")) is not None:
-        facts.append(("On", _devices(machine)))
+        facts.append(("On", _as_logged(_devices, machine)))
     return el("dl", [el("div", el("dt", name), el("dd", value)) for name, value in facts], class_="facts")
+
+
+def _as_logged(make: Callable[..., Any], *records: Any) -> Any:
+    """What is made of records of the log, or a word where they lack something, as another version's may."""
+    try:
+        return make(*records)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return el("p", "Not as this version logs it.", class_="note")
 
 
 def _part(section: Any) -> str:
@@ -153,16 +161,17 @@ def _sections(content: Content) -> list[Section]:
     primary = results.by_usual_search(content.scored)
     searched = ", ".join(dict.fromkeys(f"{s.name} by {s.search}" for s in primary))
     data, packages = start.get("data", {}), start.get("versions", {})
+    buckets = _as_logged(_buckets, start["buckets"]) if "buckets" in start else None
     return [
         Section("curves", "Curves", el("div", curves, class_="charts") if curves else None, "By training step."),
         Section("errors", "Error rates", results.rates(content.scored) if content.scored else None, INTERVALS),
         Section("words", "Words", results.words(primary), f"Counted over {searched}." if searched else ""),
         Section("worst", "Worst utterances", list(content.utterances) or None, f"Of {searched}, most errors first."),
         Section("looks", "A closer look", list(content.looks) or None, LOOKS),
-        Section("data", "Data", _data(data, start.get("corpora", ())) if data else None),
-        Section("buckets", "Buckets", _buckets(start["buckets"]) if "buckets" in start else None, BUCKETS),
+        Section("data", "Data", _as_logged(_data, data, start.get("corpora", ())) if data else None),
+        Section("buckets", "Buckets", buckets, BUCKETS),
         Section("configuration", "Configuration", _configuration(content.run)),
-        Section("machine", "Machine and versions", _machine(log, packages)),
+        Section("machine", "Machine and versions", _as_logged(_machine, log, packages)),
     ]
 
 

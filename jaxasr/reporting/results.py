@@ -7,11 +7,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxasr.data.batch import AnyAsrExample
 from jaxasr.data.manifest import Utterance
 from jaxasr.evaluate import aligned
 from jaxasr.reporting import heat
 from jaxasr.reporting.charts import Series, interval_bar, line_chart
-from jaxasr.reporting.gather import Log, Record, Scored
+from jaxasr.reporting.gather import Log, Record, Scored, is_number
 from jaxasr.reporting.html import Html, el, percent, table
 from jaxasr.reporting.looks import Look, flac_uri
 from jaxasr.reporting.words import WordErrors, by_word, confusions
@@ -41,9 +42,15 @@ class Example(NamedTuple):
     scored: Scored
     utterance: Utterance
     score: UtteranceScore
-    sound: np.ndarray | None
+    read: AnyAsrExample | None
+    """What the network reads of it."""
     fault: str = ""
-    """Why there is no sound."""
+    """Why that is nothing."""
+
+    @property
+    def sound(self) -> np.ndarray | None:
+        """int16 (S,); None where it cannot be read, or the network reads something else."""
+        return getattr(self.read, "audio", None)
 
 
 # Curves ------------------------------------------------------------------------------------------------------
@@ -53,7 +60,7 @@ def curves(log: Log) -> list[Html]:
     """A chart of every number that training and validation wrote, those that belong together in one."""
     rates = [Series(name.upper(), points(log.valid, name, 100.0), dots=True) for name in ("wer", "cer")]
     charts = [_train_and_valid(log, "loss"), line_chart("Validation errors", rates, percent=True, floor=0.0)]
-    numbers = dict.fromkeys(name for record in log.train for name, value in record.items() if _is_number(value))
+    numbers = dict.fromkeys(name for record in log.train for name, value in record.items() if is_number(value))
     parts = [name for name in numbers if name.startswith("loss/")]
     charts += [_train_and_valid(log, name) for name in parts]
     shares = [Series(n.removesuffix("_percent"), points(log.train, n)) for n in numbers if n.endswith("_percent")]
@@ -66,12 +73,8 @@ def curves(log: Log) -> list[Html]:
     return [chart for chart in charts if chart is not None]
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 def points(records: Iterable[Record], name: str, factor: float = 1.0) -> list[tuple[float, float]]:
-    return [(r.get("step", 0), factor * r[name]) for r in records if _is_number(r.get(name))]
+    return [(r.get("step", 0), factor * r[name]) for r in records if is_number(r.get(name))]
 
 
 def _train_and_valid(log: Log, name: str) -> Html | None:
@@ -210,7 +213,7 @@ def _number(number: int, things: str) -> str:
 
 def player(example: Example, rate: int, *, room: int) -> tuple[Html, int]:
     if example.sound is None:
-        return el("p", example.fault, class_="note"), 0
+        return el("p", example.fault or "No sound: the model reads features.", class_="note"), 0
     uri = flac_uri(example.sound, rate)
     if len(uri) > room:
         return el("p", f"{len(uri) / 1e6:.1f} MB of sound are left out to keep this file small.", class_="note"), 0
@@ -249,10 +252,10 @@ def alignment(steps: Sequence[Step]) -> Html:
 
 
 def look(example: Example, found: Look, tokens: Sequence[str], vocabulary: Sequence[str], rate: int) -> Html:
-    """Spectrogram, CTC posteriors and attention over one axis of time, and each head by itself."""
-    assert example.sound is not None
-    seconds, name = len(example.sound) / rate, f"{example.utterance.id}: spectrogram, CTC posteriors, attention"
-    panels = [heat.spectrogram(example.sound, rate)]
+    """Spectrogram (of sound), CTC posteriors and attention over one axis of time, and each head by itself."""
+    sound = example.sound
+    seconds, name = len(() if sound is None else sound) / rate, f"{example.utterance.id}: CTC posteriors, attention"
+    panels = [] if sound is None else [heat.spectrogram(sound, rate)]
     if found.ctc is not None:
         panels.append(_posteriors(found.ctc, found.frame_seconds, vocabulary))
     if found.attention is None:

@@ -6,6 +6,7 @@ import numpy as np
 
 from jaxasr.decode import DecodeOptions, SpeechToText, decode, read_inputs
 from tests import tiny
+from tests.errors.files import write
 
 
 def check(**options: Any) -> None:
@@ -18,6 +19,7 @@ def transcribe(samples: np.ndarray) -> None:
 
 
 CASES = {
+    "an output that is a file": lambda: check(output=write("out")),
     "no input": lambda: decode(DecodeOptions((), "model")),
     "no rows": lambda: check(rows=0),
     "padding below 0": lambda: check(extra_padding=-1.0),

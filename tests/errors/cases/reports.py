@@ -25,6 +25,7 @@ CASES = {
     "a folder without a run": lambda: gather.read(pathlib.Path()),
     "a count below 0": lambda: report(ReportOptions("run", worst=-1)),
     "an output that cannot be written": unwritable_output,
+    "a picture that cannot be written": lambda: browser.picture(pathlib.Path("report.html"), pathlib.Path()),
     "no Chromium": lambda: picture(None),
     "a Chromium that draws nothing": lambda: picture("true"),
     "a Chromium that does not start": lambda: picture("./nowhere"),
