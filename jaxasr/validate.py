@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 
 import jax
+import numpy as np
 
 from jaxasr import checkpoint, report
 from jaxasr.checkpoint import BestModels, Progress
