@@ -153,7 +153,9 @@ def test_damaged_sound_is_left_out_and_counted(tmp_path, capsys):
     said = " ".join(capsys.readouterr().out.split())
     assert "bad" not in {u.id for u in data.train.selection.utterances}
     assert " + 1 unreadable (bad)" in said
-    assert "bad.wav: infinite or NaN samples; " in said
+    assert "bad.wav (utterance bad): infinite or NaN samples; " in said
+    assert f"all 1 left out: {tmp_path}/run/left_out.jsonl" in said
+    assert json.loads((tmp_path / "run" / "left_out.jsonl").read_text())["reason"] == "unreadable"
     train_set, valid_set = read_manifests(dataclasses.replace(cfg, valid=()), console)
     assert "bad" in {u.id for u in train_set} - {u.id for u in valid_set}  # to be counted, never to validate with
     with pytest.raises(DataError, match=r"bad\.wav"):
