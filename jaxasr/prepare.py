@@ -70,6 +70,8 @@ def prepare(
         devices.check_rows(shape.rows)
     accounting = f"train: {inputs.selection.accounting()}; {inputs.hours:.2f} h"
     console.print(accounting, highlight=False, markup=False, soft_wrap=True)
+    if sounds := task.sounds_drawn_from():
+        console.print(f"--preprocess: {len(sounds)} sound files of noises and rooms", highlight=False)
     if cfg.train_weights:
         inputs.print_shares(console, cfg.train)
     for fault in list(inputs.selection.faults.values())[:SHOWN_FAULTS]:

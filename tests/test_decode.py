@@ -1,4 +1,5 @@
 import json
+import os
 import pathlib
 import shutil
 
@@ -69,6 +70,12 @@ def test_inputs_of_every_kind(model, sounds, kaldi, tmp_path):
     ids = [h.id for h in decode.decode(DecodeOptions(inputs, model))]
     assert ids[:3] == ["a", "a-2", "er/b_c"] and ids[-2:] == ["m", "a-3"]
     assert len(ids) == len(set(ids))
+
+
+def test_a_name_that_is_not_utf8(sounds):
+    os.rename(sounds / "a.wav", os.fsencode(sounds) + b"/caf\xe9.wav")
+    with pytest.raises(DataError, match=r"/caf\\udce9.wav: a name that is not UTF-8; .*; rename the file"):
+        decode.read_inputs([str(sounds)], "sound")
 
 
 def test_transcribe_takes_files_and_arrays(model, sounds):

@@ -18,6 +18,12 @@ from jaxasr.data.source import Header, Source, check_finite, place, segment, sta
 from jaxasr.data.utterance import Kind, Utterance
 from jaxasr.errors import ConfigError, DataError
 
+SUFFIXES = (
+    ".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".mp2", ".aiff", ".aif", ".aifc", ".au", ".snd", ".caf", ".w64",
+    ".rf64", ".sph", ".nist", ".voc",
+)  # fmt: skip
+"""What the names of sound files end in, in small letters, where a folder is searched for them."""
+
 # libsndfile's sf_count_t maximum: a stream whose header leaves the length open.
 _UNKNOWN_FRAMES = 2**63 - 1
 _BLOCK = 2**16
