@@ -249,6 +249,11 @@ class AsrTask(Task[AnyAsrExample, AnyAsrBatch]):
             raise ConfigError(
                 f"--cmvn_file={self.cmvn_file}: the normalizer takes none; remove it, or give --normalizer=global_mvn."
             )
+        if self.token_list and self.tokenizer.learns:
+            raise ConfigError(
+                f"--token_list={self.token_list} with a tokenizer that learns its tokens: these are not on a list made "
+                "before; one of the two was expected; remove --token_list, or give --tokenizer.model."
+            )
         for part in (self.preprocess, self.specaug, self._tokenizer):
             if part is not None:
                 part.check()
