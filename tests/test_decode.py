@@ -105,7 +105,7 @@ def test_a_token_list_of_another_model_is_refused(model, tmp_path):
         jaxasr.load(tmp_path / "model")
 
 
-@pytest.mark.parametrize("wrong", [np.zeros((2, 5)), np.zeros(5, np.int32), np.array([0.0, np.nan])])
+@pytest.mark.parametrize("wrong", [np.zeros((2, 5)), np.zeros(5, np.int32), np.array([0.0, np.nan]), np.array([-9.0])])
 def test_arrays_that_are_no_sound_are_refused(model, wrong):
     with pytest.raises(DataError, match="transcribe: "):
         jaxasr.load(model).transcribe(wrong)

@@ -27,6 +27,8 @@ SUFFIXES = (
 # libsndfile's sf_count_t maximum: a stream whose header leaves the length open.
 _UNKNOWN_FRAMES = 2**63 - 1
 _BLOCK = 2**16
+_LOUDEST = 8.0
+"""What float samples may peak at; those beyond it are on another scale, not too loud."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +78,11 @@ class SoundSource(Source):
             )
         sound = array.astype(np.float32) / (32768 if array.dtype == np.int16 else 1)
         check_finite(where, sound, "samples")
+        if (peak := np.abs(sound).max(initial=0.0)) > _LOUDEST:
+            raise DataError(
+                f"{where}: floats of up to {peak:g}; float in [-1, 1], or int16, was expected; divide by the full "
+                "scale, such as 32768."
+            )
         return sound
 
     def example(self, utterance_id: str, inputs: np.ndarray, tokens: np.ndarray) -> AsrExample:

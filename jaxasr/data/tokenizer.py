@@ -119,8 +119,8 @@ class BpeTokenizer(Tokenizer):
             raise ConfigError(f"--tokenizer.size={self.size}: 1 to 1000000 was expected; change it.")
         if not 0.98 <= self.character_coverage <= 1.0:
             raise ConfigError(
-                f"--tokenizer.character_coverage={self.character_coverage}: a share from 0.98, which is sentencepiece's "
-                "least, to 1 was expected; change it."
+                f"--tokenizer.character_coverage={self.character_coverage}: a share from 0.98, which is "
+                "sentencepiece's least, to 1 was expected; change it."
             )
         if self.model is not None:
             subwords.read(self.model)

@@ -62,6 +62,11 @@ def test_kaldi_folder(tmp_path):
     ]
 
 
+def test_a_kaldi_segment_may_go_to_the_end(tmp_path):
+    kaldi(tmp_path, segments="u1 a 0.5 -1\nu2 a 0.5 -1.00\n", text="u1 one\nu2 two\n")
+    assert [(u.start, u.seconds) for u in manifest.read(tmp_path)] == [(0.5, None)] * 2
+
+
 def test_kaldi_segments(tmp_path):
     kaldi(tmp_path, segments="u1 a 0 0.5\nu2 a 0.5 1.25\n", text="u1 one\nu2 two\n")
     audio = str(tmp_path / "a.wav")
@@ -132,7 +137,8 @@ def test_kaldi_round_trip(tmp_path, rows):
         ({"segments": "u a 0\n"}, "/segments:1: 3 fields; "),
         ({"segments": "u a 0 1 A\n"}, "/segments:1: 5 fields; "),
         ({"segments": "u a 1 1\n"}, "/segments:1: end 1.0 is not after start 1.0; "),
-        ({"segments": "u a 0 -1\n"}, "/segments:1: time '-1'; "),
+        ({"segments": "u a 0 -2\n"}, "/segments:1: time '-2'; "),
+        ({"segments": "u a -1 1\n"}, "/segments:1: time '-1'; "),
         ({"segments": "u a 0 nan\n"}, "/segments:1: time 'nan'; "),
         ({"segments": "u a 0 1_0\n"}, "/segments:1: time '1_0'; "),
         ({"segments": "u a 0 1e999\n"}, "/segments:1: time '1e999'; "),
