@@ -256,6 +256,25 @@ def test_json_faults_name_their_line_and_near_fields(tmp_path):
     assert message.endswith("Did you mean 'audio_path'?")
 
 
+@pytest.mark.parametrize("name", ["duratoin", "Duration", "durations", "ofset", "speakr", "Speaker"])
+def test_a_misspelt_field_is_not_left_alone(tmp_path, name):
+    row = {"audio_filepath": "a.wav", "text": "a"}
+    message = fault(jsonl(tmp_path, row, row | {name: 1}))
+    assert message.startswith(f":2: field {name!r}, which is not known, and none '")
+    assert message.endswith("'?")
+
+
+def test_other_fields_are_left_alone(tmp_path):
+    names = (
+        "speaker_id spk lang accents source_len target_len start_offset end_offset duration_ms orig_duration "
+        "num_samples sentence_id sentence_domain segment pred_text locale emo_target text_language"
+    )
+    others = dict.fromkeys(names.split())
+    row = {"audio_filepath": "a.wav", "text": "a"} | others
+    both = row | {"duration": 1.0, "durations": 2, "speaker": "s", "speakers": 3}
+    assert [u.seconds for u in manifest.read(jsonl(tmp_path, row, both))] == [None, 1.0]
+
+
 def test_json_duplicate_id_names_both_lines(tmp_path):
     path = jsonl(tmp_path, nemo(id="x"), nemo(), nemo(id="x"))
     assert fault(path).startswith(f":3: id 'x' is already at {path}:1; ")
@@ -503,6 +522,13 @@ def test_read_all(tmp_path):
     kaldi(tmp_path / "k")
     path = jsonl(tmp_path, nemo(id="c"))
     assert [utterance.id for utterance in manifest.read_all([tmp_path / "k", path])] == ["a", "b", "c"]
+
+
+def test_ids_from_file_names_are_numbered_over_all_manifests(tmp_path):
+    rows = [nemo(audio_filepath="x/a.wav"), nemo(audio_filepath="y/a.wav"), nemo(audio_filepath="y/a.wav", id="a-2")]
+    (tmp_path / "other").mkdir()
+    paths = [jsonl(tmp_path, *rows[:2]), jsonl(tmp_path / "other", *rows[1:])]
+    assert [u.id for u in manifest.read_all(paths)] == ["a", "a-3", "a-1", "a-2"]
 
 
 def test_read_all_names_both_places_of_an_id(tmp_path):

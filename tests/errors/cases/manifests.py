@@ -55,6 +55,7 @@ CASES = {
     "a quote in a text": lambda: csv('path,text\nu.wav,"a"b\n'),
     "a row's duration in words": lambda: csv("path,text,duration\nu.wav,a,1 s\n"),
     "no path": lambda: jsonl('{"audio_path": "u.wav"}\n'),
+    "a misspelt duration": lambda: csv("path,text,duratoin\nu.wav,a,1\n"),
     "an empty path": lambda: jsonl('{"source": "", "target": ""}\n'),
     "no text": lambda: jsonl('{"source": "u.wav", "txt": "a"}\n'),
     "a text that is a number": lambda: jsonl('{"source": "u.wav", "target": 7}\n'),
