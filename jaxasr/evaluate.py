@@ -20,7 +20,7 @@ from jaxasr import config
 from jaxasr.data import manifest, tables, textfile
 from jaxasr.data.cleaners import Cleaning, read_symbols
 from jaxasr.errors import ConfigError, exit_with_message
-from jaxasr.scoring import ErrorCounts, Operation, Score, Step, UtteranceScore, align, characters, few, score, words
+from jaxasr.scoring import ErrorCounts, Operation, Score, Step, UtteranceScore, align, characters, score, words
 
 STYLES: Mapping[Operation, str] = {"equal": "", "substitute": "yellow", "delete": "red", "insert": "cyan"}
 
@@ -67,7 +67,7 @@ def print_score(score: Score, console: rich.console.Console, *, worst: int = 0) 
     console.print(table, highlight=False)
     if score.missing:
         console.print(
-            f"{len(score.missing)} without a hypothesis, counted as deletions: {few(score.missing)}",
+            f"{len(score.missing)} without a hypothesis, counted as deletions: {textfile.few(score.missing)}",
             highlight=False,
             markup=False,
         )

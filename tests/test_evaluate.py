@@ -95,13 +95,13 @@ def test_missing_hypotheses_are_deletions_and_named():
     assert found.wer == (0, 14, 0, 16)
     assert found.missing == [f"u{number}" for number in range(1, 8)]
     text = shown(found, worst=1)
-    assert "7 without a hypothesis, counted as deletions: u1, u2, u3, u4, u5, ..." in text
+    assert "7 without a hypothesis, counted as deletions: 'u1', 'u2', 'u3', ..." in text
     assert "u1: no hypothesis in 2 words" in text
 
 
 def test_hypotheses_without_reference_are_an_error():
     hypotheses = {f"v{number}": "x" for number in range(7)}
-    with pytest.raises(DataError, match=r"7 of 8 ids have no reference \(v0, v1, v2, v3, v4, \.\.\.\)"):
+    with pytest.raises(DataError, match=r"7 of 8 ids have no reference \('v0', 'v1', 'v2', \.\.\.\)"):
         score({"u": "x"}, {"u": "x"} | hypotheses)
     with pytest.raises(DataError, match="references: there are none"):
         score({}, {})
