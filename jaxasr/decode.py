@@ -17,18 +17,17 @@ import tyro
 from jaxasr import checkpoint
 from jaxasr.compiled import CompiledByShape, use_persistent_cache
 from jaxasr.data import kaldi, manifest, pipeline
+from jaxasr.data.audio import SUFFIXES
 from jaxasr.data.batch import BucketShape
 from jaxasr.data.manifest import Utterance
 from jaxasr.data.selection import Selection
 from jaxasr.data.source import Source
-from jaxasr.data.utterance import Kind, check_kind, holds_features
+from jaxasr.data.utterance import Kind, check_kind, check_name, holds_features
 from jaxasr.errors import ConfigError, DataError, exit_with_message
 from jaxasr.inputs import Inputs, evaluation_inputs, evaluation_inputs_of
 from jaxasr.parallel import Devices, is_main_process
 from jaxasr.tasks.base import Metrics, Task
 from jaxasr.typing import Params
-
-SOUND_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au", ".caf", ".w64", ".rf64")
 
 
 class Hypothesis(NamedTuple):
@@ -171,7 +170,7 @@ def load(path: str | pathlib.Path, *, search: str | None = None) -> SpeechToText
 
 
 def _as_utterance(utterance_id: str, path: str | pathlib.Path, kind: Kind) -> Utterance:
-    check_kind(str(path), str(path), kind)
+    check_kind(str(path), check_name(str(path)), kind)
     return Utterance(utterance_id, str(path), "")
 
 
@@ -232,7 +231,7 @@ class DecodeOptions:
 def read_inputs(paths: Sequence[str], kind: Kind) -> list[Utterance]:
     """The utterances that INPUT arguments name, each id once; what is named must be of this kind."""
     found: list[Utterance] = []
-    suffixes, what = ((".npy",), "feature") if kind == "features" else (SOUND_SUFFIXES, "sound")
+    suffixes, what = ((".npy",), "feature") if kind == "features" else (SUFFIXES, "sound")
     script = kaldi.script(kind)
     for name in paths:
         path = pathlib.Path(name)
@@ -244,7 +243,7 @@ def read_inputs(paths: Sequence[str], kind: Kind) -> list[Utterance]:
                     f"({', '.join(suffixes)}); give another path."
                 )
             found += [_as_utterance(_id(str(p.relative_to(path).with_suffix(""))), p, kind) for p in files]
-        elif path.suffix.lower() in SOUND_SUFFIXES or holds_features(name):
+        elif path.suffix.lower() in SUFFIXES or holds_features(name):
             found.append(_as_utterance(_id(path.stem), path, kind))
         else:
             found += manifest.read(path, need_text=False, kind=kind)

@@ -19,11 +19,10 @@ from rich.cells import cell_len
 from jaxasr import config
 from jaxasr.data import manifest, tables, textfile
 from jaxasr.data.cleaners import Cleaning, read_symbols
-from jaxasr.errors import ConfigError, DataError, exit_with_message
-from jaxasr.scoring import ErrorCounts, Operation, Score, Step, UtteranceScore, align, characters, few, score, words
+from jaxasr.errors import ConfigError, exit_with_message
+from jaxasr.scoring import ErrorCounts, Operation, Score, Step, UtteranceScore, align, characters, score, words
 
 STYLES: Mapping[Operation, str] = {"equal": "", "substitute": "yellow", "delete": "red", "insert": "cyan"}
-IDS = ("id", "key", "utt_id")
 
 
 # Files -------------------------------------------------------------------------------------------------------
@@ -34,56 +33,27 @@ def read_texts(path: str | os.PathLike[str]) -> dict[str, str]:
     path = pathlib.Path(path)
     if path.is_dir():
         path = path / "text"
-    if path.name.removesuffix(".gz").endswith((".csv", ".tsv")):
-        return _texts_of_manifest(path)
-    found = textfile.lines(path)
-    if path.suffix not in (".jsonl", ".json") and not found[0].startswith("{"):
-        return _unique(path, (_split(line) for line in found))
-    rows = _objects(path, found)
-    return _texts_of_manifest(path) if any(name in rows[0] for name in tables.AUDIO) else _texts(path, rows)
+    if not tables.is_table(str(path)):
+        found = textfile.lines(path)
+        if not found[0].startswith("{"):
+            return _of_kaldi(path, found)
+    (utterances,) = manifest.with_ids([list(tables.read_texts(str(path)))])
+    return {utterance.id: utterance.text for utterance in utterances}
 
 
 def read_results(path: pathlib.Path) -> dict[str, tuple[str, Mapping[str, Any]]]:
     """(text, row) by id from JSON lines of results, as decoding writes them to hyp.jsonl."""
-    rows = _objects(path, textfile.lines(path))
-    return {name: (text, row) for (name, text), row in zip(_texts(path, rows).items(), rows, strict=True)}
+    rows = [textfile.json_object(f"{path}:{number}", line) for number, line in enumerate(textfile.lines(path), 1)]
+    return {name: (text, row) for (name, text), row in zip(read_texts(path).items(), rows, strict=True)}
 
 
-def _objects(path: pathlib.Path, lines: Sequence[str]) -> list[dict[str, Any]]:
-    return [textfile.json_object(f"{path}:{number}", line) for number, line in enumerate(lines, 1)]
-
-
-def _texts(path: pathlib.Path, rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    return _unique(path, (_id_and_text(f"{path}:{number}", row) for number, row in enumerate(rows, 1)))
-
-
-def _texts_of_manifest(path: pathlib.Path) -> dict[str, str]:
-    return {utterance.id: utterance.text for utterance in manifest.read(path, kind=None)}
-
-
-def _split(line: str) -> tuple[str, str]:
-    name, *rest = line.split(maxsplit=1)
-    return name, "".join(rest).strip()
-
-
-def _id_and_text(where: str, row: Mapping[str, Any]) -> tuple[str, str]:
-    name = next((row[field] for field in IDS if field in row), None)
-    text = row.get("text")
-    if not isinstance(name, str) or not isinstance(text, str):
-        field = "text" if isinstance(name, str) else " or ".join(IDS)
-        raise DataError(
-            f"{where}: no string in field {field}, but fields {', '.join(row) or 'none'}; an id and a text were "
-            "expected; add what is missing."
-        )
-    return name, text
-
-
-def _unique(path: pathlib.Path, pairs: Iterator[tuple[str, str]]) -> dict[str, str]:
+def _of_kaldi(path: pathlib.Path, lines: Iterable[str]) -> dict[str, str]:
     seen: dict[str, str] = {}
     texts = {}
-    for number, (name, text) in enumerate(pairs, 1):
+    for number, line in enumerate(lines, 1):
+        name, *rest = line.split(maxsplit=1)
         textfile.claim(seen, name, f"{path}:{number}")
-        texts[name] = text
+        texts[name] = "".join(rest).strip()
     return texts
 
 
@@ -103,7 +73,7 @@ def print_score(score: Score, console: rich.console.Console, *, worst: int = 0) 
     console.print(table, highlight=False)
     if score.missing:
         console.print(
-            f"{len(score.missing)} without a hypothesis, counted as deletions: {few(score.missing)}",
+            f"{len(score.missing)} without a hypothesis, counted as deletions: {textfile.few(score.missing)}",
             highlight=False,
             markup=False,
         )
@@ -217,10 +187,10 @@ class EvaluateOptions:
     """Word, character and sentence error rates of hypotheses against references.
 
     REF and HYP are each a Kaldi `text` file ("ID WORDS..." a line), a folder with one (a Kaldi data folder, or
-    what `python -m jaxasr.decode --output` wrote), or JSON lines: results with `id` (or `key`, `utt_id`) and
-    `text`, or a manifest. Texts are compared as they are, case and punctuation counting, unless --cleaners says
-    otherwise. An utterance without a hypothesis counts as deleted; an id without a reference is an error, since the
-    files then do not belong together. The interval says how far WER may be off because the test set is small.
+    what `python -m jaxasr.decode --output` wrote), or JSON lines or a table: results with `id` (or `utt_id`,
+    `key`) and `text`, or a manifest. Texts are compared as they are, case and punctuation counting, unless --cleaners
+    says otherwise. An utterance without a hypothesis counts as deleted; an id without a reference is an error, since
+    the files then do not belong together. The interval says how far WER may be off because the test set is small.
 
     python -m jaxasr.evaluate data/test exp/test --output=exp/test/score.json
     """

@@ -12,7 +12,7 @@ from jaxasr.cmvn import estimate
 from jaxasr.data import manifest
 from jaxasr.data.manifest import Utterance
 from jaxasr.data.probe import probe
-from jaxasr.data.selection import split_valid, why_unreadable
+from jaxasr.data.selection import Selection, split_valid, why_unreadable
 from jaxasr.errors import CheckpointError, DataError
 from jaxasr.inputs import Inputs, check_feasible, evaluation_inputs, training_inputs
 from jaxasr.parallel import Devices, is_main_process
@@ -68,11 +68,15 @@ def prepare(
     )
     for shape in inputs.shapes:
         devices.check_rows(shape.rows)
-    console.print(f"train: {inputs.selection.accounting()}; {inputs.hours:.2f} h", highlight=False, soft_wrap=True)
+    accounting = f"train: {inputs.selection.accounting()}; {inputs.hours:.2f} h"
+    console.print(accounting, highlight=False, markup=False, soft_wrap=True)
+    if sounds := task.sounds_drawn_from():
+        console.print(f"--preprocess: {len(sounds)} sound files of noises and rooms", highlight=False)
     if cfg.train_weights:
         inputs.print_shares(console, cfg.train)
     for fault in list(inputs.selection.faults.values())[:SHOWN_FAULTS]:
-        console.print(f"  unreadable: {fault}", highlight=False, soft_wrap=True)
+        console.print(f"  unreadable: {fault}", highlight=False, markup=False, soft_wrap=True)
+    write_left_out(inputs.selection, workdir, console)
     console.print(check_feasible(inputs.selection, task.frame_ms, cfg.max_infeasible), highlight=False, soft_wrap=True)
     task = task.with_statistics(lambda features_of: estimate(features_of, plain(inputs, cfg), devices, console))
     if is_main_process() and not has_state(workdir):
@@ -82,6 +86,18 @@ def prepare(
     inputs.print_buckets(console, "Buckets (first epoch)")
     held_out = [held_out_inputs(cfg, task, utterances, collate) for utterances in (valid, *tests)]
     return Prepared(task, inputs, held_out[0], held_out[1:])
+
+
+def write_left_out(selection: Selection, workdir: pathlib.Path, console: rich.console.Console) -> None:
+    """Lists what training does not use in `left_out.jsonl`; there is no such file where it uses everything."""
+    file = workdir / "left_out.jsonl"
+    rows = [json.dumps(row, ensure_ascii=False) + "\n" for row in selection.left_out_rows()]
+    if rows:
+        console.print(f"  all {len(rows)} left out: {file}", highlight=False, markup=False, soft_wrap=True)
+    if rows and is_main_process():
+        checkpoint.write_atomically(file, "".join(rows).encode())
+    elif is_main_process():
+        file.unlink(missing_ok=True)
 
 
 def has_state(workdir: pathlib.Path) -> bool:

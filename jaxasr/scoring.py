@@ -10,6 +10,7 @@ import numpy as np
 from rapidfuzz.distance import Levenshtein
 
 from jaxasr.data.cleaners import Cleaning
+from jaxasr.data.textfile import few
 from jaxasr.errors import DataError
 
 Operation = Literal["equal", "substitute", "delete", "insert"]
@@ -21,7 +22,6 @@ OPERATIONS: Mapping[str, Operation] = {
     "delete": "delete",
     "insert": "insert",
 }
-SHOWN_IDS = 5
 
 
 class Step(NamedTuple):
@@ -144,10 +144,6 @@ def _check_ids(references: Mapping[str, str], hypotheses: Mapping[str, str]) -> 
             f"hypotheses: {len(unknown)} of {len(hypotheses)} ids have no reference ({few(unknown)}); hypotheses "
             "for these references were expected; check that the two files belong together."
         )
-
-
-def few(names: Sequence[str]) -> str:
-    return ", ".join(names[:SHOWN_IDS]) + (", ..." if len(names) > SHOWN_IDS else "")
 
 
 def _score_one(name: str, reference: str, hypothesis: str | None, spaces: bool) -> UtteranceScore:

@@ -74,6 +74,12 @@ def test_inputs_of_every_kind(model, sounds, kaldi, tmp_path):
     assert len(ids) == len(set(ids))
 
 
+def test_a_name_that_is_not_utf8(sounds):
+    os.rename(sounds / "a.wav", os.fsencode(sounds) + b"/caf\xe9.wav")
+    with pytest.raises(DataError, match=r"/caf\\udce9.wav: a name that is not UTF-8; .*; rename the file"):
+        decode.read_inputs([str(sounds)], "sound")
+
+
 def test_transcribe_takes_files_and_arrays(model, sounds):
     speech = jaxasr.load(model)
     path = sounds / "a.wav"
@@ -101,7 +107,7 @@ def test_a_token_list_of_another_model_is_refused(model, tmp_path):
         jaxasr.load(tmp_path / "model")
 
 
-@pytest.mark.parametrize("wrong", [np.zeros((2, 5)), np.zeros(5, np.int32), np.array([0.0, np.nan])])
+@pytest.mark.parametrize("wrong", [np.zeros((2, 5)), np.zeros(5, np.int32), np.array([0.0, np.nan]), np.array([-9.0])])
 def test_arrays_that_are_no_sound_are_refused(model, wrong):
     with pytest.raises(DataError, match="transcribe: "):
         jaxasr.load(model).transcribe(wrong)

@@ -95,13 +95,13 @@ def test_missing_hypotheses_are_deletions_and_named():
     assert found.wer == (0, 14, 0, 16)
     assert found.missing == [f"u{number}" for number in range(1, 8)]
     text = shown(found, worst=1)
-    assert "7 without a hypothesis, counted as deletions: u1, u2, u3, u4, u5, ..." in text
+    assert "7 without a hypothesis, counted as deletions: 'u1', 'u2', 'u3', ..." in text
     assert "u1: no hypothesis in 2 words" in text
 
 
 def test_hypotheses_without_reference_are_an_error():
     hypotheses = {f"v{number}": "x" for number in range(7)}
-    with pytest.raises(DataError, match=r"7 of 8 ids have no reference \(v0, v1, v2, v3, v4, \.\.\.\)"):
+    with pytest.raises(DataError, match=r"7 of 8 ids have no reference \('v0', 'v1', 'v2', \.\.\.\)"):
         score({"u": "x"}, {"u": "x"} | hypotheses)
     with pytest.raises(DataError, match="references: there are none"):
         score({}, {})
@@ -154,6 +154,9 @@ FORMS = {
     "hyp": '\ufeff{"id": "u1", "text": "今天 好"}\n{"id": "u2", "text": ""}\n{"id": "u3", "text": "a  b"}\n\n',
     "manifest.jsonl": '{"audio_filepath": "d/u1.wav", "text": "今天 好"}\n{"audio_filepath": "u2.wav", "text": ""}\n'
     '{"audio_filepath": "u3.wav", "text": "a  b"}\n',
+    "results.csv": "id,text\nu1,今天 好\nu2,\nu3,a  b\n",
+    "pipes.jsonl": '{"id": "u1", "key": "x", "source": "sox a.sph - |", "target": "今天 好"}\n'
+    '{"utt_id": "u2", "key": "x", "source": "s3://b/c.wav", "target": ""}\n{"key": "u3", "sentence": "a  b"}\n',
     "features.csv": "path,sentence\nd/u1.npy,今天 好\nu2.ark:12,\nu3.npy,a  b\n",
     "table.tsv": "path\tsentence\tclient_id\nu1.wav\t今天 好\ts\nu2.wav\t\t\nu3.wav\ta  b\t\n",
     "funasr.json": '{"key": "u1", "source": "x.wav", "target": "今天 好"}\n{"key": "u2", "source": "y.wav", '
@@ -181,9 +184,14 @@ FAULTS = {
     "latin-1": ("text", "u1 a\nu2 é\n".encode("latin-1"), "text:2: byte 0xe9 is not UTF-8"),
     "bad JSON": ("h.jsonl", b'{"id": "u", "text": "a"}\n{"id": \n', "h.jsonl:2: not JSON"),
     "JSON list": ("h.json", b"[1]\n", "h.json:1: a JSON list"),
-    "no text": ("h.jsonl", b'{"id": "u", "txt": "a"}\n', "h.jsonl:1: no string in field text, but fields id"),
-    "no id": ("h.jsonl", b'{"text": "a"}\n', "h.jsonl:1: no string in field id or key or utt_id"),
-    "number as text": ("h.jsonl", b'{"id": "u", "text": 3}\n', "h.jsonl:1: no string in field text"),
+    "no text": (
+        "h.jsonl",
+        b'{"id": "u", "txt": "a"}\n',
+        "h.jsonl:1: no field 'text', 'target' or 'sentence', but",
+    ),
+    "no id": ("h.jsonl", b'{"text": "a"}\n', "h.jsonl:1: no field 'id', 'utt_id' or 'key', but 'text'; an id was "),
+    "no id in a table": ("h.csv", b"text\na\n", "h.csv:1: no field 'id', 'utt_id' or 'key', but 'text'; an id was "),
+    "number as text": ("h.jsonl", b'{"id": "u", "text": 3}\n', "h.jsonl:1: field 'text' is a number; a string was"),
 }
 
 

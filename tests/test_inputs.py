@@ -353,7 +353,7 @@ def test_evaluation_leaves_nothing_out(task, utterances, rows, extra_seconds):
 
 
 def test_evaluation_of_a_file_that_is_gone_is_an_error(task, utterances):
-    with pytest.raises(DataError, match=r"gone\.wav: No such file"):
+    with pytest.raises(DataError, match=r"gone\.wav \(utterance gone\): No such file"):
         evaluation_inputs(task, [*utterances, Utterance("gone", "gone.wav", "")], batch_seconds=4.0)
 
 

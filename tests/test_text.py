@@ -124,6 +124,11 @@ def test_files_of_another_model_are_refused(file, tmp_path):
         checkpoint.load_task(tmp_path / "first")
 
 
+def test_a_token_list_and_a_tokenizer_that_learns_its_own():
+    with pytest.raises(ConfigError, match=r"--token_list=tokens.txt with a tokenizer that learns its tokens: "):
+        AsrTask(tokenizer=BpeTokenizer(), token_list="tokens.txt").check()
+
+
 def test_a_hash_without_cleaners_and_the_like_is_the_token_lists(tmp_path):
     for name in ("char", "word"):
         task = prepared(name)

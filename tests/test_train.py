@@ -15,6 +15,7 @@ from jaxasr import checkpoint, config, decode, evaluate, scoring
 from jaxasr.averages import Running
 from jaxasr.data import manifest
 from jaxasr.data.batch import Collate
+from jaxasr.data.perturb import CommonPreprocessor
 from jaxasr.errors import CheckpointError, DataError, TrainingError
 from jaxasr.inputs import evaluation_inputs
 from jaxasr.logs import StepLog
@@ -153,7 +154,9 @@ def test_damaged_sound_is_left_out_and_counted(tmp_path, capsys):
     said = " ".join(capsys.readouterr().out.split())
     assert "bad" not in {u.id for u in data.train.selection.utterances}
     assert " + 1 unreadable (bad)" in said
-    assert "bad.wav: infinite or NaN samples; " in said
+    assert "bad.wav (utterance bad): infinite or NaN samples; " in said
+    assert f"all 1 left out: {tmp_path}/run/left_out.jsonl" in said
+    assert json.loads((tmp_path / "run" / "left_out.jsonl").read_text())["reason"] == "unreadable"
     train_set, valid_set = read_manifests(dataclasses.replace(cfg, valid=()), console)
     assert "bad" in {u.id for u in train_set} - {u.id for u in valid_set}  # to be counted, never to validate with
     with pytest.raises(DataError, match=r"bad\.wav"):
@@ -163,11 +166,14 @@ def test_damaged_sound_is_left_out_and_counted(tmp_path, capsys):
 def test_corpora_are_mixed_by_weights(tmp_path, capsys):
     corpora = tuple(tiny.corpus(tmp_path / split, split, every) for split, every in (("train", 20), ("test", 10)))
     task = dataclasses.replace(tiny.TASK, normalizer=None)
+    soundfile.write(tmp_path / "noise.wav", np.ones(800), 8000)
+    task = dataclasses.replace(task, preprocess=CommonPreprocessor(noise=str(tmp_path / "noise.wav")))
     cfg = tiny.config(tmp_path, task=task, train=corpora, train_weights=(1.0, 4.0), valid=(), test=())
     data = prepare(cfg, tmp_path / "run", Devices.all(), rich.console.Console(width=200))
     said = capsys.readouterr().out
     used, held_out = ({u.corpus for u in inputs.selection.utterances} for inputs in (data.train, data.valid))
     assert used == held_out == {0, 1}
+    assert "--preprocess: 1 sound files of noises and rooms" in said
     total = len(data.train.selection.utterances)
     assert re.search(rf"{corpora[1]} +│ +\d+ │ +0\.0\d │ +{round(0.8 * total)} │ +80\.\d", said)
     assert sum(len(planned.indices) for planned in data.train.epoch(0).plan) == total

@@ -18,9 +18,17 @@ from jaxasr.data.source import Header, Source, check_finite, place, segment, sta
 from jaxasr.data.utterance import Kind, Utterance
 from jaxasr.errors import ConfigError, DataError
 
+SUFFIXES = (
+    ".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".mp2", ".aiff", ".aif", ".aifc", ".au", ".snd", ".caf", ".w64",
+    ".rf64", ".sph", ".nist", ".voc",
+)  # fmt: skip
+"""What the names of sound files end in, in small letters, where a folder is searched for them."""
+
 # libsndfile's sf_count_t maximum: a stream whose header leaves the length open.
 _UNKNOWN_FRAMES = 2**63 - 1
 _BLOCK = 2**16
+_LOUDEST = 8.0
+"""What float samples may peak at; those beyond it are on another scale, not too loud."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +78,11 @@ class SoundSource(Source):
             )
         sound = array.astype(np.float32) / (32768 if array.dtype == np.int16 else 1)
         check_finite(where, sound, "samples")
+        if (peak := np.abs(sound).max(initial=0.0)) > _LOUDEST:
+            raise DataError(
+                f"{where}: floats of up to {peak:g}; float in [-1, 1], or int16, was expected; divide by the full "
+                "scale, such as 32768."
+            )
         return sound
 
     def example(self, utterance_id: str, inputs: np.ndarray, tokens: np.ndarray) -> AsrExample:

@@ -54,7 +54,7 @@ class _Marks(dict[int, int | str | None]):
 
     def __missing__(self, code: int) -> int | str | None:
         kind = unicodedata.category(chr(code))
-        parts_words = kind == "Pd" or chr(code) in "/／"
+        parts_words = kind == "Pd" or chr(code) in "/／\u2044\u2215\u2212…‥"
         self[code] = " " if parts_words else None if kind[0] in "PS" else code
         return self[code]
 
@@ -63,14 +63,14 @@ class _Marks(dict[int, int | str | None]):
 class Punctuation(Cleaner):
     """Without punctuation and symbols (Unicode's categories P and S), those of every script.
 
-    Dashes and slashes become a space, since they part words; runs of spaces become one. An apostrophe between two
-    letters or digits stays and is written ': DON’T gives DON'T.
+    Dashes, minus signs, slashes and dots in a row become a space, since they part words; runs of spaces become one. An
+    apostrophe between two letters or digits stays and is written ': DON’T gives DON'T.
     """
 
     MARKS = _Marks()
 
     def __call__(self, text: str) -> str:
-        pieces = re.split("['’]", text)
+        pieces = re.split("['‘’＇]", re.sub(r"\.{2,}", " ", text))
         kept = [pieces[0].translate(self.MARKS)]
         for before, after in itertools.pairwise(pieces):
             inside_a_word = _in_word(before[-1:]) and _in_word(after[:1])

@@ -36,7 +36,10 @@ class FeatureSource(Source):
         return self.num_features
 
     def file(self, path: str) -> str:
-        return _split(path, path)[0]
+        file, offset = _split(path, path)
+        if offset is not None:
+            _matrix_reader(path)  # where it is missing, this says so although the header is known from before
+        return file
 
     def info(self, path: str) -> Header:
         with _opened(path, path) as (header, _):

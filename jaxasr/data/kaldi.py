@@ -84,19 +84,24 @@ def _segments(path: str, recordings: Mapping[str, _Span]) -> dict[str, _Span]:
             raise DataError(
                 f"{where}: {len(fields) + 1} fields; 'UTTERANCE RECORDING START END' was expected; write these four."
             )
-        recording, start, end = fields[0], _time(where, fields[1]), _time(where, fields[2])
+        recording, start, end = fields[0], _time(where, fields[1]), _end(where, fields[2])
         if recording not in recordings:
             raise DataError(
                 f"{where}: recording {show(recording)} is not in wav.scp; each segment's recording is; add it "
                 f"there or remove the segment.{did_you_mean(recording, itertools.islice(recordings, 1000))}"
             )
-        if end <= start:
+        if end is not None and end <= start:
             raise DataError(
                 f"{where}: end {end} is not after start {start}; times in seconds, the end after the start, were "
                 "expected; correct or remove the segment."
             )
-        spans[name] = _Span(where, recordings[recording].audio, start, end - start)
+        spans[name] = _Span(where, recordings[recording].audio, start, None if end is None else end - start)
     return spans
+
+
+def _end(where: str, word: str) -> float | None:
+    """None for -1, which stands for the end of the recording."""
+    return None if NUMBER.fullmatch(word) and float(word) == -1.0 else _time(where, word)
 
 
 def _time(where: str, word: str) -> float:

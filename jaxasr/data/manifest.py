@@ -1,8 +1,9 @@
 """Utterances from Kaldi folders, JSON lines and tables; every fault names its file and line."""
 
 import dataclasses
+import itertools
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from jaxasr.data import kaldi, tables
 from jaxasr.data.textfile import claim
@@ -24,7 +25,7 @@ def read(path: PathLike, *, need_text: bool = True, kind: Kind | None = "sound")
       need_text: without it a missing transcript is an empty one.
       kind: what the paths may name; None for sound as well as features.
     """
-    return [utterance for _, utterance in _located(os.fspath(path), need_text, kind)]
+    return read_all([path], need_text=need_text, kind=kind)
 
 
 def read_all(paths: Iterable[PathLike], *, need_text: bool = True, kind: Kind | None = "sound") -> list[Utterance]:
@@ -32,17 +33,38 @@ def read_all(paths: Iterable[PathLike], *, need_text: bool = True, kind: Kind | 
 
     An id may stand in one of them only.
     """
+    found = with_ids([list(_located(os.fspath(path), need_text, kind)) for path in paths])
+    return [dataclasses.replace(u, corpus=i) if i else u for i, us in enumerate(found) for u in us]
+
+
+def with_ids(manifests: Sequence[Sequence[tuple[str, Utterance]]]) -> list[list[Utterance]]:
+    """The utterances of each, of which one without an id gets its file's name; every id stands once in all of them."""
     seen: dict[str, str] = {}
-    utterances = []
-    for corpus, path in enumerate(paths):
-        for where, utterance in _located(os.fspath(path), need_text, kind):
+    for where, utterance in itertools.chain(*manifests):
+        if utterance.id:
             claim(seen, utterance.id, where)
-            utterances.append(dataclasses.replace(utterance, corpus=corpus) if corpus else utterance)
-    return utterances
+    return [[_with_id(u, number, where, seen) for number, (where, u) in enumerate(m, 1)] for m in manifests]
+
+
+def _with_id(utterance: Utterance, number: int, where: str, seen: dict[str, str]) -> Utterance:
+    if utterance.id:
+        return utterance
+    name = next(name for name in _names(utterance, number) if name not in seen)
+    seen[name] = where
+    return dataclasses.replace(utterance, id=name)
+
+
+def _names(utterance: Utterance, number: int) -> Iterator[str]:
+    """Ids for an utterance that has none, the plainest first; written ids have been taken before."""
+    stem = "_".join(os.path.splitext(os.path.basename(utterance.audio))[0].split()) or "utterance"
+    if utterance.start:
+        stem = f"{stem}-{round(utterance.start * 1000):07d}"  # milliseconds
+    yield stem
+    yield from (f"{stem}-{again}" for again in itertools.count(number))
 
 
 def _located(path: str, need_text: bool, kind: Kind | None) -> Iterator[tuple[str, Utterance]]:
-    """Each utterance with the `file:line` it came from."""
+    """Each utterance with the `file:line` it came from; its id is empty where none is written."""
     if os.path.isdir(path):
         return kaldi.read(path, need_text, kind)
     if not os.path.exists(path):

@@ -18,7 +18,7 @@ from jaxasr.data.batch import BucketShape
 from jaxasr.data.bucketing import PlannedBatch
 from jaxasr.data.manifest import Utterance
 from jaxasr.data.selection import id_hash
-from jaxasr.errors import ConfigError, DataError
+from jaxasr.errors import ConfigError, DataError, JaxasrError
 
 
 class HostBatch(NamedTuple):
@@ -75,6 +75,8 @@ class LoadBatch:
             if f"(utterance {utterance.id})" in str(error):
                 raise
             raise DataError(f"{utterance.id} ({utterance.audio}): {error}") from error
+        except JaxasrError:
+            raise
         except Exception as error:  # a user's own preprocessing may raise anything: say on which utterance
             raise DataError(
                 f"{utterance.id} ({utterance.audio}): preprocessing raised {type(error).__name__}: {error}; an example "
@@ -84,7 +86,7 @@ class LoadBatch:
     def _collated(self, examples: Sequence[Any], shape: BucketShape, ids: Sequence[str]) -> Any:
         try:
             return self.collate(examples, shape)
-        except DataError:
+        except JaxasrError:
             raise
         except Exception as error:  # as above; and an error that cannot be pickled would hang a worker
             raise DataError(

@@ -3,13 +3,15 @@
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from jaxasr.data.manifest import Utterance
 from jaxasr.data.mixing import Drawn
-from jaxasr.data.source import Header, Source
+from jaxasr.data.source import Header, Source, place
+from jaxasr.data.textfile import few
 from jaxasr.errors import DataError
 
 
@@ -43,6 +45,8 @@ class Selection:
     total: int
     faults: dict[str, str] = dataclasses.field(default_factory=dict)
     """Id of an unreadable utterance to what is wrong with it."""
+    unknown: dict[str, list[str]] = dataclasses.field(default_factory=dict)
+    """Id of an utterance that is left out for its unknown symbols to these."""
     hashes: np.ndarray = dataclasses.field(init=False, repr=False)
     """(N,) uint64 of the ids."""
 
@@ -67,8 +71,18 @@ class Selection:
         parts = [f"{len(self.utterances)} used"]
         for reason, ids in self.left_out.items():
             more = ", ..." if len(ids) > 3 else ""
-            parts.append(f"{len(ids)} {reason} ({', '.join(ids[:3])}{more})")
+            symbols = dict.fromkeys(symbol for name in ids for symbol in self.unknown.get(name, ()))
+            shown = f" {few(symbols)}" if symbols else ""
+            parts.append(f"{len(ids)} {reason}{shown} ({', '.join(ids[:3])}{more})")
         return f"{self.total} in = " + " + ".join(parts)
+
+    def left_out_rows(self) -> Iterator[dict[str, Any]]:
+        """Every utterance that is left out: its id, the reason, and its fault or its unknown symbols."""
+        for reason, ids in self.left_out.items():
+            for name in ids:
+                fault = {"fault": self.faults[name]} if name in self.faults else {}
+                symbols = {"symbols": self.unknown[name]} if name in self.unknown else {}
+                yield {"id": name, "reason": reason} | fault | symbols
 
 
 def select(
@@ -87,6 +101,7 @@ def select(
     """
     left_out: dict[str, list[str]] = {}
     faults: dict[str, str] = {}
+    unknown: dict[str, list[str]] = {}
     measured: list[tuple[Utterance, np.ndarray]] = []
     for utterance in utterances:
         try:
@@ -95,8 +110,11 @@ def select(
             left_out.setdefault("unreadable", []).append(utterance.id)
             faults[utterance.id] = str(error)
             continue
-        if reason := _text_fault(utterance.text, measures, leave_out_unknown):
-            left_out.setdefault(reason, []).append(utterance.id)
+        if not utterance.text.strip() or not measures.num_tokens(utterance.text):  # as a cleaner leaves of a full stop
+            left_out.setdefault("with empty text", []).append(utterance.id)
+        elif leave_out_unknown and (symbols := measures.unknown(utterance.text)):
+            left_out.setdefault("with unknown symbols", []).append(utterance.id)
+            unknown[utterance.id] = symbols
         else:
             measured.append((utterance, samples))
     samples = np.array([row for _, row in measured], np.int64).reshape(len(measured), len(speeds))
@@ -110,14 +128,7 @@ def select(
     kept = np.flatnonzero(usable.any(axis=1))
     used = [measured[row][0] for row in kept]
     tokens = np.array([measures.num_tokens(u.text) for u in used], np.int64)
-    return Selection(used, samples[kept], usable[kept], tokens, speeds, left_out, len(utterances), faults)
-
-
-def _text_fault(text: str, measures: Measures, leave_out_unknown: bool) -> str:
-    """Why training cannot use a transcript; empty where it can."""
-    if not text.strip() or not measures.num_tokens(text):  # such as a cleaner leaves of a full stop
-        return "with empty text"
-    return "with unknown symbols" if leave_out_unknown and measures.unknown(text) else ""
+    return Selection(used, samples[kept], usable[kept], tokens, speeds, left_out, len(utterances), faults, unknown)
 
 
 INFEASIBLE = "with fewer frames than CTC needs"
@@ -129,7 +140,8 @@ def lengths(
     """(speeds,) samples that the utterance has as it is read; an unreadable file is raised as its DataError."""
     info = infos[utterance.audio]
     if isinstance(info, DataError):
-        raise info
+        error = str(info).removeprefix(f"{utterance.audio}: ")  # which names the file alone
+        raise DataError(f"{place(utterance)}: {error}") from info
     return np.array([source.length(utterance, info, speed) for speed in speeds])
 
 

@@ -8,12 +8,11 @@ from collections.abc import Iterator
 import numpy as np
 
 from jaxasr.data import audio, textfile
+from jaxasr.data.audio import SUFFIXES
 from jaxasr.data.probe import probe
 from jaxasr.data.source import Header
 from jaxasr.data.utterance import audio_path, folder_of
 from jaxasr.errors import DataError
-
-SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff", ".au", ".sph")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,8 +28,8 @@ def find(path: str, sample_rate: int, option: str) -> tuple[SoundFile, ...]:
     """The sound files that `path` names, in an order that does not change.
 
     Args:
-      path: a folder, searched with the folders in it for names in `SUFFIXES`; a list of files, with a line `ID PATH` or
-        `PATH` each, where relative paths start at the list's folder; or one sound file.
+      path: a folder, searched with the folders in it for names in `audio.SUFFIXES`; a list of files, with a line
+        `ID PATH` or `PATH` each, where relative paths start at the list's folder; or one sound file.
       sample_rate: what they will be resampled to.
       option: stands at the beginning of errors.
 
@@ -72,11 +71,24 @@ def _listed(where: str, path: str) -> Iterator[tuple[str, str]]:
         folder = folder_of(os.path.dirname(path))
         for number, line in enumerate(textfile.lines(path), 1):
             place = f"{path}:{number}"
-            yield f"{place}: ", audio_path(place, folder, line.split(maxsplit=1)[-1].strip(), None)
+            yield f"{place}: ", _path_in(place, folder, line)
     else:
         raise DataError(
             f"{where}: no such file or folder; a folder of sound files or a list of them was expected; check the path."
         )
+
+
+def _path_in(place: str, folder: str, line: str) -> str:
+    """The path of a line that is `PATH`, in which spaces may stand, or `ID PATH`."""
+    behind_id, alone = (audio_path(place, folder, value.strip(), None) for value in (line.split(maxsplit=1)[-1], line))
+    if behind_id == alone or not os.path.exists(alone):
+        return behind_id
+    if os.path.exists(behind_id):
+        raise DataError(
+            f"{place}: {behind_id} behind an id, or {alone}; there are both, and one was expected; write 'ID PATH' "
+            "with an absolute path."
+        )
+    return alone
 
 
 def _inside(where: str, folder: str) -> Iterator[str]:

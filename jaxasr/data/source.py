@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from jaxasr.data.utterance import Kind, Utterance
+from jaxasr.data.utterance import Kind, Utterance, check_name
 from jaxasr.errors import DataError
 
 
@@ -81,7 +81,7 @@ class Source(abc.ABC):
 def status(path: str, where: str) -> os.stat_result:
     """The status of a file that can be opened; errors begin with `where`."""
     try:
-        found = os.stat(path)
+        found = os.stat(check_name(path))
     except OSError as error:
         raise DataError(
             f"{where}: {error.strerror}; a file was expected; check the path (a relative one starts at the "

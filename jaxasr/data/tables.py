@@ -1,13 +1,13 @@
 """Manifests of named fields: JSON lines, and tables with a header."""
 
 import csv
-import dataclasses
-import itertools
+import difflib
+import functools
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from jaxasr.data.textfile import NUMBER, blank_line, claim, few, json_object, json_type, lines, physical_lines, show
+from jaxasr.data.textfile import NUMBER, blank_line, few, json_object, json_type, lines, physical_lines, show
 from jaxasr.data.utterance import Kind, Utterance, audio_path, folder_of
 from jaxasr.errors import DataError
 from jaxasr.registry import did_you_mean
@@ -25,7 +25,7 @@ START, SECONDS = "offset", "duration"
 class _Fields(NamedTuple):
     """Under which name a row has what."""
 
-    audio: str
+    audio: str | None
     text: str | None
     id: str | None
     speaker: str | None
@@ -37,55 +37,51 @@ def is_table(path: str) -> bool:
 
 
 def read(path: str, need_text: bool, kind: Kind | None) -> Iterator[tuple[str, Utterance]]:
-    """Each utterance of a file with the `file:line` it begins at; one without an id gets its file's name."""
+    """Each utterance of a file with the `file:line` it begins at; its id is empty where the row has none."""
     base = folder_of(os.path.dirname(path))
     clips = os.path.join(base, "clips") if os.path.isdir(os.path.join(base, "clips")) else base
-    rows = _json_rows if path.removesuffix(".gz").endswith((".jsonl", ".json")) else _table_rows
-    parsed = []
-    for where, row, fields in rows(path, need_text):
+    for where, row, fields in _rows(path, functools.partial(_fields_of_manifest, need_text=need_text)):
         # Common Voice's tables name the files of a folder beside them
         folder = clips if fields.audio == "path" and os.sep not in str(row["path"]) else base
-        parsed.append((where, _utterance(where, folder, row, fields, kind)))
-    seen: dict[str, str] = {}
-    for where, utterance in parsed:
-        if utterance.id:
-            claim(seen, utterance.id, where)
-    for number, (where, utterance) in enumerate(parsed, 1):
-        if not utterance.id:
-            name = next(name for name in _names(utterance, number) if name not in seen)
-            seen[name] = where
-            utterance = dataclasses.replace(utterance, id=name)
-        yield where, utterance
+        yield where, _utterance(where, folder, row, fields, kind)
 
 
-def _names(utterance: Utterance, number: int) -> Iterator[str]:
-    """Ids for an utterance that has none, the plainest first; written ids have been taken before."""
-    stem = "_".join(os.path.splitext(os.path.basename(utterance.audio))[0].split()) or "utterance"
-    if utterance.start:
-        stem = f"{stem}-{round(utterance.start * 1000):07d}"  # milliseconds
-    yield stem
-    yield from (f"{stem}-{again}" for again in itertools.count(number))
+def read_texts(path: str) -> Iterator[tuple[str, Utterance]]:
+    """As `read`, of a manifest or of results: ids and transcripts; a path is looked at only where there is no id."""
+    for where, row, fields in _rows(path, _fields_of_results):
+        text = (_string(where, row, fields.text) or "").strip()
+        if name := _id(where, row, fields):
+            yield where, Utterance(name, "", text)
+        else:
+            start = _seconds(where, row, START) or 0.0
+            yield where, Utterance("", _string(where, row, fields.audio) or "", text, start=start)
 
 
 # Rows --------------------------------------------------------------------------------------------------------
 
 _Rows = Iterator[tuple[str, Mapping[str, Any], _Fields]]
+_Choose = Callable[[str, Mapping[str, Any]], _Fields]
+"""From a place and a row, or a header, to the names that count there."""
 
 
-def _json_rows(path: str, need_text: bool) -> _Rows:
+def _rows(path: str, choose: _Choose) -> _Rows:
+    return (_table_rows if path.removesuffix(".gz").endswith((".csv", ".tsv")) else _json_rows)(path, choose)
+
+
+def _json_rows(path: str, choose: _Choose) -> _Rows:
     for number, line in enumerate(lines(path), 1):
         where = f"{path}:{number}"
         row = json_object(where, line)
-        yield where, row, _fields(where, row, need_text)
+        yield where, row, choose(where, row)
 
 
-def _table_rows(path: str, need_text: bool) -> _Rows:
+def _table_rows(path: str, choose: _Choose) -> _Rows:
     """CSV with quotes; TSV without, as Common Voice writes it."""
     (where, header), *rows = _cells(path)
     twice = [name for number, name in enumerate(header) if name and name in header[:number]]
     if twice:
         raise DataError(f"{where}: column {show(twice[0])} stands twice; names are used once; rename or remove one.")
-    fields = _fields(where, dict.fromkeys(header), need_text)
+    fields = choose(where, dict.fromkeys(header))
     if not rows:
         raise DataError(f"{path}: a header and no rows; one row an utterance was expected; check what wrote the file.")
     for where, row in rows:
@@ -139,14 +135,44 @@ def _number(where: str, name: str, cell: str) -> float | None:
 # Fields ------------------------------------------------------------------------------------------------------
 
 
-def _fields(where: str, row: Mapping[str, Any], need_text: bool) -> _Fields:
+def _fields(row: Mapping[str, Any]) -> _Fields:
     """Which of the known names a row has."""
-    audio, text, *others = (next((name for name in names if name in row), None) for names in (AUDIO, TEXT, ID, SPEAKER))
-    if audio is None:
+    return _Fields(*(next((name for name in names if name in row), None) for names in (AUDIO, TEXT, ID, SPEAKER)))
+
+
+def _fields_of_manifest(where: str, row: Mapping[str, Any], need_text: bool) -> _Fields:
+    fields = _fields(row)
+    if fields.audio is None:
         raise _missing(where, row, AUDIO, "the path of a sound file")
-    if text is None and need_text:
+    if fields.text is None and need_text:
         raise _missing(where, row, TEXT, "a transcript")
-    return _Fields(audio, text, *others)
+    if misspelt := _misspelt(tuple(row)):
+        raise DataError(
+            f"{where}: field {show(misspelt[0])}, which is not known, and none {misspelt[1]!r}; a known name, or one "
+            f"less like it, was expected; rename or remove it.{did_you_mean(misspelt[0], misspelt[1:])}"
+        )
+    return fields
+
+
+@functools.lru_cache
+def _misspelt(names: tuple[str, ...]) -> tuple[str, str] | None:
+    """A name that is unknown and nearly that of a field which may be absent and is, and this; they are few at once."""
+    unknown = [name for name in names if name not in {*AUDIO, *TEXT, *ID, *SPEAKER, START, SECONDS}]
+    for wanted in (SPEAKER, (START,), (SECONDS,)):
+        if not any(name in names for name in wanted):
+            for name in wanted:
+                if near := difflib.get_close_matches(name, unknown, n=1, cutoff=0.85):
+                    return near[0], name
+    return None
+
+
+def _fields_of_results(where: str, row: Mapping[str, Any]) -> _Fields:
+    fields = _fields(row)
+    if fields.id is None and fields.audio is None:
+        raise _missing(where, row, ID, "an id")
+    if fields.text is None:
+        raise _missing(where, row, TEXT, "a transcript")
+    return fields
 
 
 def _missing(where: str, row: Mapping[str, Any], names: tuple[str, ...], what: str) -> DataError:
@@ -163,15 +189,20 @@ def _utterance(where: str, folder: str, row: Mapping[str, Any], fields: _Fields,
     audio, text = _string(where, row, fields.audio), _string(where, row, fields.text)
     if not audio:
         raise DataError(f"{where}: field {fields.audio!r} is empty; the path of a sound file was expected; add it.")
-    name = _string(where, row, fields.id)
-    if name is not None and name.split() != [name]:
-        raise DataError(f"{where}: id {show(name)}; a word without white space was expected; rename it.")
     start, seconds = _seconds(where, row, START), _seconds(where, row, SECONDS)
     if seconds == 0:
         raise DataError(f"{where}: {SECONDS!r} is 0; more than 0 seconds was expected; correct or remove the line.")
     speaker = _string(where, row, fields.speaker) or ""
     path = audio_path(where, folder, audio, kind)
-    return Utterance(name or "", path, (text or "").strip(), speaker, start or 0.0, seconds)
+    return Utterance(_id(where, row, fields), path, (text or "").strip(), speaker, start or 0.0, seconds)
+
+
+def _id(where: str, row: Mapping[str, Any], fields: _Fields) -> str:
+    """The row's id; empty where it has none."""
+    name = _string(where, row, fields.id)
+    if name is not None and name.split() != [name]:
+        raise DataError(f"{where}: id {show(name)}; a word without white space was expected; rename it.")
+    return name or ""
 
 
 def _string(where: str, row: Mapping[str, Any], name: str | None) -> str | None:

@@ -32,6 +32,8 @@ def blank_line(where: str) -> DataError:
 def physical_lines(path: str | os.PathLike[str]) -> list[str]:
     """The lines of a UTF-8 file, unpacked where it ends in .gz, without BOM, carriage returns and a blank end."""
     raw = _content(path).removeprefix(codecs.BOM_UTF8)
+    if raw.startswith(b"\x1f\x8b"):
+        raise DataError(f"{path}: packed by gzip; a name that ends in .gz, or text, was expected; rename or unpack it.")
     try:
         content = raw.decode()
     except UnicodeDecodeError as error:

@@ -49,6 +49,11 @@ class Tokenizer(abc.ABC):
 
     # what a tokenizer learns from text; most learn nothing
 
+    @property
+    def learns(self) -> bool:
+        """Whether its tokens come from the training text, so that no list of others suits them."""
+        return False
+
     def prepared(self, transcripts: Iterable[str], earlier: pathlib.Path | None = None) -> Self:
         """This tokenizer with what it still lacks: learnt from the transcripts, or by an `earlier` session."""
         del transcripts, earlier
@@ -110,15 +115,19 @@ class BpeTokenizer(Tokenizer):
     content: bytes | None = resource()
 
     def check(self) -> None:
-        if self.size <= 0:
-            raise ConfigError(f"--tokenizer.size={self.size}: a positive number was expected; change it.")
-        if not 0.0 < self.character_coverage <= 1.0:
+        if not 0 < self.size <= 1_000_000:
+            raise ConfigError(f"--tokenizer.size={self.size}: 1 to 1000000 was expected; change it.")
+        if not 0.98 <= self.character_coverage <= 1.0:
             raise ConfigError(
-                f"--tokenizer.character_coverage={self.character_coverage}: a share above 0 and up to 1 was expected; "
-                "change it."
+                f"--tokenizer.character_coverage={self.character_coverage}: a share from 0.98, which is "
+                "sentencepiece's least, to 1 was expected; change it."
             )
         if self.model is not None:
             subwords.read(self.model)
+
+    @property
+    def learns(self) -> bool:
+        return self.model is None
 
     def prepared(self, transcripts: Iterable[str], earlier: pathlib.Path | None = None) -> Self:
         if self.content is not None:

@@ -43,7 +43,17 @@ def audio_path(where: str, folder: str, value: str, kind: Kind | None) -> str:
     if re.match(r"[A-Za-z]\w*://", value):
         raise DataError(f"{where}: {show(value)} is a URL; a file on disk was expected; download it and list the file.")
     check_kind(where, value, kind)
-    return os.path.normpath(os.path.join(folder, value))
+    return check_name(os.path.normpath(os.path.join(folder, value)))
+
+
+def check_name(path: str) -> str:
+    """The path, which is printed and stored as text."""
+    try:
+        path.encode()
+    except UnicodeEncodeError as error:
+        shown = path.encode(errors="backslashreplace").decode()
+        raise DataError(f"{shown}: a name that is not UTF-8; UTF-8 was expected; rename the file or folder.") from error
+    return path
 
 
 def holds_features(path: str) -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxasr.data.batch import AnyAsrExample
 from jaxasr.data.manifest import Utterance
+from jaxasr.data.textfile import few
 from jaxasr.evaluate import aligned
 from jaxasr.reporting import heat
 from jaxasr.reporting.charts import Series, interval_bar, line_chart
@@ -16,7 +17,7 @@ from jaxasr.reporting.gather import Log, Record, Scored, is_number
 from jaxasr.reporting.html import Html, el, percent, table
 from jaxasr.reporting.looks import Look, flac_uri
 from jaxasr.reporting.words import WordErrors, by_word, confusions
-from jaxasr.scoring import ErrorCounts, Score, Step, UtteranceScore, bootstrap_interval, few
+from jaxasr.scoring import ErrorCounts, Score, Step, UtteranceScore, bootstrap_interval
 
 MOST_WORDS = 20
 LEAST_POSTERIOR, MOST_TOKENS = 0.1, 24

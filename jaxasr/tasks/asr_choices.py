@@ -26,6 +26,11 @@ def _check_inputs(task: "AsrTask") -> None:
             f"--frontend={FRONTENDS.name_of(type(task.frontend))} with --preprocess or --channel: these are for "
             "sound, and features are given; add --preprocess=none, remove --channel (--specaug may stay)."
         )
+    if task.token_list and task.tokenizer.learns:
+        raise ConfigError(
+            f"--token_list={task.token_list} with a tokenizer that learns its tokens: these are not on a list made "
+            "before; one of the two was expected; remove --token_list, or give --tokenizer.model."
+        )
     if task.cmvn_file and not (task.normalizer is not None and task.normalizer.needs_statistics):
         raise ConfigError(
             f"--cmvn_file={task.cmvn_file}: the normalizer takes none; remove it, or give --normalizer=global_mvn."

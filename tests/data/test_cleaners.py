@@ -26,6 +26,12 @@ SYMBOLS = ("<noise>", "[a]", "[a]b", "%uh")
         ("punctuation", "今天，天气「很」好！約翰·史密斯", "今天天气很好約翰史密斯"),
         ("punctuation", "¿$5 + 3% = a_b? … ¡no!", "5 3 ab no"),
         ("punctuation", "Que\u0301'a ''a a'' 's", "Que\u0301'a a a s"),
+        (
+            "punctuation",
+            "1\u20442 cup, 10−5, km\u2215h wait…what wait...what 3.5",
+            "1 2 cup 10 5 km h wait what wait what 35",
+        ),
+        ("punctuation", "don‘t don＇t ‘a’", "don't don't a"),
         ("whitespace", "a\t\u3000b \n c", "a b c"),
         ("nfc", "e\u0301 ﬁ Ａ", "é ﬁ Ａ"),
         ("nfkc", "e\u0301 ﬁ Ａ", "é fi A"),
@@ -47,6 +53,7 @@ def test_no_punctuation_is_left_but_apostrophes_in_words(text):
 
 def test_order_is_kept():
     assert Cleaning.of(("upper", "nfkc"))("ﬁ") == "FI"
+    assert Cleaning.of(("nfkc", "punctuation"))("½ cup… ok") == "1 2 cup ok"
     assert Cleaning.of(("lower", "upper"))("a") == "A"
     assert Cleaning.of(("upper", "lower"))("A") == "a"
 

@@ -123,6 +123,14 @@ def test_probe(tmp_path):
     assert "--frontend=features reads .npy files" in str(found[paths[-1]])
 
 
+def test_probe_misses_kaldiio_although_the_header_is_known(tmp_path, monkeypatch):
+    path = ark(tmp_path, {"u": frames(3)})["u"].audio
+    probe([path], SOURCE, whole=True)
+    monkeypatch.setitem(sys.modules, "kaldiio", None)
+    with pytest.raises(ConfigError, match=r"x.ark:\d+: Kaldi's archives are read by kaldiio"):
+        probe([path], SOURCE, whole=True)
+
+
 def test_probe_sees_that_an_archive_changed(tmp_path):
     first, second = (u.audio for u in ark(tmp_path, {"a": frames(30), "b": frames(7)}).values())
     probe([first, second], SOURCE)

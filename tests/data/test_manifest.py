@@ -62,6 +62,11 @@ def test_kaldi_folder(tmp_path):
     ]
 
 
+def test_a_kaldi_segment_may_go_to_the_end(tmp_path):
+    kaldi(tmp_path, segments="u1 a 0.5 -1\nu2 a 0.5 -1.00\n", text="u1 one\nu2 two\n")
+    assert [(u.start, u.seconds) for u in manifest.read(tmp_path)] == [(0.5, None)] * 2
+
+
 def test_kaldi_segments(tmp_path):
     kaldi(tmp_path, segments="u1 a 0 0.5\nu2 a 0.5 1.25\n", text="u1 one\nu2 two\n")
     audio = str(tmp_path / "a.wav")
@@ -132,7 +137,8 @@ def test_kaldi_round_trip(tmp_path, rows):
         ({"segments": "u a 0\n"}, "/segments:1: 3 fields; "),
         ({"segments": "u a 0 1 A\n"}, "/segments:1: 5 fields; "),
         ({"segments": "u a 1 1\n"}, "/segments:1: end 1.0 is not after start 1.0; "),
-        ({"segments": "u a 0 -1\n"}, "/segments:1: time '-1'; "),
+        ({"segments": "u a 0 -2\n"}, "/segments:1: time '-2'; "),
+        ({"segments": "u a -1 1\n"}, "/segments:1: time '-1'; "),
         ({"segments": "u a 0 nan\n"}, "/segments:1: time 'nan'; "),
         ({"segments": "u a 0 1_0\n"}, "/segments:1: time '1_0'; "),
         ({"segments": "u a 0 1e999\n"}, "/segments:1: time '1e999'; "),
@@ -248,6 +254,25 @@ def test_json_faults_name_their_line_and_near_fields(tmp_path):
     message = fault(jsonl(tmp_path, nemo(), {"audio_path": "a.wav"}))
     assert message.startswith(":2: ")
     assert message.endswith("Did you mean 'audio_path'?")
+
+
+@pytest.mark.parametrize("name", ["duratoin", "Duration", "durations", "ofset", "speakr", "Speaker"])
+def test_a_misspelt_field_is_not_left_alone(tmp_path, name):
+    row = {"audio_filepath": "a.wav", "text": "a"}
+    message = fault(jsonl(tmp_path, row, row | {name: 1}))
+    assert message.startswith(f":2: field {name!r}, which is not known, and none '")
+    assert message.endswith("'?")
+
+
+def test_other_fields_are_left_alone(tmp_path):
+    names = (
+        "speaker_id spk lang accents source_len target_len start_offset end_offset duration_ms orig_duration "
+        "num_samples sentence_id sentence_domain segment pred_text locale emo_target text_language"
+    )
+    others = dict.fromkeys(names.split())
+    row = {"audio_filepath": "a.wav", "text": "a"} | others
+    both = row | {"duration": 1.0, "durations": 2, "speaker": "s", "speakers": 3}
+    assert [u.seconds for u in manifest.read(jsonl(tmp_path, row, both))] == [None, 1.0]
 
 
 def test_json_duplicate_id_names_both_lines(tmp_path):
@@ -497,6 +522,13 @@ def test_read_all(tmp_path):
     kaldi(tmp_path / "k")
     path = jsonl(tmp_path, nemo(id="c"))
     assert [utterance.id for utterance in manifest.read_all([tmp_path / "k", path])] == ["a", "b", "c"]
+
+
+def test_ids_from_file_names_are_numbered_over_all_manifests(tmp_path):
+    rows = [nemo(audio_filepath="x/a.wav"), nemo(audio_filepath="y/a.wav"), nemo(audio_filepath="y/a.wav", id="a-2")]
+    (tmp_path / "other").mkdir()
+    paths = [jsonl(tmp_path, *rows[:2]), jsonl(tmp_path / "other", *rows[1:])]
+    assert [u.id for u in manifest.read_all(paths)] == ["a", "a-3", "a-1", "a-2"]
 
 
 def test_read_all_names_both_places_of_an_id(tmp_path):

@@ -147,6 +147,14 @@ def test_a_fault_names_id_and_path(workers):
         next(loaded)
 
 
+def test_what_is_missing_is_no_fault_of_an_utterance():
+    def preprocess(utterance, rng):
+        raise ConfigError("a.ark:5: Kaldi's archives are read by kaldiio")
+
+    with pytest.raises(ConfigError, match=r"^a\.ark:5: Kaldi's archives are read by kaldiio"):
+        loader(preprocess=preprocess)(0)
+
+
 def test_a_fault_of_collating_names_the_ids():
     with pytest.raises(DataError, match=r"^batch of u\d+, u.*: collating to Bucket.* raised UnpicklableError: boom; "):
         next(load(loader(collate=loading.failing)))

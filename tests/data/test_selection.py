@@ -91,9 +91,15 @@ def test_every_reason():
         INFEASIBLE: ["u4", "u6"],
     }
     assert selection.accounting() == (
-        "7 in = 1 used + 1 unreadable (u0) + 1 with empty text (u1) + 1 with unknown symbols (u2) + "
+        "7 in = 1 used + 1 unreadable (u0) + 1 with empty text (u1) + 1 with unknown symbols '?' (u2) + "
         "2 with fewer frames than CTC needs (u4, u6) + 1 too long (u5)"
     )
+    assert [row["id"] for row in selection.left_out_rows()] == ["u0", "u1", "u2", "u4", "u6", "u5"]
+    assert list(selection.left_out_rows())[:3] == [
+        {"id": "u0", "reason": "unreadable", "fault": "0.wav (utterance u0): gone; a file; restore it"},
+        {"id": "u1", "reason": "with empty text"},
+        {"id": "u2", "reason": "with unknown symbols", "symbols": ["?"]},
+    ]
     assert select(utterances, infos, MEASURES, leave_out_unknown=False).left_out.keys() == {
         "unreadable", "with empty text", INFEASIBLE
     }  # fmt: skip
@@ -191,7 +197,7 @@ def test_select_all_leaves_nothing_out():
 
 def test_select_all_raises_what_is_unreadable():
     utterances, infos = corpus(10, 10)
-    with pytest.raises(DataError, match=r"1\.wav: gone"):
+    with pytest.raises(DataError, match=r"^1\.wav \(utterance u1\): gone; a file"):
         select_all(utterances, {**infos, "1.wav": DataError("1.wav: gone; a file; restore it")}, MEASURES)
 
 

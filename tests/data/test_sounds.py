@@ -60,8 +60,30 @@ def test_a_list_of_ids_and_paths_or_of_paths(tmp_path, monkeypatch):
     assert names("noise.scp") == [os.path.basename(file.path) for file in found]
 
 
+def test_a_path_with_spaces_without_an_id(tmp_path):
+    write(tmp_path / "my noise.wav")
+    (tmp_path / "noise.scp").write_text("my noise.wav\nid my noise.wav\n")
+    assert names(tmp_path / "noise.scp") == ["my noise.wav", "my noise.wav"]
+    write(tmp_path / "noise.wav")
+    with pytest.raises(DataError, match=r"noise.scp:1: .*/noise.wav behind an id, or .*/my noise.wav; there are both"):
+        names(tmp_path / "noise.scp")
+
+
 def test_one_file(tmp_path):
     assert names(write(tmp_path / "a.wav")) == ["a.wav"]
+
+
+@pytest.mark.parametrize("suffix", audio.SUFFIXES)
+def test_every_suffix_is_that_of_a_sound_file(tmp_path, suffix):
+    formats = {"oga": "OGG", "opus": "OGG", "mp2": "MP3", "aif": "AIFF", "aifc": "AIFF", "snd": "AU", "sph": "NIST"}
+    name = suffix[1:]
+    options = {"format": formats.get(name, name.upper())} | ({"subtype": "OPUS"} if name == "opus" else {})
+    assert names(write(tmp_path / f"a{suffix.upper()}", 1000, **options).parent) == [f"a{suffix.upper()}"]
+
+
+def test_a_name_that_is_not_utf8(tmp_path):
+    shutil.copy(write(tmp_path / "a.wav"), os.fsencode(tmp_path) + b"/caf\xe9.wav")
+    assert r"/caf\udce9.wav: a name that is not UTF-8; UTF-8 was expected; rename" in fault(tmp_path)
 
 
 def test_faults_of_folders_and_lists(tmp_path):

@@ -78,7 +78,7 @@ def test_no_text_to_learn_from():
 
 
 def test_options_that_mean_nothing():
-    for changes in ({"size": 0}, {"character_coverage": 0.0}, {"character_coverage": 1.1}):
+    for changes in ({"size": 0}, {"size": 1_000_001}, {"character_coverage": 0.979}, {"character_coverage": 1.1}):
         with pytest.raises(ConfigError, match=f"--tokenizer.{next(iter(changes))}="):
             dataclasses.replace(BpeTokenizer(), **changes).check()
 
@@ -91,6 +91,12 @@ def test_unknown_characters_are_named_and_shown():
     assert vocabulary.encode(tokens).tolist().count(vocabulary.unk) == 2
     assert tokenizer.join(tokens) == "ONE 你好 x"
     assert tokenizer.join(vocabulary.decode(vocabulary.encode(tokens))) == "ONE <unk> <unk>"
+
+
+def test_texts_with_the_mark_of_sentencepiece_are_learnt_from():
+    tokenizer = BpeTokenizer(size=24).prepared([f"{text} ▅" for text in TEXTS])
+    assert tokenizer.inventory([]) == BpeTokenizer(size=24).prepared(TEXTS).inventory([])
+    assert Vocabulary.from_texts([], tokenizer).unknown(tokenizer.split("ONE ▅")) == ["▅"]
 
 
 def test_coverage_leaves_out_rare_characters():

@@ -4,11 +4,12 @@ import numpy as np
 import rich.console
 
 from jaxasr.data import bucketing, mixing
+from jaxasr.data.audio import SoundSource
 from jaxasr.data.batch import AsrExample, BucketShape, Collate
 from jaxasr.data.bucketing import PlannedBatch
 from jaxasr.data.manifest import Utterance
 from jaxasr.data.pipeline import LoadBatch
-from jaxasr.data.selection import INFEASIBLE, Selection, split_valid
+from jaxasr.data.selection import INFEASIBLE, Selection, lengths, split_valid
 from jaxasr.errors import DataError
 from jaxasr.inputs import check_feasible, training_inputs
 from jaxasr.prepare import read_manifests
@@ -58,6 +59,12 @@ CASES = {
     "one utterance to train and validate with": lambda: split_valid([Utterance("u", "u.wav", "a")]),
     "nothing to train on": train_on_nothing,
     "nothing that can be read": train_on_the_unreadable,
+    "an utterance whose file is damaged": lambda: lengths(
+        Utterance("u", "u.wav", "a"),
+        {"u.wav": DataError("u.wav: gone; a file was expected; restore it.")},
+        SoundSource(8000),
+        (1.0,),
+    ),
     "a corpus with nothing to use": lambda: mixing.counts([1, 0], [1.0, 1.0]),
     "too few frames": lambda: check_feasible(ONE_TOO_SHORT, 60.0, 0.01),
     "an utterance longer than every shape": lambda: bucketing.plan(np.array([5]), np.array([1]), [SHAPE], None),

@@ -26,5 +26,6 @@ CASES = {
     "a folder without sound": lambda: read_inputs(["."], "sound"),
     "a search that the model does not have": lambda: tiny.TASK.decode_fn("beam"),
     "two channels": lambda: transcribe(np.zeros((2, 5))),
+    "samples of int16 as floats": lambda: transcribe(np.array([0.0, 1000.0])),
     "a NaN": lambda: transcribe(np.array([np.nan])),
 }

@@ -1,5 +1,7 @@
 """Kaldi folders, JSON lines and other text files."""
 
+import gzip
+
 from jaxasr.data import manifest
 from tests.errors.files import kaldi, write
 
@@ -25,6 +27,7 @@ CASES = {
     "no file": lambda: manifest.read("nowhere"),
     "a file of another kind": lambda: manifest.read(write("m.txt")),
     "a file that is not packed": lambda: manifest.read(write("m.jsonl.gz", "{}")),
+    "a packed file without .gz": lambda: jsonl(gzip.compress(b"{}")),
     "an empty file": lambda: jsonl(""),
     "a folder where a file belongs": lambda: folder(**{"utt2spk/x": ""}),
     "Latin-1": lambda: jsonl("é".encode("latin-1")),
@@ -52,6 +55,7 @@ CASES = {
     "a quote in a text": lambda: csv('path,text\nu.wav,"a"b\n'),
     "a row's duration in words": lambda: csv("path,text,duration\nu.wav,a,1 s\n"),
     "no path": lambda: jsonl('{"audio_path": "u.wav"}\n'),
+    "a misspelt duration": lambda: csv("path,text,duratoin\nu.wav,a,1\n"),
     "an empty path": lambda: jsonl('{"source": "", "target": ""}\n'),
     "no text": lambda: jsonl('{"source": "u.wav", "txt": "a"}\n'),
     "a text that is a number": lambda: jsonl('{"source": "u.wav", "target": 7}\n'),

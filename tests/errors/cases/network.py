@@ -8,6 +8,7 @@ import pytest
 from flax import linen as nn
 
 from jaxasr.data.perturb import CommonPreprocessor
+from jaxasr.data.tokenizer import BpeTokenizer
 from jaxasr.nn.dropout import Dropout
 from jaxasr.nn.encoders import ENCODERS, SanmEncoder
 from jaxasr.nn.encoders.base import Taps
@@ -58,6 +59,7 @@ CASES = {
     "inner CTC losses without a CTC loss": lambda: AsrTask(interctc_layers=(1,), ctc_weight=0.0).check(),
     "an encoder that shows no inner layers": encoder_without_taps,
     "conditioning on nothing": lambda: AsrTask(interctc_conditioning=True).check(),
+    "a list for sub-words still to be learnt": lambda: AsrTask(tokenizer=BpeTokenizer(), token_list="t.txt").check(),
     "a layer that the encoder does not have": lambda: Taps((5,), lambda x: x).check(2),
     "a speed of 5": lambda: CommonPreprocessor(speeds=(5.0,)).check(),
     "a gain below 0": lambda: CommonPreprocessor(volume_db=-1.0).check(),

@@ -38,6 +38,12 @@ def noises(path: str) -> None:
     sounds.find(path, RATE, "--preprocess.noise")
 
 
+def two_readings() -> None:
+    for name in ("a b.wav", "b.wav"):
+        sound(name)
+    noises(write("noise.scp", "a b.wav\n"))
+
+
 def closed_folder() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "scandir", refuse)
@@ -51,6 +57,7 @@ def refuse(folder: str) -> None:
 CASES = {
     "no file": lambda: read("nowhere.wav"),
     "a folder": lambda: read("."),
+    "a name in Latin-1": lambda: read("caf\udce9.wav"),
     "a text file": lambda: read(write("a.wav", "hello")),
     "a header without a length": open_length,
     "a file cut short": cut_short,
@@ -61,6 +68,7 @@ CASES = {
     "no noises": lambda: noises("nowhere"),
     "noises in an empty folder": lambda: noises("."),
     "noises in a closed folder": closed_folder,
+    "a noise with an id, or with a space": two_readings,
     "a noise that is text": lambda: noises(write("a.wav", "hello")),
     "a noise without samples": lambda: sounds._usable("a.wav", Header(0, RATE, 1), RATE),
     "a room of zeros": lambda: sounds.response(sounds.SoundFile(sound("a.wav"), RATE // 2, RATE), RATE),
