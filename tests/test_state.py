@@ -131,7 +131,7 @@ def test_waiting_is_a_share_of_the_time_that_it_was_in(tmp_path, monkeypatch, lo
     monkeypatch.setattr(logs, "time", types.SimpleNamespace(perf_counter=lambda: next(now), time=lambda: 0.0))
     host = HostBatch(PlannedBatch(BucketShape(1, 4, 1), np.zeros(1, int)), ["u"], Collate()([], BucketShape(1, 4, 1)))
     with contextlib.closing(RunLog(tmp_path, rich.console.Console(quiet=True))) as log:
-        steps = StepLog(log, input_rate=1.0, log_steps=log_steps, nonfinite_limit=2)
+        steps = StepLog(log, Sum(), log_steps=log_steps, nonfinite_limit=2)
         for step, waited in enumerate((0, 9, 0, 0, 0), 1):
             for _ in range(waited):
                 next(now)
