@@ -333,7 +333,7 @@ def _nested(flags: Mapping[str, Words]) -> dict[str, Any]:
 
 
 def _with_choices(default: Any, mapping: dict[str, Any], flags: Mapping[str, Words], where: str) -> dict[str, Any]:
-    """`mapping` with the slots that flags choose; of another choice's options those stay that the new one has too."""
+    """`mapping` with the slots that flags choose; of another's options those stay that mean the same."""
     cls, flat = type(default), _flat_slot(type(default))
     if flat is not None:
         before = _entry(default, flat, mapping.get(flat, _MISSING), where)
@@ -355,12 +355,18 @@ def _with_choices(default: Any, mapping: dict[str, Any], flags: Mapping[str, Wor
 def _without_lost(
     section: Mapping[str, Any], before: Any, new: Any, others: Collection[str], where: str
 ) -> dict[str, Any]:
-    """`section` without the options that `before` has and `new` lacks, which are named on stderr."""
-    mine = set() if before is None else option_fields(type(before)).keys() - option_fields(type(new)).keys()
-    lost = [name for name in section if name in mine and name not in others]
-    if lost:
-        print(f"note: {where}: {type(new).__name__} has no {', '.join(lost)}; left out.", file=sys.stderr)
-    return {name: value for name, value in section.items() if name not in lost}
+    """`section` without the options of `before` that `new` lacks or means otherwise, which are named on stderr.
+
+    Options of one name mean the same where their defaults do: a width does, another optimizer's learning rate does not.
+    """
+    old, fields = {} if before is None else option_fields(type(before)), option_fields(type(new))
+    mine = [name for name in section if name in old and name not in others]
+    lacking = [name for name in mine if name not in fields]
+    own = [n for n in mine if n in fields and n not in slots(type(new)) and fields[n].default != old[n].default]
+    parts = [f"{has} {', '.join(names)}" for has, names in (("has no", lacking), ("has its own", own)) if names]
+    if parts:
+        print(f"note: {where}: {type(new).__name__} {' and '.join(parts)}; left out.", file=sys.stderr)
+    return {name: value for name, value in section.items() if name not in (*lacking, *own)}
 
 
 def _print_help(default: Any, prog: str, description: str, recipe: str) -> None:

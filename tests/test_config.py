@@ -329,7 +329,8 @@ class Big(Part):
 @PARTS.register("small")
 @dataclasses.dataclass(frozen=True)
 class Small(Part):
-    width: int = 10
+    width: int = 1
+    size: int | str = "of its own"
     inner: Part | None = config.slot(PARTS, Big())
 
 
@@ -358,7 +359,7 @@ class First(Part):
 @dataclasses.dataclass(frozen=True)
 class Second(Part):
     part: Part | None = config.slot(PARTS, Small())
-    shared: str = "t"
+    shared: str = "s"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -383,6 +384,8 @@ def test_another_choice_keeps_the_shared_options_of_the_file_and_names_the_other
     assert toy(write("part: {width: 5}"), "--part=small").job.part == Small(width=5)
     assert toy(write("part: big"), "--part=small").job.part == Small()
     assert capsys.readouterr().err == ""
+    assert toy(write("part: {width: 5, depth: 6, size: 7}"), "--part=small").job.part == Small(width=5)
+    assert capsys.readouterr().err == "note: c.yaml: --part: Small has no depth and has its own size; left out.\n"
 
 
 def test_a_typo_in_the_file_is_no_option_of_another_choice():
