@@ -221,10 +221,10 @@ class Adafactor(Decaying):
     """Mean squares of gradients by row and column of a matrix (Shazeer & Stern, 2018, https://arxiv.org/abs/1804.04235).
 
     `optax.adafactor` without its learning rate. The paper's relative step ``min(0.01, 1 / sqrt(n))`` is, but for the
-    warm-up, the schedule `warmup_rsqrt` with 10,000 warm-up steps. Weight decay is decoupled.
+    warm-up, a rate of 0.01 and the schedule `warmup_rsqrt` with 10,000 warm-up steps. Weight decay is decoupled.
     """
 
-    learning_rate: float = 1e-2
+    learning_rate: float = 3e-2
     """Highest learning rate; the schedule scales it. With `parameter_scale` a share of each matrix's own size."""
     parameter_scale: bool = True
     """Multiply an update by the root mean square of its parameters, at least 1e-3."""
@@ -283,10 +283,12 @@ class Muon(Moments):
 
     A kernel's momentum is made orthogonal by Newton-Schulz iterations and scaled to the root mean square that Adam's
     updates have (Liu et al., 2025, https://arxiv.org/abs/2502.16982, equation 4), so that one learning rate and one
-    weight decay, both AdamW's, suit all parameters. A kernel of more than two axes, such as that of layers stacked by
+    weight decay suit all parameters. A kernel of more than two axes, such as that of layers stacked by
     `nn.scan`, is a stack of matrices. Biases, norms and embeddings are no kernels.
     """
 
+    learning_rate: float = 5e-3
+    """Highest learning rate; the schedule scales it."""
     weight_decay: float = 0.01
     """Share of the learning rate by which weights shrink at every update."""
     momentum: float = 0.95
