@@ -8,7 +8,7 @@ from flax import linen as nn
 
 from jaxasr.nn.decoders import Cache, Decoder
 from jaxasr.nn.encoders import Encoder, Taps
-from jaxasr.nn.layers import Dense
+from jaxasr.nn.layers import Dense, Head
 from jaxasr.typing import Array, Float, Int
 
 
@@ -41,7 +41,7 @@ class AsrNetwork(nn.Module):
 
     def setup(self):
         if self.has_ctc:
-            self.ctc = Dense(self.vocab_size)
+            self.ctc = Head(self.vocab_size)
         if self.conditioning:
             self.condition = Dense(self.encoder.output_width)
 

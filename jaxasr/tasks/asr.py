@@ -89,7 +89,7 @@ class AsrTask(Task[AnyAsrExample, AnyAsrBatch]):
     length_normalized_loss: bool = False
     """Divide the attention loss by the number of tokens, not of utterances."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """What encoder and decoder compute in; parameters, norms, softmax and losses stay float32."""
+    """What encoder and decoder compute in; parameters, norms, softmax, logits and losses stay float32."""
     symbols: tuple[str, ...] | None = resource()
     vocabulary: Vocabulary | None = resource()
     cmvn: Cmvn | None = resource()

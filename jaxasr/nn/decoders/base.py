@@ -32,7 +32,7 @@ class Decoder(nn.Module):
         cache: Cache = None,
         position: Int[Array, ""] | int = 0,
     ) -> tuple[Float[Array, "B U V"], Cache]:
-        """Logits of the token after each of `tokens`, and the cache.
+        """Logits, in float32, of the token after each of `tokens`, and the cache.
 
         Without a cache `tokens` is the whole sequence from sos. With one, `tokens` stands at `position` and
         what came before is in the cache; the first call fills the projections of `memory`. Every id must

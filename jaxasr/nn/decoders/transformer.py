@@ -10,7 +10,7 @@ from jaxasr.nn.attention import MultiHeadAttention, check_stack
 from jaxasr.nn.decoders.base import DECODERS, Cache, Decoder
 from jaxasr.nn.dropout import Dropout
 from jaxasr.nn.feedforward import FeedForward
-from jaxasr.nn.layers import Dense, LayerNorm
+from jaxasr.nn.layers import Head, LayerNorm
 from jaxasr.nn.masking import length_mask, zero_padding
 from jaxasr.nn.positions import sinusoids_interleaved
 from jaxasr.typing import Array, Bool, Float, Int
@@ -120,4 +120,4 @@ class TransformerDecoder(Decoder):
         memory_mask = length_mask(memory_lengths, memory.shape[1])[:, None, :]
         memory = zero_padding(memory, memory_lengths)  # a weight of 0 does not stop a NaN
         x, cache = blocks(x, cache, memory, memory_mask, position, train)
-        return Dense(vocab_size, name="output")(LayerNorm(name="norm")(x)), cache
+        return Head(vocab_size, name="output")(LayerNorm(name="norm")(x)), cache
