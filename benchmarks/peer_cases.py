@@ -1,0 +1,73 @@
+"""Our side of a timing beside FunASR: one training step on the arrays that its cases take, too.
+
+The harness runs both sides in turns; its `work.py` has the arrays and sizes. With PEER where its `setup.sh` put torch
+and FunASR, HARNESS its folder:
+
+  PYTHONPATH=$HARNESS python $HARNESS/duel.py --apy $PEER/venv/bin/python --cases 'train.sanm_*' \
+      --b benchmarks/peer_cases.py --bpy .venv/bin/python --n 15
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import work  # pyright: ignore[reportMissingImports]
+
+from jaxasr.data.batch import AsrFeatureBatch
+from jaxasr.data.tokenizer import Vocabulary
+from jaxasr.nn.decoders import TransformerDecoder
+from jaxasr.nn.encoders import SanmEncoder
+from jaxasr.nn.frontend import GivenFeatures
+from jaxasr.optim import Adam
+from jaxasr.schedules import Constant
+from jaxasr.state import init_state, make_train_step
+from jaxasr.tasks import AsrTask
+
+
+def sanm_step(spec: dict[str, Any]) -> tuple[Callable[[], dict[str, float]], dict[str, Any]]:
+    """One update of SAN-M with a Transformer decoder: loss, gradient, clipping, Adam."""
+    options = work.TRAIN
+    dropout = {name: options["dropout_rate"] for name in ("dropout", "attention_dropout")}
+    encoder, decoder = (
+        dict(d_model=spec["enc"]["output_size"], num_heads=part["attention_heads"], d_ff=part["linear_units"])
+        | dict(num_layers=part["num_blocks"])
+        for part in (spec["enc"], spec["dec"])
+    )
+    task = AsrTask(
+        frontend=GivenFeatures(width=spec["idim"]),
+        preprocess=None,
+        normalizer=None,
+        specaug=None,
+        encoder=SanmEncoder(**encoder, kernel_size=spec["enc"]["kernel_size"], **dropout),
+        decoder=TransformerDecoder(**decoder, **dropout),
+        ctc_weight=options["ctc_weight"],
+        label_smoothing=options["lsm_weight"],
+        vocabulary=Vocabulary(
+            ("<blank>", "<s>", "</s>", *(f"t{i}" for i in range(spec["vocab"] - 4)), "<unk>")
+        ),
+    )
+    x, lengths, tokens, token_lengths = work.batch(spec, 100 / 6)
+    batch = AsrFeatureBatch(
+        jnp.asarray(x), *(jnp.asarray(y, jnp.int32) for y in (lengths, tokens, token_lengths)), jnp.ones(len(x))
+    )
+    optimizer = Adam(learning_rate=options["adam_lr"], clip_norm=options["clip"])
+    state = jax.jit(functools.partial(init_state, task.model().init, optimizer))(batch, jax.random.key(0))
+    step = jax.jit(make_train_step(task.loss_fn(), optimizer, Constant()), donate_argnums=0)
+
+    def run() -> dict[str, float]:
+        nonlocal state
+        state, metrics = step(state, batch)
+        jax.block_until_ready(state)
+        return {"loss": float(metrics["loss"].total / metrics["loss"].count)}
+
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    return run, {"units": (float(np.sum(lengths)) * 6 / 100, "audio-s"), "params_M": parameters / 1e6}
+
+
+CASES = {
+    "train.sanm_small": functools.partial(sanm_step, work.D_SMALL),
+    "train.sanm_base": functools.partial(sanm_step, work.D_BASE),
+}
