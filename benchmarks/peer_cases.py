@@ -30,10 +30,14 @@ from jaxasr.tasks import AsrTask
 def sanm_step(spec: dict[str, Any]) -> tuple[Callable[[], dict[str, float]], dict[str, Any]]:
     """One update of SAN-M with a Transformer decoder: loss, gradient, clipping, Adam."""
     options = work.TRAIN
-    dropout = {name: options["dropout_rate"] for name in ("dropout", "attention_dropout")}
+    dropout = dict.fromkeys(("dropout", "attention_dropout"), options["dropout_rate"])
     encoder, decoder = (
-        dict(d_model=spec["enc"]["output_size"], num_heads=part["attention_heads"], d_ff=part["linear_units"])
-        | dict(num_layers=part["num_blocks"])
+        {
+            "num_layers": part["num_blocks"],
+            "d_model": spec["enc"]["output_size"],
+            "num_heads": part["attention_heads"],
+            "d_ff": part["linear_units"],
+        }
         for part in (spec["enc"], spec["dec"])
     )
     task = AsrTask(
@@ -45,9 +49,7 @@ def sanm_step(spec: dict[str, Any]) -> tuple[Callable[[], dict[str, float]], dic
         decoder=TransformerDecoder(**decoder, **dropout),
         ctc_weight=options["ctc_weight"],
         label_smoothing=options["lsm_weight"],
-        vocabulary=Vocabulary(
-            ("<blank>", "<s>", "</s>", *(f"t{i}" for i in range(spec["vocab"] - 4)), "<unk>")
-        ),
+        vocabulary=Vocabulary(("<blank>", "<s>", "</s>", *(f"t{i}" for i in range(spec["vocab"] - 4)), "<unk>")),
     )
     x, lengths, tokens, token_lengths = work.batch(spec, 100 / 6)
     batch = AsrFeatureBatch(
