@@ -7,9 +7,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxasr.errors import ConfigError
-from jaxasr.nn.dropout import Dropout
+from jaxasr.nn.dropout import dropped
 from jaxasr.nn.layers import Dense
-from jaxasr.typing import Array, Bool, Float
+from jaxasr.typing import Array, Bool, Float, Key
 
 
 def check_stack(module: Any, option: str) -> None:
@@ -57,12 +57,65 @@ class DotProductAttention(nn.Module):
         train: bool,
     ) -> Float[Array, "B H T K"]:
         """`mask` (B, T or 1, S) is True where the query may look."""
-        scores = jnp.einsum("bhtk,bhsk->bhts", q * q.shape[-1] ** -0.5, k, preferred_element_type=jnp.float32)
-        scores = jnp.where(mask[:, None], scores, jnp.finfo(jnp.float32).min)
-        weights = jnp.where(mask[:, None], jax.nn.softmax(scores, axis=-1), 0.0).astype(v.dtype)
+        drops = train and self.dropout > 0.0
+        key = self.make_rng("dropout") if drops else None
+        y, weights = attend(q, k, v, mask, key, self.dropout)
         self.sow("intermediates", "weights", weights)
-        weights = Dropout(self.dropout)(weights, train=train)
-        return jnp.einsum("bhts,bhsk->bhtk", weights, v)
+        return y
+
+
+def attend(
+    q: Float[Array, "B H T K"],
+    k: Float[Array, "B H S K"],
+    v: Float[Array, "B H S K"],
+    mask: Bool[Array, "B T S"],
+    key: Key | None,
+    rate: float,
+) -> tuple[Float[Array, "B H T K"], Float[Array, "B H T S"]]:
+    """What the queries find, and the weights before dropout, which have no gradient.
+
+    Without a key there is no dropout. The weights are all that is kept of their size for the gradient.
+    """
+    return _attend(q, k, v, mask, key, rate)
+
+
+def _attend_alone(q: Array, k: Array, v: Array, mask: Array, key: Key | None, rate: float) -> tuple[Array, Array]:
+    scores = jnp.einsum("bhtk,bhsk->bhts", q * q.shape[-1] ** -0.5, k, preferred_element_type=jnp.float32)
+    scores = jnp.where(mask[:, None], scores, jnp.finfo(jnp.float32).min)
+    weights = jnp.where(mask[:, None], jax.nn.softmax(scores, axis=-1), 0.0).astype(v.dtype)
+    return jnp.einsum("bhts,bhsk->bhtk", _maybe_dropped(weights, key, rate), v), weights
+
+
+def _maybe_dropped(x: Array, key: Key | None, rate: float) -> Array:
+    return x if key is None else dropped(x, key, rate)
+
+
+def _attend_forward(
+    q: Array, k: Array, v: Array, mask: Array, key: Key | None, rate: float
+) -> tuple[tuple[Array, Array], tuple[Any, ...]]:
+    y, weights = _attend_alone(q, k, v, mask, key, rate)
+    return (y, weights), (q, k, v, key, y, weights)
+
+
+def _attend_backward(rate: float, residuals: tuple[Any, ...], cotangents: tuple[Array, Array]) -> tuple[Any, ...]:
+    """Through the softmax by each query's dot product of output and cotangent (Dao et al., 2022, appendix B.2)."""
+    q, k, v, key, y, weights = residuals
+    g, _ = cotangents
+    scale = q.shape[-1] ** -0.5
+    of_weights = jnp.einsum("bhtk,bhsk->bhts", g, v, preferred_element_type=jnp.float32)
+    mean = jnp.sum(g.astype(jnp.float32) * y.astype(jnp.float32), axis=-1, keepdims=True)
+    of_scores = (weights.astype(jnp.float32) * (_maybe_dropped(of_weights, key, rate) - mean)).astype(q.dtype)
+    return (
+        jnp.einsum("bhts,bhsk->bhtk", of_scores, k) * scale,
+        jnp.einsum("bhts,bhtk->bhsk", of_scores, q * scale),
+        jnp.einsum("bhts,bhtk->bhsk", _maybe_dropped(weights, key, rate), g),
+        None,
+        None,
+    )
+
+
+_attend: Any = jax.custom_vjp(_attend_alone, nondiff_argnums=(5,))
+_attend.defvjp(_attend_forward, _attend_backward)
 
 
 class MultiHeadAttention(nn.Module):

@@ -15,6 +15,5 @@ class FeedForward(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B T D"], *, train: bool) -> Float[Array, "B T D"]:
-        y = nn.relu(Dense(self.d_ff, name="in")(x))
-        y = Dropout(self.dropout)(y, train=train)
+        y = Dropout(self.dropout, relu=True)(Dense(self.d_ff, name="in")(x), train=train)
         return Dense(x.shape[-1], name="out")(y)

@@ -1,7 +1,11 @@
 """FSMN memory: a depthwise filter over time."""
 
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax import lax
 
 from jaxasr.errors import ConfigError
 from jaxasr.nn.masking import zero_padding
@@ -14,11 +18,41 @@ def depthwise_filter(x: Float[Array, "B T D"], kernel: Float[Array, "K D"], past
     A sum of shifted products, added up in float32: XLA fuses it into one pass on every backend, and on a CPU a
     depthwise convolution takes 18 times as long.
     """
-    taps, frames = kernel.shape[0], x.shape[1]
-    wide, kernel = x.astype(jnp.float32), kernel.astype(jnp.float32)
-    padded = jnp.pad(wide, ((0, 0), (past, taps - 1 - past), (0, 0)))
-    total = sum((padded[:, k : k + frames] * kernel[None, k : k + 1] for k in range(taps)), jnp.zeros_like(wide))
-    return total.astype(x.dtype)
+    return _filter(x, kernel, past)
+
+
+def _filter_alone(x: Array, kernel: Array, past: int) -> Array:
+    taps = kernel.astype(jnp.float32)[:, None, None]
+    total = sum(seen * tap for seen, tap in zip(_seen(x, len(taps), past), taps, strict=True))
+    return jnp.asarray(total).astype(x.dtype)
+
+
+def _seen(x: Array, taps: int, past: int) -> list[Array]:
+    """The frames that each tap sees, float32 (B, T, D).
+
+    The barrier has `x` computed once: fused into its reader, what makes it would be done again for every tap.
+    """
+    padded = jnp.pad(x.astype(jnp.float32), ((0, 0), (past, taps - 1 - past), (0, 0)))
+    padded = lax.optimization_barrier(padded)
+    return [padded[:, k : k + x.shape[1]] for k in range(taps)]
+
+
+def _filter_forward(x: Array, kernel: Array, past: int) -> tuple[Array, tuple[Array, Array]]:
+    return _filter_alone(x, kernel, past), (x, kernel)
+
+
+def _filter_backward(past: int, residuals: tuple[Array, Array], cotangent: Array) -> tuple[Array, Array]:
+    """The cotangent filtered by the taps in reverse, and its products with what each tap saw."""
+    x, kernel = residuals
+    cotangent = lax.optimization_barrier(cotangent)
+    of_x = _filter_alone(cotangent, kernel[::-1], len(kernel) - 1 - past)
+    wide = cotangent.astype(jnp.float32)
+    of_kernel = jnp.stack([jnp.sum(seen * wide, axis=(0, 1)) for seen in _seen(x, len(kernel), past)])
+    return of_x, of_kernel.astype(kernel.dtype)
+
+
+_filter: Any = jax.custom_vjp(_filter_alone, nondiff_argnums=(2,))
+_filter.defvjp(_filter_forward, _filter_backward)
 
 
 class FsmnMemory(nn.Module):

@@ -31,7 +31,8 @@ def row_bits(key: Key, shape: tuple[int, ...]) -> UInt32[Array, "B ..."]:
     twist = _mix(row * jnp.uint32(_STRIDES[0]) + seeds[1]).reshape(per_row)
     position = offset
     for axis, stride in zip(range(1, len(shape)), _STRIDES[: len(shape) - 1], strict=True):
-        position = position + lax.broadcasted_iota(jnp.uint32, shape, axis) * jnp.uint32(stride)
+        steps = jnp.arange(shape[axis], dtype=jnp.uint32) * jnp.uint32(stride)
+        position = position + jnp.expand_dims(steps, [other for other in range(len(shape)) if other != axis])
     return (_mix(position) ^ twist) * jnp.uint32(0x846CA68B)
 
 

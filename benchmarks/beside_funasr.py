@@ -4,7 +4,7 @@ The harness runs both sides in turns; its `work.py` has the arrays and sizes. Wi
 and FunASR, HARNESS its folder:
 
   PYTHONPATH=$HARNESS python $HARNESS/duel.py --apy $PEER/venv/bin/python --cases 'train.sanm_*' \
-      --b benchmarks/peer_cases.py --bpy .venv/bin/python --n 15
+      --b benchmarks/beside_funasr.py --bpy .venv/bin/python --n 15
 """
 
 import functools
@@ -41,7 +41,7 @@ def sanm_step(spec: dict[str, Any]) -> tuple[Callable[[], dict[str, float]], dic
         for part in (spec["enc"], spec["dec"])
     )
     task = AsrTask(
-        frontend=GivenFeatures(width=spec["idim"]),
+        frontend=GivenFeatures(width=spec["idim"], lfr_m=1, lfr_n=1),
         preprocess=None,
         normalizer=None,
         specaug=None,
