@@ -12,6 +12,7 @@ import rich.console
 
 from jaxasr import config, corpora
 from jaxasr.errors import CheckpointError, exit_with_message
+from jaxasr.launch import with_huge_pages
 from jaxasr.stopping import Ends, Stopped, StopSignals
 from jaxasr.train_config import TrainConfig
 
@@ -160,4 +161,5 @@ def with_bundled_digits(cfg: TrainConfig) -> TrainConfig:
 
 
 if __name__ == "__main__":
+    with_huge_pages(sys.argv)
     main()

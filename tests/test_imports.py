@@ -11,7 +11,7 @@ import jaxasr
 
 PACKAGE = pathlib.Path(jaxasr.__file__).parent
 LAYERS = [
-    {"errors", "typing", "registry", "corpora"},
+    {"errors", "typing", "registry", "corpora", "launch"},
     {"values"},
     {"config", "nn", "data", "scoring"},
     {"search", "optim", "schedules", "averages", "convert", "evaluate"},
