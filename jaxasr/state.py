@@ -152,7 +152,7 @@ def make_count(loss_fn: LossFn) -> Callable[[Counts, Any, Params], Counts]:
     """(counts, batch, params) to the counts with those of the batch; the network is traced and then left out."""
 
     def count(counts: Counts, batch: Any, params: Params) -> Counts:
-        _, metrics = loss_fn(params, batch, None)
+        _, metrics = loss_fn(params, batch, jax.random.key(0))  # no count depends on the key
         return {name: counts[name] + sum_over_devices(mean.count) for name, mean in metrics.items()}
 
     return count

@@ -34,6 +34,7 @@ def train(cfg: TrainConfig, *, collate_fn: Callable[..., Any] | None = None) -> 
     from jaxasr.parallel import Devices, is_main_process, start_processes
     from jaxasr.prepare import prepare
 
+    cfg = cfg.rooted()
     start_processes(cfg.coordinator, cfg.num_processes, cfg.process_id)
     cfg.check()
     use_persistent_cache()

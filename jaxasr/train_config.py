@@ -1,7 +1,8 @@
 """The options of a training run."""
 
 import dataclasses
-from typing import Annotated, Literal
+import os
+from typing import Annotated, Literal, Self
 
 import jax
 import tyro
@@ -38,6 +39,8 @@ class TrainConfig:
     """Validation manifests; without any, 5 % of the training set."""
     test: tuple[str, ...] = ()
     """Manifests to decode and score at the end."""
+    data_root: str = ""
+    """Folder from which relative paths in --train, --valid and --test start; without it the current one."""
     workdir: str = "exp/asr"
     """Folder of the run; the same command on the same folder goes on where it stopped."""
     seed: int = 0
@@ -94,6 +97,12 @@ class TrainConfig:
     """This process's number, from 0."""
     imports: tuple[str, ...] = ()
     """Modules that register entries of their own; --import=MODULE."""
+
+    def rooted(self) -> Self:
+        """With the manifests' paths as they are from here, and no `data_root`."""
+        names = ("train", "valid", "test")
+        paths = {name: tuple(os.path.join(self.data_root, path) for path in getattr(self, name)) for name in names}
+        return dataclasses.replace(self, data_root="", **paths)
 
     def check(self) -> None:
         """Raises ConfigError where the choices do not go together; reads no data."""

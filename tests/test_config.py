@@ -300,6 +300,13 @@ def test_a_config_is_hashable_and_resources_are_no_part_of_it():
     assert "vocabulary" in fault("--vocabulary=x")
 
 
+def test_relative_manifests_start_from_the_data_root():
+    cfg = parse("--data_root=a/b", "--train", "c", "/d.csv", "--test=e").rooted()
+    assert (cfg.train, cfg.valid, cfg.test, cfg.data_root) == (("a/b/c", "/d.csv"), (), ("a/b/e",), "")
+    assert cfg.rooted() == cfg
+    assert parse("--train=c").rooted() == parse("--train=c")
+
+
 def test_options_of_the_run_and_of_the_task_have_different_names():
     run_options, task_options = config.option_fields(TrainConfig), config.option_fields(AsrTask)
     assert not run_options.keys() & task_options.keys()

@@ -617,6 +617,9 @@ def test_specaug(name, dtype):
         nothing = changed(x, LENGTHS * 0, key)
         np.testing.assert_array_equal(np.asarray(nothing), x)
     assert len({np.asarray(changed(x, LENGTHS, key)).tobytes() for key in keys}) == len(keys)
+    views = jit(lambda key: specaug(x, LENGTHS, num_bands=WIDTH // 2, key=key, views=2))(keys[0])
+    assert (views.shape, views.dtype) == ((6, *x.shape[1:]), x.dtype)
+    assert_differ(views[0::2], views[1::2], LENGTHS)
     np.testing.assert_array_equal(changed(x, LENGTHS, keys[0]), changed(x, LENGTHS, keys[0]))
     assert_is_value(lambda: tiny(SPECAUGS[name]))
 
@@ -1189,6 +1192,51 @@ def test_asr_with_intermediate_ctc(asr, conditioning):
     if not conditioning:  # looking changes nothing
         (_, expected), _ = jax.device_get(asr_with(deeper).run(case.params, case.batch(asr.examples)))
         np.testing.assert_allclose(metrics["loss/ctc"].value, expected["loss/ctc"].value, rtol=1e-6)
+
+
+ALONE = {"decoder": None, "ctc_weight": 1.0}  # what views do ends before the decoder
+
+
+@pytest.fixture(scope="module")
+def paired(asr):
+    case = dataclasses.replace(asr_with(asr.task, cr_weight=0.5, **ALONE), examples=asr.examples)
+    case.task.check()
+    return case
+
+
+def test_asr_with_two_views(paired):
+    key, batch = jax.random.key(5), paired.batch(paired.examples)
+    (loss, metrics), _ = jax.device_get(paired.run(paired.params, batch, key))
+    np.testing.assert_allclose(loss, metrics["loss/ctc"].value + 0.5 * metrics["loss/cr"].value, rtol=1e-6)
+    assert metrics["loss/cr"].value > 0
+    check_padding(paired, key)
+    # a view counts half, so that batches add up by the counts of their utterances
+    counts = jit(make_count(paired.task.loss_fn()))(dict.fromkeys(metrics, 0.0), batch, paired.params)
+    assert counts == {name: mean.count for name, mean in metrics.items()}
+    assert counts["loss/cr"] == counts["loss/ctc"] == len(paired.examples)
+
+
+def test_asr_with_two_views_on_any_number_of_devices(paired):
+    check_devices(paired, "pmap")
+
+
+def test_asr_with_two_views_that_are_alike(asr):
+    still = dataclasses.replace(
+        asr.task,
+        specaug=SpecAugment(num_freq_masks=0, num_time_masks=0),
+        frontend=dataclasses.replace(asr.task.frontend, dither=0.0),
+        encoder=quiet(asr.task.encoder),
+        **ALONE,
+    )
+    batch, key = asr.batch(asr.examples), jax.random.key(5)
+    loss, gradient = asr_with(still, cr_weight=0.5).loss(batch, key)
+    expected, expected_gradient = asr_with(still).loss(batch)
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+    assert_trees_close(gradient, expected_gradient)
+
+
+def quiet(stack):
+    return stack.clone(dropout=0.0, attention_dropout=0.0)
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,19 @@ def _x_log_x(x: float) -> float:
     return x * math.log(x) if x > 0.0 else 0.0
 
 
+def consistency_loss(logits: Float[Array, "B2 T V"], lengths: Int[Array, "B"]) -> Float[Array, "B"]:
+    """How far two views of an utterance, rows 2b and 2b + 1, are from saying the same, summed over frames.
+
+    The mean of KL(p || q) and KL(q || p) in nats, float32; each view learns from the other as it is, for no gradient
+    flows through the first argument of either (Yao et al., 2025, https://arxiv.org/abs/2410.05101, section 3.1).
+    """
+    pairs = logits.reshape(-1, 2, *logits.shape[1:]).astype(jnp.float32)
+    real = length_mask(lengths, logits.shape[1])[:, None, :, None]
+    log_probs = jax.nn.log_softmax(jnp.where(real, pairs, 0.0))  # padding cleared first: a NaN would come back
+    target = jax.lax.stop_gradient(log_probs)[:, ::-1]
+    return 0.5 * jnp.sum(jnp.exp(target) * (target - log_probs), axis=(1, 2, 3), where=real)
+
+
 def token_accuracy(
     logits: Float[Array, "B U V"], targets: Int[Array, "B U"], target_lengths: Int[Array, "B"]
 ) -> tuple[Float[Array, "B"], Float[Array, "B"]]:

@@ -29,6 +29,11 @@ def row_index(rows: int) -> UInt32[Array, "B"]:
     return index
 
 
+def repeat_rows(x: Array, views: int) -> Array:
+    """`x` (B, ...) with every row `views` times, side by side, so that each device can do it to its own share."""
+    return jnp.repeat(x, views, axis=0)
+
+
 def sum_over_devices(x: Array) -> Array:
     """`x` added up over the devices inside `parallel.pmapped`; elsewhere `x`, which is the whole already."""
     return lax.psum(x, DATA_AXIS) if inside_pmapped() else x

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxasr.errors import ConfigError
 from jaxasr.nn.masking import length_mask
 from jaxasr.nn.noise import row_uniforms
+from jaxasr.nn.rows import repeat_rows
 from jaxasr.registry import Registry
 from jaxasr.typing import Array, Bool, Float, Int, Key
 
@@ -22,9 +23,13 @@ class SpecAugmenter(abc.ABC):
 
     @abc.abstractmethod
     def __call__(
-        self, x: Float[Array, "B T F"], lengths: Int[Array, "B"], *, num_bands: int, key: Key
-    ) -> Float[Array, "B T F"]:
-        """`x` (B, T, F) changed on real frames only; F is `num_bands` times the frames stacked into one."""
+        self, x: Float[Array, "B T F"], lengths: Int[Array, "B"], *, num_bands: int, key: Key, views: int = 1
+    ) -> Float[Array, "B2 T F"]:
+        """`x` (B, T, F) changed on real frames only; F is `num_bands` times the frames stacked into one.
+
+        Args:
+          views: how many rows to make of each, side by side, whose frames correspond to each other.
+        """
 
 
 SPECAUGS: Registry[SpecAugmenter] = Registry("specaug", SpecAugmenter, ("__call__",))
@@ -149,14 +154,15 @@ class SpecAugment(SpecAugmenter):
         self.time_masks.check("time")
 
     def __call__(
-        self, x: Float[Array, "B T F"], lengths: Int[Array, "B"], *, num_bands: int, key: Key
-    ) -> Float[Array, "B T F"]:
-        B, T, F = x.shape
+        self, x: Float[Array, "B T F"], lengths: Int[Array, "B"], *, num_bands: int, key: Key, views: int = 1
+    ) -> Float[Array, "B2 T F"]:
         freq_draws, time_draws = 2 * self.num_freq_masks, 2 * self.num_time_masks
-        uniforms = row_uniforms(key, (B, 2 + freq_draws + time_draws))
+        uniforms = row_uniforms(key, (views * x.shape[0], 2 + freq_draws + time_draws))
         warp, freq, time = jnp.split(uniforms, (2, 2 + freq_draws), axis=1)
-        if self.time_warp_window > 0:
-            x = warped_in_time(x, lengths, *warp_points(warp, lengths, self.time_warp_window))
+        if self.time_warp_window > 0:  # all views of a row alike, by the draws of its first
+            x = warped_in_time(x, lengths, *warp_points(warp[::views], lengths, self.time_warp_window))
+        x, lengths = repeat_rows(x, views), repeat_rows(lengths, views)
+        B, T, F = x.shape
         freq = self.freq_masks.hidden(freq, jnp.full(B, num_bands), num_bands)
         freq = jnp.tile(freq, (1, F // num_bands))  # (B, F)
         time = self.time_masks.hidden(time, lengths, T)

@@ -29,12 +29,13 @@ from jaxasr.nn.encoders import ENCODERS, Encoder, SanmEncoder
 from jaxasr.nn.frontend import FRONTENDS, Frontend, WavFrontend
 from jaxasr.nn.network import AsrNetwork, AsrOutputs
 from jaxasr.nn.normalize import NORMALIZERS, Cmvn, GlobalMvn, Normalizer, read_kaldi_mvn, write_kaldi_mvn
+from jaxasr.nn.rows import repeat_rows
 from jaxasr.nn.specaug import SPECAUGS, SpecAugment, SpecAugmenter
 from jaxasr.search.greedy import attention_greedy, ctc_greedy
 from jaxasr.search.hypotheses import Hypotheses
 from jaxasr.tasks.asr_choices import check_choices
 from jaxasr.tasks.base import TASKS, Counts, Mean, Metrics, Model, Task, denominator
-from jaxasr.tasks.loss_parts import attention_part, ctc_part, with_sos_eos
+from jaxasr.tasks.loss_parts import attention_part, consistency_part, ctc_part, views_of, with_sos_eos
 from jaxasr.typing import Array, Float, Int, Key, Params, Scalar
 
 BLANK, SOS, EOS = Vocabulary.BLANK, Vocabulary.SOS, Vocabulary.EOS
@@ -84,6 +85,10 @@ class AsrTask(Task[AnyAsrExample, AnyAsrBatch]):
     """Share of those layers in the CTC loss."""
     interctc_conditioning: bool = False
     """Give the encoder what CTC says after those layers (self-conditioned CTC)."""
+    cr_weight: float = 0.0
+    """Weight, beside the CTC loss, of how much two SpecAugment views of an utterance differ (CR-CTC, there 0.2).
+
+    Above 0 every training batch is computed twice."""
     label_smoothing: float = 0.1
     """Probability that the attention loss spreads over wrong tokens."""
     length_normalized_loss: bool = False
@@ -240,17 +245,18 @@ class AsrTask(Task[AnyAsrExample, AnyAsrBatch]):
         return self._frontend.frame_ms() * frames / self.encoder.output_lengths(frames)
 
     def features(
-        self, batch: AnyAsrBatch, *, key: Key | None = None, normalize: bool = True
+        self, batch: AnyAsrBatch, *, key: Key | None = None, normalize: bool = True, views: int = 1
     ) -> tuple[Float[Array, "B T F"], Int[Array, "B"]]:
-        """Features of a batch and their lengths; with a key dithered and through SpecAugment."""
+        """Features of a batch and their lengths; with a key dithered and through SpecAugment, in so many `views`."""
         frontend = self._frontend
         dither_key, specaug_key = (None, None) if key is None else jax.random.split(key)
         features, lengths = frontend(batch.inputs, batch.input_lengths, sample_rate=self.sample_rate, key=dither_key)
         if self.normalizer is not None and normalize:
             features = self.normalizer(features, lengths, self.cmvn)
         if self.specaug is not None and specaug_key is not None:
-            features = self.specaug(features, lengths, num_bands=frontend.num_bands, key=specaug_key)
-        return features, lengths
+            several = {"views": views} if views > 1 else {}
+            features = self.specaug(features, lengths, num_bands=frontend.num_bands, key=specaug_key, **several)
+        return features, repeat_rows(lengths, views)
 
     def network(self) -> AsrNetwork:
         return AsrNetwork(
@@ -265,8 +271,9 @@ class AsrTask(Task[AnyAsrExample, AnyAsrBatch]):
     def model(self) -> Model:
         network = self.network()
 
-        def inputs(batch: AnyAsrBatch, key: Key | None):
-            features, lengths = self.features(batch, key=key)
+        def inputs(batch: AnyAsrBatch, key: Key | None, views: int = 1):
+            features, lengths = self.features(batch, key=key, views=views)
+            batch = views_of(batch, views)
             tokens_in, _, _ = with_sos_eos(batch.tokens, batch.token_lengths)
             return features.astype(self.dtype), lengths, tokens_in
 
@@ -274,10 +281,11 @@ class AsrTask(Task[AnyAsrExample, AnyAsrBatch]):
             blank = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), batch)
             return network.init(key, *inputs(blank, None), train=False)["params"]
 
-        def apply(params: Params, batch: AnyAsrBatch, *, key: Key | None = None) -> AsrOutputs:
+        def apply(params: Params, batch: AnyAsrBatch, *, key: Key | None = None, views: int = 1) -> AsrOutputs:
             feature_key, dropout_key = (None, None) if key is None else jax.random.split(key)
             rngs = None if dropout_key is None else {"dropout": dropout_key}
-            return network.apply({"params": params}, *inputs(batch, feature_key), train=key is not None, rngs=rngs)  # type: ignore[return-value]
+            given = inputs(batch, feature_key, views)
+            return network.apply({"params": params}, *given, train=key is not None, rngs=rngs)  # type: ignore[return-value]
 
         return Model(init, apply)
 
@@ -287,16 +295,26 @@ class AsrTask(Task[AnyAsrExample, AnyAsrBatch]):
         def loss_fn(
             params: Params, batch: AnyAsrBatch, key: Key | None = None, counts: Counts | None = None
         ) -> tuple[Scalar, Metrics]:
-            return self.loss_of(apply(params, batch, key=key), batch, counts)
+            if key is None or self.cr_weight == 0.0:
+                return self.loss_of(apply(params, batch, key=key), batch, counts)
+            return self.loss_of(apply(params, batch, key=key, views=2), views_of(batch, 2), counts, paired=True)
 
         return loss_fn
 
-    def loss_of(self, outputs: AsrOutputs, batch: AnyAsrBatch, counts: Counts | None = None) -> tuple[Scalar, Metrics]:
-        """``ctc_weight * ctc + (1 - ctc_weight) * attention``, and the parts; of the batch without its inputs."""
+    def loss_of(
+        self, outputs: AsrOutputs, batch: AnyAsrBatch, counts: Counts | None = None, *, paired: bool = False
+    ) -> tuple[Scalar, Metrics]:
+        """``ctc_weight * ctc + (1 - ctc_weight) * attention``, and the parts; of the batch without its inputs.
+
+        Args:
+          paired: rows 2b and 2b + 1 are views of one utterance, which `cr_weight` makes agree.
+        """
         parts: Metrics = {}
         metrics: Metrics = {}
         if outputs.ctc_logits is not None:
             parts["ctc"], metrics["infeasible"] = ctc_part(outputs.ctc_logits, outputs.lengths, batch)
+            if paired:
+                parts["cr"] = consistency_part(outputs.ctc_logits, outputs.lengths, batch)
         for layer, logits in zip(self.interctc_layers, outputs.intermediate_logits, strict=True):
             parts[f"ctc_layer{layer}"], _ = ctc_part(logits, outputs.lengths, batch)
         if outputs.attention_logits is not None:
@@ -320,6 +338,7 @@ class AsrTask(Task[AnyAsrExample, AnyAsrBatch]):
         early = self.ctc_weight * self.interctc_weight if self.interctc_layers else 0.0
         shares = {f"loss/ctc_layer{layer}": early / len(self.interctc_layers) for layer in self.interctc_layers}
         shares |= {"loss/ctc": self.ctc_weight - early, "loss/att": 1.0 - self.ctc_weight}
+        shares["loss/cr"] = self.ctc_weight * self.cr_weight
         return {name: share for name, share in shares.items() if share > 0.0}
 
     def values(self, metrics: Metrics) -> dict[str, float]:

@@ -1,11 +1,13 @@
 """What the choices of the task `asr` cannot be, alone or together; no data is read for it."""
 
 import inspect
+import math
 from typing import TYPE_CHECKING
 
 from jaxasr.errors import ConfigError
 from jaxasr.nn.encoders import ENCODERS
 from jaxasr.nn.frontend import FRONTENDS
+from jaxasr.nn.specaug import SPECAUGS
 
 if TYPE_CHECKING:
     from jaxasr.tasks.asr import AsrTask
@@ -16,6 +18,7 @@ def check_choices(task: "AsrTask") -> None:
     _check_inputs(task)
     _check_losses(task)
     _check_intermediate(task)
+    _check_views(task)
 
 
 def _check_inputs(task: "AsrTask") -> None:
@@ -77,4 +80,20 @@ def _check_intermediate(task: "AsrTask") -> None:
         raise ConfigError(
             f"--interctc_layers={layers}: --encoder={ENCODERS.name_of(type(task.encoder))} shows no layer but its "
             "last; an encoder that takes `taps` was expected; choose another, or remove the layers."
+        )
+
+
+def _check_views(task: "AsrTask") -> None:
+    if not 0.0 <= task.cr_weight < math.inf or (task.cr_weight > 0.0 and task.ctc_weight == 0.0):
+        raise ConfigError(
+            f"--cr_weight={task.cr_weight} with --ctc_weight={task.ctc_weight}: a number from 0 was expected, above 0 "
+            "only beside a CTC loss; change one of them."
+        )
+    if task.cr_weight > 0.0 and (
+        task.specaug is None or "views" not in inspect.signature(type(task.specaug).__call__).parameters
+    ):
+        name = "none" if task.specaug is None else SPECAUGS.name_of(type(task.specaug))
+        raise ConfigError(
+            f"--cr_weight={task.cr_weight} with --specaug={name}: one that makes two views of an utterance was "
+            "expected (it takes `views`); choose another, such as --specaug=specaug, or give --cr_weight=0."
         )

@@ -5,8 +5,9 @@ import jax.numpy as jnp
 from jaxasr.data.batch import AnyAsrBatch
 from jaxasr.data.tokenizer import Vocabulary
 from jaxasr.nn.ctc import ctc_feasible, ctc_loss
-from jaxasr.nn.losses import label_smoothing_loss, token_accuracy
+from jaxasr.nn.losses import consistency_loss, label_smoothing_loss, token_accuracy
 from jaxasr.nn.masking import length_mask
+from jaxasr.nn.rows import repeat_rows
 from jaxasr.tasks.base import Mean
 from jaxasr.typing import Array, Float, Int
 
@@ -34,6 +35,18 @@ def attention_part(
     tokens = jnp.sum(count * batch.weights)
     loss_count = tokens if by_token else jnp.sum(batch.weights)
     return Mean(jnp.sum(loss * batch.weights), loss_count), Mean(jnp.sum(correct * batch.weights), tokens)
+
+
+def consistency_part(logits: Float[Array, "B T V"], lengths: Int[Array, "B"], batch: AnyAsrBatch) -> Mean:
+    """How much the two views of an utterance differ in what they say; `batch` as `views_of` makes it."""
+    loss, weights = consistency_loss(logits, lengths[::2]), batch.weights[::2] + batch.weights[1::2]
+    return Mean(jnp.sum(loss * weights), jnp.sum(weights))
+
+
+def views_of(batch: AnyAsrBatch, views: int) -> AnyAsrBatch:
+    """What belongs to the views of a batch's utterances but the inputs: a row each, which share its weight."""
+    tokens, lengths, weights = (repeat_rows(x, views) for x in (batch.tokens, batch.token_lengths, batch.weights))
+    return batch._replace(tokens=tokens, token_lengths=lengths, weights=weights / views)
 
 
 def with_sos_eos(

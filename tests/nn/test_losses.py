@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxasr.nn.losses import label_smoothing_loss, token_accuracy
+from jaxasr.nn.losses import consistency_loss, label_smoothing_loss, token_accuracy
 
 PARITY = pathlib.Path(__file__).parents[1] / "parity"
 
@@ -105,3 +105,48 @@ def test_accuracy_by_hand():
     correct, count = accuracy_of(logits, np.array([[1, 3, 3], [0, -1, -1]]), np.array([3, 1]))
     np.testing.assert_array_equal(correct, [2, 1])
     np.testing.assert_array_equal(count, [3, 1])
+
+
+def random_views(seed, B=3, T=5, V=6):
+    rng = np.random.default_rng(seed)
+    return rng.normal(scale=2.0, size=(2 * B, T, V)).astype(np.float32), np.array([T, 0, 3])
+
+
+def softmax(logits):
+    exponents = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
+    return exponents / exponents.sum(axis=-1, keepdims=True)
+
+
+@jax.jit
+def pulled(logits, lengths):
+    """The consistency loss and the gradient of its sum."""
+    loss = lambda x: consistency_loss(x, lengths)  # noqa: E731
+    return loss(logits), jax.grad(lambda x: jnp.sum(loss(x)))(logits)
+
+
+def test_views_are_pulled_to_each_other_and_not_along():
+    logits, lengths = random_views(0)
+    loss, gradient = pulled(logits, lengths)
+    p = softmax(logits)
+    for row, length in enumerate(lengths):
+        a, b = p[2 * row, :length], p[2 * row + 1, :length]
+        np.testing.assert_allclose(loss[row], 0.5 * np.sum((a - b) * np.log(a / b)), rtol=1e-5, atol=1e-6)
+        for view, mine, other in ((0, a, b), (1, b, a)):  # of cross entropy with what the other says
+            np.testing.assert_allclose(gradient[2 * row + view, :length], 0.5 * (mine - other), atol=1e-6)
+            assert not np.any(gradient[2 * row + view, length:])
+
+
+def test_views_that_agree_cost_nothing():
+    logits, lengths = random_views(1)
+    loss, gradient = pulled(np.repeat(logits[::2], 2, axis=0), lengths)
+    np.testing.assert_allclose(loss, 0, atol=1e-6)
+    np.testing.assert_allclose(gradient, 0, atol=1e-7)
+
+
+@pytest.mark.parametrize("garbage", [np.nan, np.inf, 1e30])
+def test_padding_of_views_changes_nothing(garbage):
+    logits, lengths = random_views(2)
+    padded = np.arange(5) >= np.repeat(lengths, 2)[:, None]
+    dirty = np.where(padded[:, :, None], np.float32(garbage), logits)
+    for found, expected in zip(pulled(dirty, lengths), pulled(logits, lengths), strict=True):
+        np.testing.assert_array_equal(found, expected)

@@ -299,3 +299,21 @@ def test_options_that_mean_nothing_are_refused(options, message):
 )
 def test_options_that_mean_something_are_taken(specaug):
     specaug.check()
+
+
+def test_views_are_warped_alike_and_masked_each_in_its_own_way():
+    x = np.random.default_rng(0).normal(size=(4, 60, 8)).astype(np.float32)
+    lengths = np.array([60, 60, 45, 30])
+
+    def views(**options):
+        specaug = SpecAugment(time_warp_window=5, max_freq_width=3, **options)
+        found = jax.jit(lambda key: specaug(x, lengths, num_bands=8, key=key, views=2))(jax.random.key(3))
+        return np.asarray(found).reshape(4, 2, 60, 8)
+
+    warped = views(num_freq_masks=0, num_time_masks=0)
+    np.testing.assert_array_equal(warped[:, 0], warped[:, 1])
+    assert np.any(warped[:, 0] != x, axis=(1, 2)).all()
+    masked = views()
+    seen = masked != 0
+    assert np.any(seen[:, 0] != seen[:, 1], axis=(1, 2)).all()
+    np.testing.assert_array_equal(masked[seen], warped[seen])

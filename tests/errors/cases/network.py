@@ -58,6 +58,8 @@ CASES = {
     "a decoder without an attention loss": lambda: AsrTask(ctc_weight=1.0).check(),
     "inner CTC losses without a CTC loss": lambda: AsrTask(interctc_layers=(1,), ctc_weight=0.0).check(),
     "an encoder that shows no inner layers": encoder_without_taps,
+    "two views without a CTC loss": lambda: AsrTask(cr_weight=0.2, ctc_weight=0.0).check(),
+    "two views without SpecAugment": lambda: AsrTask(cr_weight=0.2, specaug=None).check(),
     "conditioning on nothing": lambda: AsrTask(interctc_conditioning=True).check(),
     "a list for sub-words still to be learnt": lambda: AsrTask(tokenizer=BpeTokenizer(), token_list="t.txt").check(),
     "a layer that the encoder does not have": lambda: Taps((5,), lambda x: x).check(2),
