@@ -42,11 +42,6 @@ class CompiledByShape:
     def ready(self) -> bool:
         return all(f.done() for f in self._futures.values())
 
-    def wait(self) -> None:
-        """Returns when everything announced is compiled."""
-        for future in list(self._futures.values()):
-            future.result()
-
     def close(self) -> None:
         """Gives up what is not compiled yet."""
         self._thread.shutdown(wait=True, cancel_futures=True)

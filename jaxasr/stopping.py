@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from jaxasr.checkpoint import Progress
     from jaxasr.inputs import Inputs, Position
 
-MEASURED_STEPS = 20
+MEASURED_STEPS, MEASURED_SHARE = 20, 0.02
+"""How many steps are timed at least, and for how much of the minutes: buckets take turns, and their times differ."""
 UNKNOWN_TOTAL = 2**30
 DEFAULT_EPOCHS = 40
 
@@ -88,6 +89,7 @@ class Budget:
 
     def __init__(self, minutes: float, began: float):
         self._end = began + 60 * minutes
+        self._least = MEASURED_SHARE * 60 * minutes
         self._before: float | None = None
         self._seconds: list[float] = []
 
@@ -96,7 +98,7 @@ class Budget:
         return sum(self._seconds) / max(len(self._seconds), 1)
 
     def measured(self, all_compiled: bool, step: jax.Array) -> bool:
-        """Whether enough steps have been timed; only those after the last compilation count."""
+        """Whether enough steps have been timed; only those after the last compilation count, which takes its share."""
         if not all_compiled:
             return False
         step.block_until_ready()
@@ -104,7 +106,7 @@ class Budget:
         if self._before is not None:
             self._seconds.append(now - self._before)
         self._before = now
-        return len(self._seconds) >= MEASURED_STEPS
+        return len(self._seconds) >= MEASURED_STEPS and sum(self._seconds) >= self._least
 
     def interrupted(self) -> None:
         """Leaves the time up to the next step out."""

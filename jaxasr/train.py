@@ -97,7 +97,7 @@ def loop(
         step += 1
         progress.epoch, progress.batch = position.next()
         step_log.add(step, ends.known_total, position.epochs, hosts, metrics, waited)
-        if measured := ends.measured(steps.ready(), state.step):
+        if measured := ends.measured(steps.ready() and validator.ready(), state.step):
             log.say(ends.set_minutes(step, validator.timed(state.model), position))
             state = with_total(state, ends.total, devices)
         due = ends.due(step, position)

@@ -5,7 +5,7 @@ import pytest
 
 from jaxasr.checkpoint import Progress
 from jaxasr.inputs import Position
-from jaxasr.stopping import DEFAULT_EPOCHS, Ends
+from jaxasr.stopping import DEFAULT_EPOCHS, Budget, Ends
 from jaxasr.train_config import TrainConfig
 
 INPUTS = SimpleNamespace(num_batches=lambda epoch: 7 if epoch % 2 else 6)
@@ -48,6 +48,26 @@ def test_patience_counts_validations_since_the_best():
         progress.since_best = since
         assert found.out_of_patience is over and found.reached(1) is over
         assert not endless.reached(1)
+
+
+def test_steps_are_timed_long_enough_to_see_every_bucket(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+    budget = Budget(minutes=20.0, began=100.0)
+    assert not budget.measured(False, Ready())  # still compiling: the clock has not started
+    timed = 0
+    while not budget.measured(True, Ready()):
+        now[0] += 0.05 if timed % 2 else 0.15
+        timed += 1
+    assert timed == 240  # 2 % of 20 minutes
+    assert budget.step_seconds == pytest.approx(0.1)
+    now[0] = 700.0
+    assert budget.steps_left(valid_seconds=5.0, steps_per_valid=50) == pytest.approx((600 - 10) / (0.1 + 0.1), abs=1)
+
+
+class Ready:
+    def block_until_ready(self):
+        pass
 
 
 def test_minutes_become_steps_once():
