@@ -1,7 +1,8 @@
 """Our side of a timing beside FunASR: one training step on the arrays that its cases take, too.
 
-The harness runs both sides in turns; its `work.py` has the arrays and sizes. With PEER where its `setup.sh` put torch
-and FunASR, HARNESS its folder:
+The harness that runs both sides in turns is no part of this project: `work.py` gives the sizes (`D_SMALL`, `D_BASE`,
+`TRAIN`) and arrays (`batch`), `duel.py` runs a case file of each side. With torch and FunASR under PEER, and HARNESS
+the folder of those two:
 
   PYTHONPATH=$HARNESS python $HARNESS/duel.py --apy $PEER/venv/bin/python --cases 'train.sanm_*' \
       --b benchmarks/beside_funasr.py --bpy .venv/bin/python --n 15

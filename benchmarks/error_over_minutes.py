@@ -43,7 +43,7 @@ class Curve(NamedTuple):
 
 def ours(name: str, workdir: pathlib.Path) -> Curve:
     records = _records(workdir / "log.jsonl")
-    began = next(r["time"] for r in records if r["split"] == "session")
+    (began,) = (r["time"] for r in records if r["split"] == "session")  # of a run that was never interrupted
     valid = [((r["time"] - began) / 60, r["wer"]) for r in records if r["split"] == "valid"]
     return Curve(name, valid, {r["search"]: r["wer"] for r in records if r["split"] == "test"})
 

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from jaxasr.errors import ConfigError, exit_with_message
+from jaxasr.launch import with_huge_pages
 from jaxasr.registry import did_you_mean
 
 COMMANDS = {
@@ -22,6 +23,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         lines = [f"  {name:9} {what}" for name, what in COMMANDS.items()]
         print("\n".join(["usage: jaxasr COMMAND [options]", "", *lines, "", "jaxasr COMMAND --help says more."]))
         return
+    if argv[0] == "train":
+        with_huge_pages()
     importlib.import_module(f"jaxasr.{exit_with_message(known_command, argv[0])}").main(argv[1:])
 
 

@@ -1,31 +1,46 @@
 """How the program is started: what has to be settled before Python runs."""
 
+import contextlib
 import os
 import pathlib
 import sys
 from collections.abc import Mapping, Sequence
 
 TUNABLES, HUGE_PAGES = "GLIBC_TUNABLES", "glibc.malloc.hugetlb"
+STARTED_AGAIN = "JAXASR_STARTED_AGAIN"
+"""Set before the second start, which is the last: a privileged program is not given GLIBC_TUNABLES."""
 POLICY = pathlib.Path("/sys/kernel/mm/transparent_hugepage/enabled")
+SHORT = {"-h", "--help", "--print_config"}
 
 
-def with_huge_pages(argv: Sequence[str]) -> None:
-    """Starts this program again with large allocations on huge pages, where that makes a difference.
+def with_huge_pages() -> None:
+    """Starts `python -m jaxasr.train ...` again with large allocations on huge pages, where that makes a difference.
 
     XLA takes its temporary memory anew in every step. On pages of 4 KiB that is a hundred thousand page faults and more
     a step, a fifth of a CPU's time; malloc asks for huge pages only where the environment said so before the start.
-    Nothing happens where Linux always or never gives them, GLIBC_TUNABLES has decided, or only help is asked for.
+    Nothing happens where Linux always or never gives them, GLIBC_TUNABLES has decided, or the program is another one
+    (a notebook, a debugger, a script that runs this module).
     """
-    if {"-h", "--help"}.isdisjoint(argv) and (tunables := tunables_for_huge_pages(os.environ, _policy())):
-        os.environ[TUNABLES] = tunables
-        sys.stdout.flush()
-        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    tunables = tunables_for_huge_pages(os.environ, _policy())
+    if tunables is None or not SHORT.isdisjoint(sys.argv) or sys.gettrace() or not is_command(sys.orig_argv, sys.argv):
+        return
+    environment = os.environ | {TUNABLES: tunables, STARTED_AGAIN: "1"}
+    with contextlib.suppress(OSError, ValueError):  # then without
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
+
+
+def is_command(started: Sequence[str], argv: Sequence[str]) -> bool:
+    """Whether Python was `started` for this command line and nothing else."""
+    last = len(started) - len(argv)
+    name = pathlib.PurePath(started[last]).name if last > 0 else ""
+    module = started[1:last] and started[last - 1] == "-m" and name in ("jaxasr.train", "jaxasr")
+    return bool(module or (last == 1 and name == "jaxasr")) and list(started[last + 1 :]) == list(argv[1:])
 
 
 def tunables_for_huge_pages(environment: Mapping[str, str], policy: str) -> str | None:
     """The value of GLIBC_TUNABLES that asks for them; None where it would change nothing."""
     given = environment.get(TUNABLES, "")
-    if HUGE_PAGES in given or "[madvise]" not in policy or _glibc() < (2, 35):
+    if STARTED_AGAIN in environment or HUGE_PAGES in given or "[madvise]" not in policy or _glibc() < (2, 35):
         return None
     return ":".join(filter(None, [given, f"{HUGE_PAGES}=1"]))
 

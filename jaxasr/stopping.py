@@ -68,7 +68,7 @@ class Ends:
         return note
 
     def interrupted(self) -> None:
-        """Leaves the time up to the next step out of the measurement."""
+        """Leaves the time since the last step out of the measurement."""
         if self._budget is not None:
             self._budget.interrupted()
 
@@ -91,26 +91,27 @@ class Budget:
         self._end = began + 60 * minutes
         self._least = MEASURED_SHARE * 60 * minutes
         self._before: float | None = None
-        self._seconds: list[float] = []
+        self._steps, self._seconds = 0, 0.0
 
     @property
     def step_seconds(self) -> float:
-        return sum(self._seconds) / max(len(self._seconds), 1)
+        return self._seconds / max(self._steps, 1)
 
     def measured(self, all_compiled: bool, step: jax.Array) -> bool:
-        """Whether enough steps have been timed; only those after the last compilation count, which takes its share."""
+        """Whether enough steps have been timed, in every process; only those after the last compilation count."""
         if not all_compiled:
             return False
         step.block_until_ready()
         now = time.perf_counter()
         if self._before is not None:
-            self._seconds.append(now - self._before)
+            self._steps, self._seconds = self._steps + 1, self._seconds + now - self._before
         self._before = now
-        return len(self._seconds) >= MEASURED_STEPS and sum(self._seconds) >= self._least
+        return all_processes(self._steps >= MEASURED_STEPS and self._seconds >= self._least)
 
     def interrupted(self) -> None:
-        """Leaves the time up to the next step out."""
-        self._before = None
+        """Leaves the time since the last step out."""
+        if self._before is not None:
+            self._before = time.perf_counter()
 
     def steps_left(self, valid_seconds: float, steps_per_valid: int) -> int:
         """Steps that fit into what is left, validations counted, and two more of them at the end."""

@@ -162,5 +162,5 @@ def with_bundled_digits(cfg: TrainConfig) -> TrainConfig:
 
 
 if __name__ == "__main__":
-    with_huge_pages(sys.argv)
+    with_huge_pages()
     main()

@@ -99,8 +99,17 @@ class TrainConfig:
     """Modules that register entries of their own; --import=MODULE."""
 
     def rooted(self) -> Self:
-        """With the manifests' paths as they are from here, and no `data_root`."""
+        """With the manifests' paths as they are from here, and no `data_root`.
+
+        Raises:
+          ConfigError: there is a `data_root`, and no relative path that could start there.
+        """
         names = ("train", "valid", "test")
+        if self.data_root and all(os.path.isabs(path) for name in names for path in getattr(self, name)):
+            raise ConfigError(
+                f"--data_root={self.data_root}: no relative path in --train, --valid or --test; at least one was "
+                "expected; name the manifests from there, or remove it."
+            )
         paths = {name: tuple(os.path.join(self.data_root, path) for path in getattr(self, name)) for name in names}
         return dataclasses.replace(self, data_root="", **paths)
 

@@ -1194,7 +1194,7 @@ def test_asr_with_intermediate_ctc(asr, conditioning):
         np.testing.assert_allclose(metrics["loss/ctc"].value, expected["loss/ctc"].value, rtol=1e-6)
 
 
-ALONE = {"decoder": None, "ctc_weight": 1.0}  # what views do ends before the decoder
+ALONE = {"decoder": None, "ctc_weight": 1.0}  # compiles faster; views that are alike are tested with the decoder
 
 
 @pytest.fixture(scope="module")
@@ -1226,7 +1226,7 @@ def test_asr_with_two_views_that_are_alike(asr):
         specaug=SpecAugment(num_freq_masks=0, num_time_masks=0),
         frontend=dataclasses.replace(asr.task.frontend, dither=0.0),
         encoder=quiet(asr.task.encoder),
-        **ALONE,
+        decoder=quiet(asr.task.decoder),
     )
     batch, key = asr.batch(asr.examples), jax.random.key(5)
     loss, gradient = asr_with(still, cr_weight=0.5).loss(batch, key)

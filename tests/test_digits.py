@@ -15,7 +15,7 @@ import soundfile
 from jaxasr import corpora
 from jaxasr.data import audio, manifest
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 DIGITS = corpora.digits()
 RECIPE = pathlib.Path(corpora.__file__).parents[1] / "configs" / "digits.yaml"
 SEEDS = [0, 1, 2]
@@ -72,10 +72,9 @@ def test_plain_training_reaches_three_percent(sanm, seed):
 @pytest.mark.parametrize("search", ["ctc_greedy", "attention_greedy"])
 def test_bfloat16_trains_to_the_same_rate(sanm, search):
     """Over the seeds, since one seed of either type differs from the next by more than the types do."""
-    exact, rounded = (np.array([sanm(dtype, seed)[search] for seed in SEEDS]) for dtype in ("float32", "bfloat16"))
-    assert np.mean(rounded) <= 0.03
-    spread = np.sqrt((np.var(exact, ddof=1) + np.var(rounded, ddof=1)) / len(SEEDS))
-    assert np.mean(rounded) - np.mean(exact) <= max(2.8 * spread, 0.005)  # t(0.975), 4 degrees of freedom
+    exact, rounded = (np.mean([sanm(dtype, seed)[search] for seed in SEEDS]) for dtype in ("float32", "bfloat16"))
+    assert rounded <= 0.03
+    assert rounded <= exact + 0.0075
 
 
 def test_the_transformer_reaches_five_percent(tmp_path):

@@ -18,6 +18,7 @@ def new_glibc(monkeypatch):
 def test_huge_pages_are_asked_for_once():
     assert launch.tunables_for_huge_pages({}, MADVISE) == ASKED
     assert launch.tunables_for_huge_pages({"GLIBC_TUNABLES": ASKED}, MADVISE) is None
+    assert launch.tunables_for_huge_pages({"JAXASR_STARTED_AGAIN": "1"}, MADVISE) is None  # it was taken away
 
 
 def test_other_tunables_stay_and_a_choice_made_is_kept():
@@ -37,17 +38,47 @@ def test_nothing_is_asked_of_a_library_that_cannot(monkeypatch, version):
     assert launch.tunables_for_huge_pages({}, MADVISE) is None
 
 
-def test_the_program_starts_again_with_the_same_arguments(tmp_path):
-    program = (
-        "import os, sys; from jaxasr import launch; launch._policy = lambda: 'always [madvise] never';"
-        "launch._glibc = lambda: (2, 36); print('started'); launch.with_huge_pages(sys.argv);"
-        "print(sys.argv[1:], os.environ.get('GLIBC_TUNABLES'))"
-    )
-    environment = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"}
+@pytest.mark.parametrize(
+    ("started", "argv", "ours"),
+    [
+        (["python", "-m", "jaxasr.train", "--a"], ["/x/jaxasr/train.py", "--a"], True),
+        (["python", "-X", "dev", "-m", "jaxasr", "train"], ["/x/jaxasr/__main__.py", "train"], True),
+        (["/v/bin/python", "/v/bin/jaxasr", "train"], ["/v/bin/jaxasr", "train"], True),
+        (["python", "-m", "jaxasr.train"], ["/x/jaxasr/train.py"], True),
+        (["python", "driver.py"], ["/x/jaxasr/train.py"], False),
+        (["python", "driver.py", "--a"], ["driver.py", "--a"], False),
+        (["python", "-c", "from multiprocessing.spawn import ...", "--fork"], ["-c"], False),
+        (["python", "-m", "ipykernel_launcher", "-f", "x"], ["/x/jaxasr/train.py", "--steps=1"], False),
+        (["python"], ["/x/jaxasr/train.py", "--a", "--b"], False),
+    ],
+)
+def test_only_the_command_itself_is_started_again(started, argv, ours):
+    assert launch.is_command(started, argv) is ours
+
+
+def test_the_command_starts_again_with_the_same_arguments(tmp_path):
+    (tmp_path / "jaxasr").mkdir()
+    program = """
+import os, sys
+sys.path.append(os.environ["PACKAGE"])
+import importlib.util
+spec = importlib.util.spec_from_file_location("launch", os.environ["PACKAGE"] + "/jaxasr/launch.py")
+launch = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(launch)
+launch._policy, launch._glibc = lambda: "always [madvise] never", lambda: (2, 36)
+print("started", flush=True)
+launch.with_huge_pages()
+print(sys.argv[1:], os.environ.get("GLIBC_TUNABLES"))
+"""
+    (tmp_path / "jaxasr" / "train.py").write_text(program)
+    package = os.path.dirname(os.path.dirname(launch.__file__))
+    environment = {name: value for name, value in os.environ.items() if name not in ("GLIBC_TUNABLES", "PYTHONPATH")}
 
     def said(*arguments):
-        command = [sys.executable, "-c", program, *arguments]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        command = [sys.executable, "-m", "jaxasr.train", *arguments]
+        done = subprocess.run(
+            command, env=environment | {"PACKAGE": package}, cwd=tmp_path, capture_output=True, text=True, check=True
+        )
         return done.stdout.splitlines()
 
     assert said("a b", "--c=1") == ["started", "started", f"['a b', '--c=1'] {ASKED}"]

@@ -41,7 +41,7 @@ class DotProductAttention(nn.Module):
     """Scaled dot-product attention with dropout on the weights; no parameters.
 
     Scores and softmax are float32. A query that may look at nothing gets zeros. The weights (B, H, T, S) are sown
-    as `weights` for a caller that collects "intermediates"; for all others that costs nothing.
+    as `weights` for a caller that collects "intermediates", to look at: no gradient flows through them.
     """
 
     dropout: float
@@ -94,17 +94,20 @@ def _attend_forward(
     q: Array, k: Array, v: Array, mask: Array, key: Key | None, rate: float
 ) -> tuple[tuple[Array, Array], tuple[Any, ...]]:
     y, weights = _attend_alone(q, k, v, mask, key, rate)
-    return (y, weights), (q, k, v, key, y, weights)
+    return (y, weights), (q, k, v, key, weights)
 
 
 def _attend_backward(rate: float, residuals: tuple[Any, ...], cotangents: tuple[Array, Array]) -> tuple[Any, ...]:
-    """Through the softmax by each query's dot product of output and cotangent (Dao et al., 2022, appendix B.2)."""
-    q, k, v, key, y, weights = residuals
+    """By the chain rule; sums float32."""
+    q, k, v, key, weights = residuals
     g, _ = cotangents
     scale = q.shape[-1] ** -0.5
     of_weights = jnp.einsum("bhtk,bhsk->bhts", g, v, preferred_element_type=jnp.float32)
-    mean = jnp.sum(g.astype(jnp.float32) * y.astype(jnp.float32), axis=-1, keepdims=True)
-    of_scores = (weights.astype(jnp.float32) * (_maybe_dropped(of_weights, key, rate) - mean)).astype(q.dtype)
+    of_weights = _maybe_dropped(of_weights, key, rate)
+    wide = weights.astype(jnp.float32)
+    # not by output and cotangent, as flash attention has it: rounded to bfloat16 that is off where keys share a mean
+    mean = jnp.sum(wide * of_weights, axis=-1, keepdims=True)
+    of_scores = (wide * (of_weights - mean)).astype(q.dtype)
     return (
         jnp.einsum("bhts,bhsk->bhtk", of_scores, k) * scale,
         jnp.einsum("bhts,bhtk->bhsk", of_scores, q * scale),

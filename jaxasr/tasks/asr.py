@@ -253,7 +253,9 @@ class AsrTask(Task[AnyAsrExample, AnyAsrBatch]):
         features, lengths = frontend(batch.inputs, batch.input_lengths, sample_rate=self.sample_rate, key=dither_key)
         if self.normalizer is not None and normalize:
             features = self.normalizer(features, lengths, self.cmvn)
-        if self.specaug is not None and specaug_key is not None:
+        if self.specaug is None or specaug_key is None:
+            features = repeat_rows(features, views)
+        else:
             several = {"views": views} if views > 1 else {}
             features = self.specaug(features, lengths, num_bands=frontend.num_bands, key=specaug_key, **several)
         return features, repeat_rows(lengths, views)

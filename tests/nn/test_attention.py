@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxasr.nn.attention import DotProductAttention, MultiHeadAttention, merge_heads, split_heads
+from jaxasr.nn.attention import DotProductAttention, MultiHeadAttention, attend, merge_heads, split_heads
+from jaxasr.nn.dropout import keep_mask
 
 
 @functools.partial(jax.jit, static_argnums=4)
@@ -119,3 +120,43 @@ def test_multi_head_attention_equals_a_float64_reference():
     expected = dense("out", y.swapaxes(1, 2).reshape(2, 5, 8))
     found = jax.jit(lambda params: attention.apply({"params": params}, x, memory, mask, train=False))(params)
     np.testing.assert_allclose(found, expected, rtol=2e-5, atol=1e-5)
+
+
+def plainly(q, k, v, mask, key=None, rate=0.0):
+    """The same by JAX's own derivatives, in float32."""
+    scores = jnp.einsum("bhtk,bhsk->bhts", q, k) * q.shape[-1] ** -0.5
+    weights = jax.nn.softmax(jnp.where(mask[:, None], scores, -1e9), axis=-1)
+    if key is not None:
+        weights = jnp.where(keep_mask(key, weights.shape, rate), weights / (1 - rate), 0.0)
+    return jnp.einsum("bhts,bhsk->bhtk", weights, v)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 5, 6))
+def gradients_by(function, q, k, v, mask, rate=0.0, dtype=jnp.float32):
+    key = jax.random.key(3) if rate else None
+    qkv = [x.astype(dtype) for x in (q, k, v)]
+    loss = lambda *qkv: jnp.sum(jnp.sin(function(*qkv, mask, key, rate).astype(jnp.float32)))  # noqa: E731
+    return [x.astype(jnp.float32) for x in jax.grad(loss, argnums=(0, 1, 2))(*qkv)]
+
+
+def ours(*args):
+    return attend(*args)[0]
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.3])
+def test_gradients_are_those_of_the_formula(rate):
+    q, k, v, mask = random_case(5)
+    mask[0, 2, 0] = mask[1, :, 0] = True  # what may look at nothing has no formula
+    expected = gradients_by(plainly, q, k, v, mask, rate)
+    for found, wanted in zip(gradients_by(ours, q, k, v, mask, rate), expected, strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_bfloat16_gradients_stand_a_common_mean_of_keys_and_values():
+    rng = np.random.default_rng(6)
+    q, k, v = (rng.normal(size=(1, 2, 200, 64)).astype(np.float32) for _ in range(3))
+    k, v = (x + 3 * rng.normal(size=64).astype(np.float32) for x in (k, v))
+    mask = np.ones((1, 200, 200), bool)
+    exact = gradients_by(plainly, q, k, v, mask)
+    for found, wanted in zip(gradients_by(ours, q, k, v, mask, 0.0, jnp.bfloat16), exact, strict=True):
+        assert np.linalg.norm(found - wanted) < 0.03 * np.linalg.norm(wanted)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
-from jaxasr.nn.dropout import Dropout, keep_mask
+from jaxasr.nn.dropout import Dropout, keep_mask, relu_dropped
 from jaxasr.nn.rows import DATA_AXIS
 from jaxasr.parallel import Devices, pmapped
 
@@ -105,3 +105,22 @@ def test_a_dropped_element_gets_no_gradient_and_lets_no_nan_through():
     gradient = jax.jit(jax.grad(lambda x: jnp.sum(Dropout(0.5).apply({}, x, train=True, rngs={"dropout": key}))))
     np.testing.assert_array_equal(gradient(x), 2.0 * kept)
     np.testing.assert_array_equal(gradient(np.where(kept, x, np.nan)), 2.0 * kept)
+
+
+def test_relu_and_dropout_in_one_are_one_after_the_other():
+    x = np.random.default_rng(1).normal(size=(3, 20, 5)).astype(np.float32)
+    key = jax.random.key(8)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def value_and_gradient(function, x):
+        return function(x), jax.grad(lambda x: jnp.sum(jnp.sin(function(x))))(x)
+
+    def plainly(x):
+        return jnp.where(keep_mask(key, x.shape, 0.3), jnp.maximum(x, 0.0) / 0.7, 0.0)
+
+    for found, expected in zip(
+        value_and_gradient(lambda x: relu_dropped(x, key, 0.3), x), value_and_gradient(plainly, x), strict=True
+    ):
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+        assert 0.2 < np.mean(np.asarray(found) != 0) < 0.5
+    assert np.isnan(relu_dropped(jnp.full((1, 50), jnp.nan), key, 0.3)).any()  # a fault stays one

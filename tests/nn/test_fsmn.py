@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxasr.errors import ConfigError
-from jaxasr.nn.fsmn import FsmnMemory
+from jaxasr.nn.fsmn import FsmnMemory, depthwise_filter
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -96,3 +96,20 @@ def test_bfloat16_is_rounded_once():
     assert found.dtype == jnp.bfloat16
     error = np.asarray(found, np.float32) - expected
     assert np.linalg.norm(error) < 0.003 * np.linalg.norm(expected)
+
+
+@pytest.mark.parametrize(("kernel_size", "shift"), SIZES)
+def test_gradients_are_those_of_the_sum(kernel_size, shift):
+    kernel, x, _ = random_case(kernel_size)
+    past = (kernel_size - 1) // 2 + shift
+
+    def plainly(x, kernel):
+        padded = jnp.pad(x, ((0, 0), (past, kernel_size - 1 - past), (0, 0)))
+        return sum(padded[:, k : k + x.shape[1]] * kernel[k][None, None] for k in range(kernel_size))
+
+    def gradients(function):
+        return jax.jit(jax.grad(lambda x, kernel: jnp.sum(jnp.sin(function(x, kernel))), argnums=(0, 1)))(x, kernel)
+
+    expected = gradients(plainly)
+    for found, wanted in zip(gradients(lambda x, kernel: depthwise_filter(x, kernel, past)), expected, strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)

@@ -16,7 +16,7 @@ from jaxasr.nn.frontend import GivenFeatures, WavFrontend, mel_filterbank
 from jaxasr.nn.fsmn import FsmnMemory
 from jaxasr.nn.normalize import GlobalMvn, read_kaldi_mvn
 from jaxasr.nn.positions import sinusoids_halves
-from jaxasr.nn.specaug import SpecAugment
+from jaxasr.nn.specaug import SPECAUGS, SpecAugment
 from jaxasr.nn.subsampling import CONVOLUTIONS, ConvSubsampling
 from jaxasr.tasks import AsrTask
 from tests.errors.files import write
@@ -44,6 +44,18 @@ def encoder_without_taps() -> None:
         AsrTask(encoder=Blind(), interctc_layers=(1,)).check()
 
 
+class OneView(SpecAugment):
+    """A SpecAugment that makes one view only."""
+
+    def __call__(self, x: Any, lengths: Any, *, num_bands: int, key: Any) -> Any: ...  # pyright: ignore[reportIncompatibleMethodOverride]
+
+
+def specaug_without_views() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SPECAUGS, "_entries", {"one_view": OneView})
+        AsrTask(cr_weight=0.2, specaug=OneView()).check()
+
+
 CASES = {
     "a sample rate below 0": lambda: AsrTask(sample_rate=-8000).check(),
     "an attention loss that is not there by tokens": lambda: AsrTask(
@@ -59,6 +71,7 @@ CASES = {
     "inner CTC losses without a CTC loss": lambda: AsrTask(interctc_layers=(1,), ctc_weight=0.0).check(),
     "an encoder that shows no inner layers": encoder_without_taps,
     "two views without a CTC loss": lambda: AsrTask(cr_weight=0.2, ctc_weight=0.0).check(),
+    "a SpecAugment of one view": specaug_without_views,
     "two views without SpecAugment": lambda: AsrTask(cr_weight=0.2, specaug=None).check(),
     "conditioning on nothing": lambda: AsrTask(interctc_conditioning=True).check(),
     "a list for sub-words still to be learnt": lambda: AsrTask(tokenizer=BpeTokenizer(), token_list="t.txt").check(),

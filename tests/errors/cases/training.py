@@ -115,6 +115,7 @@ CASES = {
     "percent for a share": lambda: check(max_infeasible=2.0),
     "no buckets": lambda: check(max_buckets=0),
     "a search that the model does not have": lambda: check(search="beam"),
+    "a data root and no data": lambda: TrainConfig(data_root="corpora").rooted(),
     "a weight for no manifest": lambda: check(train_weights=(1.0,)),
     "a learning rate below 0": lambda: AdamW(learning_rate=-1.0).check(),
     "a warm-up below 0": lambda: WarmupLinear(warmup_steps=-1).check(),
