@@ -4,8 +4,11 @@ The harness that runs both sides in turns is no part of this project: `work.py` 
 `TRAIN`) and arrays (`batch`), `duel.py` runs a case file of each side. With torch and FunASR under PEER, and HARNESS
 the folder of those two:
 
-  PYTHONPATH=$HARNESS python $HARNESS/duel.py --apy $PEER/venv/bin/python --cases 'train.sanm_*' \
-      --b benchmarks/beside_funasr.py --bpy .venv/bin/python --n 15
+  export GLIBC_TUNABLES=glibc.malloc.hugetlb=1 PYTHONPATH=$HARNESS
+  python $HARNESS/duel.py --apy $PEER/venv/bin/python --cases 'train.sanm_*' --n 9 \
+      --b benchmarks/beside_funasr.py --bpy .venv/bin/python --out benchmarks/results/train_step_2core.jsonl
+
+GLIBC_TUNABLES is what `python -m jaxasr.train` sets for itself; torch gains nothing by it.
 """
 
 import functools
@@ -26,6 +29,10 @@ from jaxasr.optim import Adam
 from jaxasr.schedules import Constant
 from jaxasr.state import init_state, make_train_step
 from jaxasr.tasks import AsrTask
+
+STEPS = 4
+"""Steps to a timing, one after the other as in training: where a virtual machine gives free memory back to its host,
+the first step after a pause pays for getting it again."""
 
 
 def sanm_step(spec: dict[str, Any]) -> tuple[Callable[[], dict[str, float]], dict[str, Any]]:
@@ -67,7 +74,8 @@ def sanm_step(spec: dict[str, Any]) -> tuple[Callable[[], dict[str, float]], dic
         return {"loss": float(metrics["loss"].total / metrics["loss"].count)}
 
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
-    return run, {"units": (float(np.sum(lengths)) * 6 / 100, "audio-s"), "params_M": parameters / 1e6}
+    sound = float(np.sum(lengths)) * 6 / 100, "audio-s"
+    return run, {"units": sound, "params_M": parameters / 1e6, "inner": STEPS}
 
 
 CASES = {
