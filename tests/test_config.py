@@ -140,10 +140,13 @@ def test_none_for_optional_values_and_slots(none):
         (["--import", "a", "--imports", "b"], "--imports: given twice"),
         (["--config=a", "--config=b"], "--config: given twice"),
         (["--config="], "Is a directory"),
-        (["--config=nowhere/x.yaml"], "nowhere/x.yaml: no such file; a YAML file or one of the recipes digits"),
+        (
+            ["--config=nowhere/x.yaml"],
+            "nowhere/x.yaml: no such file; a YAML file or one of the recipes an4_sanm, digits",
+        ),
         (
             ["--config=digit"],
-            "digit: no such file; a YAML file or one of the recipes digits, digits_transformer was expected",
+            "digit: no such file; a YAML file or one of the recipes an4_sanm, digits, digits_transformer was expected",
         ),
         (["--config=digit"], "Did you mean 'digits'?"),
         (["--import=no_such_module"], "--import: no_such_module: No module named 'no_such_module'; a module that can"),
