@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from jaxasr.inputs import Inputs, Position
 
 MEASURED_STEPS, MEASURED_SHARE = 20, 0.05
-"""How many steps are timed at least, and for how much of the minutes: buckets differ, and the first steps are slower."""
+"""How many steps are timed at least, for how much of the minutes: buckets differ, and the first steps are slower."""
 UNKNOWN_TOTAL = 2**30
 DEFAULT_EPOCHS = 40
 
