@@ -16,6 +16,7 @@ from jaxasr.nn.encoders import SanmEncoder, Taps, TransformerEncoder
 SIZES = {"num_layers": 5, "d_model": 8, "num_heads": 2, "d_ff": 16}
 ENCODERS = [
     SanmEncoder(**SIZES, kernel_size=3),
+    SanmEncoder(**SIZES, kernel_size=3, subsampling="conv2d", subsampling_channels=4),
     TransformerEncoder(**SIZES),
     TransformerEncoder(**SIZES, norm_first=False),
 ]
@@ -43,7 +44,7 @@ def first_layers(encoder, variables, count):
     return encoder.clone(num_layers=count), {"params": params}
 
 
-@pytest.mark.parametrize("encoder", ENCODERS, ids=lambda e: type(e).__name__ + str(getattr(e, "norm_first", "")))
+@pytest.mark.parametrize("encoder", ENCODERS, ids=["sanm", "sanm_conv2d", "transformer", "norm_last"])
 def test_a_tap_sees_what_the_encoder_cut_off_there_says(encoder):
     variables = variables_of(encoder)
     layers = (1, 2, 4)
@@ -83,7 +84,7 @@ def test_what_a_tap_gives_back_goes_on():
     np.testing.assert_allclose(found(variables, x)[0], y[0], atol=2e-5)
 
 
-@pytest.mark.parametrize("encoder", ENCODERS[:2], ids=lambda e: type(e).__name__)
+@pytest.mark.parametrize("encoder", ENCODERS[:3], ids=["sanm", "sanm_conv2d", "transformer"])
 def test_remat_changes_nothing(encoder):
     variables = variables_of(encoder)
 
@@ -189,6 +190,25 @@ def test_frames_of_zeros_have_gradients_of_ordinary_size():
     plain = gradient_norm(x)
     x[:, 5:12] = 0.0
     assert gradient_norm(x) < 10 * plain
+
+
+@pytest.mark.parametrize("encoder", ENCODERS[1:3], ids=["sanm", "transformer"])
+def test_convolutions_see_no_padding(encoder):
+    variables, x = variables_of(encoder), inputs()
+    apply = jax.jit(functools.partial(encoder.apply, train=False))
+    y, lengths = apply(variables, x, LENGTHS)
+    x[1, LENGTHS[1] :] = np.nan
+    poisoned, _ = apply(variables, x, LENGTHS)
+    alone, (frames,) = apply(variables, x[1:, : LENGTHS[1]], LENGTHS[1:])
+    assert lengths.tolist() == [6, 5] and frames == 5 == encoder.output_lengths(23)
+    np.testing.assert_allclose(poisoned[1, :5], y[1, :5])
+    np.testing.assert_allclose(alone[0, :5], y[1, :5], atol=2e-5)
+
+
+def test_channels_of_the_convolutions():
+    params = variables_of(ENCODERS[1])["params"]["subsampling"]
+    assert params["conv0"]["kernel"].shape == (3, 3, 1, 4) and params["conv1"]["kernel"].shape == (3, 3, 4, 4)
+    assert params["out"]["kernel"].shape == (4 * 4, 8)
 
 
 def test_features_narrower_than_the_windows():

@@ -1,5 +1,7 @@
 """SAN-M encoder: self-attention with an FSMN memory (Gao et al., 2020, https://arxiv.org/abs/2006.01713)."""
 
+from typing import Literal
+
 import jax.numpy as jnp
 from flax import linen as nn
 
@@ -12,6 +14,7 @@ from jaxasr.nn.fsmn import FsmnMemory
 from jaxasr.nn.layers import Dense, LayerNorm
 from jaxasr.nn.masking import length_mask, zero_padding
 from jaxasr.nn.positions import sinusoids_halves
+from jaxasr.nn.subsampling import CONVOLUTIONS, ConvSubsampling, check_subsampling, output_lengths
 from jaxasr.typing import Array, Float, Int, LengthsT
 
 
@@ -59,12 +62,16 @@ class SanmBlock(nn.Module):
 
 @ENCODERS.register("sanm")
 class SanmEncoder(Encoder):
-    """SAN-M encoder; FunASR's `sanm` with `input_layer=pe`.
+    """SAN-M encoder; FunASR's `sanm`, whose `input_layer=pe` is no subsampling.
 
-    The first block maps the width of a (stacked) feature frame to `d_model`; the others are one
-    compiled block scanned over the layers.
+    The first block maps the width of a (stacked) feature frame, or of what the convolutions make of frames, to
+    `d_model`; the others are one compiled block scanned over the layers.
     """
 
+    subsampling: Literal["conv2d", "conv2d2", "conv2d6", "conv2d8", "none"] = "none"
+    """Convolutions before the blocks that divide the frame rate by 4, 2, 6 or 8."""
+    subsampling_channels: int | None = None
+    """Channels of those convolutions, most of their cost; None for d_model."""
     num_layers: int = 6
     """Number of blocks, the first one included."""
     d_model: int = 256
@@ -89,13 +96,14 @@ class SanmEncoder(Encoder):
         return self.d_model
 
     def output_lengths(self, lengths: LengthsT) -> LengthsT:
-        return lengths
+        return output_lengths(lengths, CONVOLUTIONS.get(self.subsampling, ()))
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "B T F"], lengths: Int[Array, "B"], *, train: bool, taps: Taps | None = None
-    ) -> tuple[Float[Array, "B T D"], Int[Array, "B"]]:
+    ) -> tuple[Float[Array, "B T2 D"], Int[Array, "B"]]:
         check_stack(self, "--encoder")
+        check_subsampling(self)
         if taps:
             taps.check(self.num_layers)
         options = (
@@ -108,10 +116,14 @@ class SanmEncoder(Encoder):
             self.attention_dropout,
         )
         norm = LayerNorm(name="norm")
+        x = zero_padding(x, lengths)  # a weight of 0 does not stop a NaN there
+        if self.subsampling != "none":
+            convolutions = CONVOLUTIONS[self.subsampling]
+            convolve = ConvSubsampling(self.d_model, convolutions, self.subsampling_channels, name="subsampling")
+            x, lengths = convolve(x, lengths)
         positions = jnp.asarray(sinusoids_halves(x.shape[1], x.shape[2]), x.dtype)
-        # a weight of 0 does not stop a NaN in the padding
-        x = zero_padding(x, lengths) * jnp.asarray(self.d_model**0.5, x.dtype) + positions[None]
-        x = run_block(SanmBlock(*options, name="first"), x, lengths, train, remat=self.remat)  # (B, T, D)
+        x = x * jnp.asarray(self.d_model**0.5, x.dtype) + positions[None]
+        x = run_block(SanmBlock(*options, name="first"), x, lengths, train, remat=self.remat)  # (B, T2, D)
         x = taps.after(1, x, norm) if taps else x
         if self.num_layers > 1:
             layers = range(2, self.num_layers + 1)

@@ -13,7 +13,7 @@ from jaxasr.nn.feedforward import FeedForward
 from jaxasr.nn.layers import Dense, LayerNorm
 from jaxasr.nn.masking import length_mask, zero_padding
 from jaxasr.nn.positions import sinusoids_interleaved
-from jaxasr.nn.subsampling import CONVOLUTIONS, ConvSubsampling, output_lengths
+from jaxasr.nn.subsampling import CONVOLUTIONS, ConvSubsampling, check_subsampling, output_lengths
 from jaxasr.typing import Array, Float, Int, LengthsT
 
 
@@ -54,10 +54,12 @@ class TransformerEncoder(Encoder):
 
     subsampling: Literal["conv2d", "conv2d2", "conv2d6", "conv2d8", "linear", "none"] = "conv2d"
     """Convolutions that divide the frame rate by 4, 2, 6 or 8; linear keeps it; none too, and adds no positions."""
+    subsampling_channels: int | None = None
+    """Channels of those convolutions, most of their cost; None for d_model, as FunASR and ESPnet."""
     num_layers: int = 6
     """Number of blocks."""
     d_model: int = 256
-    """Width of a frame between blocks, and channels of the convolutions."""
+    """Width of a frame between blocks."""
     num_heads: int = 4
     """Attention heads; must divide d_model."""
     d_ff: int = 1024
@@ -85,6 +87,7 @@ class TransformerEncoder(Encoder):
         self, x: Float[Array, "B T F"], lengths: Int[Array, "B"], *, train: bool, taps: Taps | None = None
     ) -> tuple[Float[Array, "B T2 D"], Int[Array, "B"]]:
         check_stack(self, "--encoder")
+        check_subsampling(self)
         if taps:
             taps.check(self.num_layers)
         # a weight of 0 does not stop a NaN in the padding
@@ -120,7 +123,8 @@ class TransformerEncoder(Encoder):
             x = nn.relu(drop(x, train=train))
         else:
             convolutions = CONVOLUTIONS[self.subsampling]
-            x, lengths = ConvSubsampling(self.d_model, convolutions, name="subsampling")(x, lengths)
+            convolve = ConvSubsampling(self.d_model, convolutions, self.subsampling_channels, name="subsampling")
+            x, lengths = convolve(x, lengths)
         positions = jnp.asarray(sinusoids_interleaved(x.shape[1], self.d_model), x.dtype)
         x = x * jnp.asarray(self.d_model**0.5, x.dtype) + positions[None]
         return drop(x, train=train), lengths

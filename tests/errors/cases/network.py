@@ -98,6 +98,7 @@ CASES = {
     "half of the statistics": lambda: statistics("<AddShift> 1 1\n<LearnRateCoef> 0 [ 1 ]\n"),
     "an encoder without layers": lambda: build(SanmEncoder(num_layers=0), X, LENGTHS, train=False),
     "features too narrow to divide": lambda: build(ConvSubsampling(8, CONVOLUTIONS["conv2d8"]), X, LENGTHS),
+    "channels of no convolution": lambda: build(SanmEncoder(subsampling_channels=8), X, LENGTHS, train=False),
     "features of odd width": lambda: sinusoids_halves(4, 7),
     "a filter that misses the frame": lambda: build(FsmnMemory(kernel_size=3, shift=3), X, LENGTHS),
     "a dropout of 1": lambda: build(Dropout(1.0), X, train=True),
