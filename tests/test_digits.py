@@ -71,8 +71,8 @@ def test_plain_training_reaches_three_percent(sanm, seed):
 
 @pytest.mark.parametrize("search", ["ctc_greedy", "attention_greedy"])
 def test_bfloat16_trains_to_the_same_rate(sanm, search):
-    """Over the seeds, since one seed of either type differs from the next by more than the types do."""
-    exact, rounded = (np.mean([sanm(dtype, seed)[search] for seed in SEEDS]) for dtype in ("float32", "bfloat16"))
+    """Over six seeds: one run has 3 to 9 errors, so that the means of three still differ by a point for no reason."""
+    exact, rounded = (np.mean([sanm(dtype, seed)[search] for seed in range(6)]) for dtype in ("float32", "bfloat16"))
     assert rounded <= 0.03
     assert rounded <= exact + 0.0075
 
