@@ -11,6 +11,7 @@ from typing import Annotated
 import numpy as np
 import tyro
 
+from jaxasr.errors import exit_with_message
 from jaxasr.evaluate import read_texts
 from jaxasr.scoring import ErrorCounts, bootstrap_interval, score
 
@@ -25,8 +26,7 @@ class Options:
     """Folders or files with what was recognised, one for each seed."""
 
 
-def main() -> None:
-    options = tyro.cli(Options)
+def compare(options: Options) -> None:
     reference = read_texts(options.reference)
     scores = [score(reference, read_texts(path)) for path in options.hypotheses]
     for path, found in zip(options.hypotheses, scores, strict=True):
@@ -40,4 +40,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    exit_with_message(compare, tyro.cli(Options))
