@@ -2,7 +2,8 @@
 
   python benchmarks/mean_over_seeds.py CORPORA/an4/test exp/an4_0/test/ctc_greedy exp/an4_1/test/ctc_greedy ...
 
-The interval is that of the mean of just these runs over test sets: utterances are drawn, each with its errors in all runs.
+The interval is that of the mean of these very runs over test sets: utterances are drawn, each with its errors in all of
+them.
 """
 
 import dataclasses
