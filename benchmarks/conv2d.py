@@ -28,7 +28,14 @@ class Shape(NamedTuple):
     stride: int
 
 
-SHAPES = (Shape(16, 99, 39, 128, 128, 3, 2), Shape(16, 99, 39, 256, 256, 3, 2), Shape(16, 99, 39, 128, 128, 5, 3))
+SHAPES = (
+    Shape(16, 99, 39, 16, 16, 3, 2),
+    Shape(16, 99, 39, 16, 16, 5, 3),
+    Shape(16, 99, 39, 64, 64, 5, 3),
+    Shape(16, 99, 39, 128, 128, 3, 2),
+    Shape(16, 99, 39, 128, 128, 5, 3),
+    Shape(16, 99, 39, 256, 256, 3, 2),
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -142,10 +142,11 @@ def test_taps_are_layers_before_the_last(layers):
 # --- subsampling -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("size", "stride"), [(3, 2), (3, 1), (5, 3)])
-def test_conv2d_is_the_convolution(size, stride):
+@pytest.mark.parametrize(("size", "stride", "channels"), [(3, 2, 4), (3, 1, 4), (5, 3, 4), (5, 3, 65)])
+def test_conv2d_is_the_convolution(size, stride, channels):
     rng = np.random.default_rng(0)
-    x, kernel = rng.normal(size=(2, 17, 13, 4)), rng.normal(size=(size, size, 4, 5))
+    x = rng.normal(size=(2, 17, 13, channels))
+    kernel = rng.normal(size=(size, size, channels, 5)) / channels**0.5  # so that a sine of the sums keeps its digits
     x, kernel = x.astype(np.float32), kernel.astype(np.float32)
 
     def of_xla(x, kernel):
