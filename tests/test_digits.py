@@ -71,7 +71,7 @@ def test_plain_training_reaches_three_percent(sanm, seed):
 
 @pytest.mark.parametrize("search", ["ctc_greedy", "attention_greedy"])
 def test_bfloat16_trains_to_the_same_rate(sanm, search):
-    """Over six seeds: one run has 3 to 9 errors, so that the means of three still differ by a point for no reason."""
+    """Over six seeds: a run has 3 to 9 errors, and means of three bfloat16 runs alone went from 1.56 to 2.44 %."""
     exact, rounded = (np.mean([sanm(dtype, seed)[search] for seed in range(6)]) for dtype in ("float32", "bfloat16"))
     assert rounded <= 0.03
     assert rounded <= exact + 0.0075
