@@ -51,10 +51,10 @@ def shortest(convolutions: Convolutions) -> int:
 def conv2d(x: Float[Array, "B T F C"], kernel: Float[Array, "K K C D"], stride: int) -> Float[Array, "B T2 F2 D"]:
     """A convolution over time and frequency, without padding.
 
-    On a CPU the sum of one product for each tap: with many channels, forward and backward take from a half to two
-    thirds of the time that XLA's convolution takes there; with few and 25 taps they would take more.
+    On a CPU the sum of one product for each tap, unless there are 25 of them over few channels: forward and backward
+    take from two thirds to all of the time that XLA's convolution takes there (benchmarks/results/conv2d_2core.json).
     """
-    few_channels = x.shape[3] == 1 or (kernel.shape[0] > 3 and x.shape[3] <= 64)
+    few_channels = x.shape[3] == 1 or (kernel.shape[0] > 3 and x.shape[3] <= 128)
     if jax.default_backend() != "cpu" or few_channels:
         layout = ("NHWC", "HWIO", "NHWC")
         strides = (stride, stride)
