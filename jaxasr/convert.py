@@ -11,12 +11,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxasr.errors import CheckpointError
+from jaxasr.nn.batch_norm import STATS
 from jaxasr.typing import Params
 
 
 class Rule(NamedTuple):
     theirs: str
-    ours: str
+    ours: str | None
+    """None for what nothing here needs."""
     change: Callable[[np.ndarray], np.ndarray]
 
 
@@ -80,6 +82,10 @@ def _attention(theirs: str, ours: str) -> list[Rule]:
     return [rule for t, o in names.items() for rule in _dense(f"{theirs}.{t}", f"{ours}/{o}/*[i]")]
 
 
+def _feed_forward(theirs: str, ours: str) -> list[Rule]:
+    return [*_dense(f"{theirs}.w_1", f"{ours}/in/*[i]"), *_dense(f"{theirs}.w_2", f"{ours}/out/*[i]")]
+
+
 TRANSFORMER_DECODER = [
     Rule("embed.0.weight", "embed/embedding", _same),
     *_norm("decoders.{i}.norm1", "blocks/self_norm/*[i]"),
@@ -87,33 +93,125 @@ TRANSFORMER_DECODER = [
     *_norm("decoders.{i}.norm2", "blocks/memory_norm/*[i]"),
     *_attention("decoders.{i}.src_attn", "blocks/memory_attention"),
     *_norm("decoders.{i}.norm3", "blocks/ff_norm/*[i]"),
-    *_dense("decoders.{i}.feed_forward.w_1", "blocks/ff/in/*[i]"),
-    *_dense("decoders.{i}.feed_forward.w_2", "blocks/ff/out/*[i]"),
+    *_feed_forward("decoders.{i}.feed_forward", "blocks/ff"),
     *_norm("after_norm", "norm/*"),
     *_dense("output_layer", "output/*"),
 ]
 
-TRANSFORMER_ENCODER = [
+
+def _pointwise(theirs: str, ours: str) -> list[Rule]:
+    """A convolution over one frame, (D, C, 1), as a dense layer."""
+    return [
+        Rule(f"{theirs}.weight", ours.replace("*", "kernel"), lambda x: x[:, :, 0].T),
+        Rule(f"{theirs}.bias", ours.replace("*", "bias"), _same),
+    ]
+
+
+def _filter(theirs: str, ours: str) -> list[Rule]:
+    return [
+        Rule(f"{theirs}.weight", ours.replace("*", "kernel"), _depthwise),
+        Rule(f"{theirs}.bias", ours.replace("*", "bias"), _same),
+    ]
+
+
+def _batch_norm(theirs: str, ours: str) -> list[Rule]:
+    return [
+        *_norm(theirs, ours),
+        Rule(f"{theirs}.running_mean", f"{STATS}/{ours.replace('*', 'mean')}", _same),
+        Rule(f"{theirs}.running_var", f"{STATS}/{ours.replace('*', 'var')}", _same),
+        Rule(f"{theirs}.num_batches_tracked", None, _same),
+    ]
+
+
+def _head_bias(x: np.ndarray) -> np.ndarray:
+    """One vector a head, (H, K), as (H, 1, K)."""
+    return x[:, None, :]
+
+
+def _relative_attention(theirs: str, ours: str) -> list[Rule]:
+    return [
+        *_attention(theirs, ours),
+        Rule(f"{theirs}.linear_pos.weight", f"{ours}/positions/kernel[i]", np.transpose),
+        Rule(f"{theirs}.pos_bias_u", f"{ours}/content_bias[i]", _head_bias),
+        Rule(f"{theirs}.pos_bias_v", f"{ours}/position_bias[i]", _head_bias),
+    ]
+
+
+INPUT_LAYER = [
     *(rule for i in range(3) for rule in _conv2d(f"embed.conv.{2 * i}", f"subsampling/conv{i}")),
     Rule("embed.out.0.weight", "subsampling/out/kernel", _after_conv2d),
     Rule("embed.out.0.bias", "subsampling/out/bias", _same),
     *_dense("embed", "input/*"),  # of input_layer none
     *_dense("embed.0", "input/*"),
     *_norm("embed.1", "input_norm/*"),
+    *(Rule(f"embed.{place}.alpha", "position_scale", _same) for place in ("0", "1", "3", "out.1")),
+]
+"""What stands before the blocks of all encoders but SAN-M's."""
+
+TRANSFORMER_ENCODER = [
+    *INPUT_LAYER,
     *_norm("encoders.{i}.norm1", "blocks/attention_norm/*[i]"),
     *_attention("encoders.{i}.self_attn", "blocks/attention"),
     *_dense("encoders.{i}.concat_linear", "blocks/concat/*[i]"),
     *_norm("encoders.{i}.norm2", "blocks/ff_norm/*[i]"),
-    *_dense("encoders.{i}.feed_forward.w_1", "blocks/ff/in/*[i]"),
-    *_dense("encoders.{i}.feed_forward.w_2", "blocks/ff/out/*[i]"),
+    *_feed_forward("encoders.{i}.feed_forward", "blocks/ff"),
     *_norm("after_norm", "norm/*"),
 ]
+
+CONFORMER_ENCODER = [
+    *INPUT_LAYER,
+    *_norm("encoders.{i}.norm_ff_macaron", "blocks/macaron_norm/*[i]"),
+    *_feed_forward("encoders.{i}.feed_forward_macaron", "blocks/macaron"),
+    *_norm("encoders.{i}.norm_mha", "blocks/attention_norm/*[i]"),
+    *_relative_attention("encoders.{i}.self_attn", "blocks/attention"),
+    *_dense("encoders.{i}.concat_linear", "blocks/concat/*[i]"),
+    *_norm("encoders.{i}.norm_conv", "blocks/conv_norm/*[i]"),
+    *_pointwise("encoders.{i}.conv_module.pointwise_conv1", "blocks/conv/in/*[i]"),
+    *_filter("encoders.{i}.conv_module.depthwise_conv", "blocks/conv/filter/*[i]"),
+    *_batch_norm("encoders.{i}.conv_module.norm", "blocks/conv/norm/*[i]"),
+    *_pointwise("encoders.{i}.conv_module.pointwise_conv2", "blocks/conv/out/*[i]"),
+    *_norm("encoders.{i}.norm_ff", "blocks/ff_norm/*[i]"),
+    *_feed_forward("encoders.{i}.feed_forward", "blocks/ff"),
+    *_norm("encoders.{i}.norm_final", "blocks/norm/*[i]"),
+    *_norm("after_norm", "norm/*"),
+]
+
+BRANCHFORMER_ENCODER = [
+    *INPUT_LAYER,
+    *_norm("encoders.{i}.norm_ff_macaron", "blocks/macaron_norm/*[i]"),
+    *_feed_forward("encoders.{i}.feed_forward_macaron", "blocks/macaron"),
+    *_norm("encoders.{i}.norm_mha", "blocks/branches/attention_norm/*[i]"),
+    *_relative_attention("encoders.{i}.attn", "blocks/branches/attention"),
+    *_norm("encoders.{i}.norm_mlp", "blocks/branches/gating_norm/*[i]"),
+    *_dense("encoders.{i}.cgmlp.channel_proj1.0", "blocks/branches/gating/in/*[i]"),
+    *_norm("encoders.{i}.cgmlp.csgu.norm", "blocks/branches/gating/gate_norm/*[i]"),
+    *_filter("encoders.{i}.cgmlp.csgu.conv", "blocks/branches/gating/filter/*[i]"),
+    *_dense("encoders.{i}.cgmlp.csgu.linear", "blocks/branches/gating/gate/*[i]"),
+    *_dense("encoders.{i}.cgmlp.channel_proj2", "blocks/branches/gating/out/*[i]"),
+    *_filter("encoders.{i}.depthwise_conv_fusion", "blocks/merge_filter/*[i]"),
+    *_dense("encoders.{i}.pooling_proj1", "blocks/average/attention_pooling/*[i]"),
+    *_dense("encoders.{i}.pooling_proj2", "blocks/average/gating_pooling/*[i]"),
+    *_dense("encoders.{i}.weight_proj1", "blocks/average/attention_weight/*[i]"),
+    *_dense("encoders.{i}.weight_proj2", "blocks/average/gating_weight/*[i]"),
+    *_dense("encoders.{i}.merge_proj", "blocks/merge/*[i]"),
+    *_norm("encoders.{i}.norm_ff", "blocks/ff_norm/*[i]"),
+    *_feed_forward("encoders.{i}.feed_forward", "blocks/ff"),
+    *_norm("encoders.{i}.norm_final", "blocks/norm/*[i]"),
+    *_norm("after_norm", "norm/*"),
+]
+"""Of both Branchformer and E-Branchformer."""
 
 CTC_HEAD = _dense("ctc_lo", "*")
 
 
 def _within(rules: Sequence[Rule], theirs: str, ours: str) -> list[Rule]:
-    return [Rule(f"{theirs}.{r.theirs}", f"{ours}/{r.ours}", r.change) for r in rules]
+    def moved(path: str | None) -> str | None:
+        if path is None:
+            return None
+        inside = path.removeprefix(f"{STATS}/")  # running statistics are one branch of the whole model
+        return f"{ours}/{path}" if inside == path else f"{STATS}/{ours}/{inside}"
+
+    return [Rule(f"{theirs}.{r.theirs}", moved(r.ours), r.change) for r in rules]
 
 
 ASR_SANM_TRANSFORMER = [
@@ -136,7 +234,8 @@ def convert_params(state_dict: Mapping[str, np.ndarray], rules: Sequence[Rule]) 
         for pattern, rule in patterns:
             if match := pattern.match(name):
                 layer = int(match[1]) if match.groups() else -1
-                placed.setdefault(rule.ours, {})[layer] = rule.change(np.asarray(tensor))
+                if rule.ours is not None:
+                    placed.setdefault(rule.ours, {})[layer] = rule.change(np.asarray(tensor))
                 break
         else:
             raise CheckpointError(

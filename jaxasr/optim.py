@@ -54,7 +54,7 @@ class Optimizer(abc.ABC):
 
 
 OPTIMIZERS: Registry[Optimizer] = Registry("optimizer", Optimizer, ("rule",))
-BIASES_AND_NORMS = ("bias", "scale")
+BIASES_AND_NORMS = ("bias", "*_bias", "scale", "*_scale")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -257,7 +257,7 @@ def each_matrix(transform: "GradientTransformation") -> "GradientTransformation"
     import optax
 
     def mapped(fn: Any, keys: Any, ndim: int) -> Any:
-        for _ in range(ndim - (1 if path_of(keys[-1:]) in BIASES_AND_NORMS else 2)):
+        for _ in range(ndim - (1 if path_of(keys[-1:]) in ("bias", "scale") else 2)):
             fn = jax.vmap(fn)
         return fn
 
@@ -273,7 +273,7 @@ def each_matrix(transform: "GradientTransformation") -> "GradientTransformation"
     return optax.GradientTransformation(init, update)
 
 
-FILTERS_AND_HEADS = ("memory", "conv[0-9]*", "ctc", "output")
+FILTERS_AND_HEADS = ("memory", "*filter", "conv[0-9]*", "ctc", "output")
 
 
 @OPTIMIZERS.register("muon")

@@ -15,6 +15,7 @@ from jaxasr.compiled import CompiledByShape
 from jaxasr.data.batch import BucketShape
 from jaxasr.data.pipeline import HostBatch
 from jaxasr.errors import ConfigError
+from jaxasr.nn.batch_norm import STATS, running, split_stats, with_stats
 from jaxasr.nn.rows import sum_over_devices
 from jaxasr.optim import Optimizer
 from jaxasr.parallel import Devices
@@ -41,12 +42,14 @@ class TrainState(NamedTuple):
     params: Params
     opt_state: PyTree
     average: Averaged | None = None
-    """Of the parameters; None where none is kept."""
+    """Of parameters and running statistics; None where none is kept."""
+    stats: PyTree = None
+    """Running statistics of batch norms, which follow the batches and no gradient; None where there are none."""
 
     @property
     def model(self) -> Params:
         """What is validated and saved: the average, where one is kept."""
-        return self.params if self.average is None else self.average.params
+        return with_stats(self.params, self.stats) if self.average is None else self.average.params
 
 
 class Gradient(NamedTuple):
@@ -66,10 +69,11 @@ def init_state(
 ) -> TrainState:
     """The state before the first step; to be jitted, so that it is made where it stays."""
     init_key, train_key = jax.random.split(key)
-    params = init(init_key, batch_spec)
+    whole = init(init_key, batch_spec)
+    params, stats = split_stats(whole)
     zero = jnp.zeros((), jnp.int32)
-    averaged = None if average is None else average.init(params)
-    return TrainState(zero, zero, zero, zero, train_key, params, optimizer.build().init(params), averaged)
+    averaged = None if average is None else average.init(whole)
+    return TrainState(zero, zero, zero, zero, train_key, params, optimizer.build().init(params), averaged, stats)
 
 
 # --- one update --------------------------------------------------------------------------------------------------
@@ -99,13 +103,16 @@ def make_apply(
         rate = optimizer.learning_rate * schedule(state.step - state.skipped, state.total_steps)
         updates, opt_state = transform.update(gradient.grads, state.opt_state, state.params)
         params = jax.tree.map(lambda p, u: p - rate * u, state.params, updates)
+        metrics = dict(gradient.metrics)
+        seen = metrics.pop(STATS, None)
+        stats = state.stats if seen is None else running(state.stats, *seen)
         averaged = None
         if average is not None and state.average is not None:
-            averaged = average.update(state.average, params, state.step + 1, state.total_steps)
-        params, opt_state, averaged = jax.tree.map(
+            averaged = average.update(state.average, with_stats(params, stats), state.step + 1, state.total_steps)
+        params, opt_state, averaged, stats = jax.tree.map(
             lambda new, old: jnp.where(finite, new, old),
-            (params, opt_state, averaged),
-            (state.params, state.opt_state, state.average),
+            (params, opt_state, averaged, stats),
+            (state.params, state.opt_state, state.average, state.stats),
         )
         bad = (~finite).astype(jnp.int32)
         new_state = TrainState(
@@ -117,10 +124,11 @@ def make_apply(
             params=params,
             opt_state=opt_state,
             average=averaged,
+            stats=stats,
         )
         one = jnp.ones((), jnp.float32)
         extra = {"grad_norm": Mean(grad_norm, one), "learning_rate": Mean(rate, one), "skipped": Mean(bad, one)}
-        return new_state, gradient.metrics | extra | {"skipped_in_a_row": Mean(new_state.skipped_in_a_row, one)}
+        return new_state, metrics | extra | {"skipped_in_a_row": Mean(new_state.skipped_in_a_row, one)}
 
     return apply
 
@@ -153,7 +161,8 @@ def make_count(loss_fn: LossFn) -> Callable[[Counts, Any, Params], Counts]:
 
     def count(counts: Counts, batch: Any, params: Params) -> Counts:
         _, metrics = loss_fn(params, batch, jax.random.key(0))  # no count depends on the key
-        return {name: counts[name] + sum_over_devices(mean.count) for name, mean in metrics.items()}
+        found = {name: mean.count for name, mean in metrics.items()}
+        return jax.tree.map(lambda before, count: before + sum_over_devices(count), counts, found)
 
     return count
 

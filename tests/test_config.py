@@ -13,7 +13,9 @@ from hypothesis import given, settings
 
 from jaxasr import config, train
 from jaxasr.errors import ConfigError
+from jaxasr.nn.decoders import DECODERS
 from jaxasr.nn.encoders import ENCODERS, SanmEncoder
+from jaxasr.nn.normalize import NORMALIZERS
 from jaxasr.registry import Registry
 from jaxasr.tasks import AsrTask
 from jaxasr.train_config import TrainConfig
@@ -110,10 +112,10 @@ def test_none_for_optional_values_and_slots(none):
         (["--epoch=3"], "--epoch: no such option; correct or remove it. Did you mean 'epochs'?"),
         (["--ctc-wieght=3"], "Did you mean 'ctc_weight'?"),
         (["--qqqq=3"], "--qqqq: no such option; there are accumulate, average, batch_seconds"),
-        (["--encoder=sann"], "--encoder: encoder 'sann': not known; there are sanm"),
+        (["--encoder=sann"], f"--encoder: encoder 'sann': not known; there are {', '.join(ENCODERS)}"),
         (["--encoder=sann"], "Did you mean 'sanm'?"),
         (["--task=asrr"], "--task: task 'asrr': not known; there are asr"),
-        (["--encoder=none"], "--encoder: none; one of sanm"),
+        (["--encoder=none"], f"--encoder: none; one of {', '.join(ENCODERS)} was expected"),
         (["--task=none"], "--task: none; one of asr"),
         (["--task.ctc_weight=1"], "--task: a section; a name was expected"),
         (["--decoder=none", "--decoder.num_layers=3"], "--decoder.num_layers: decoder is none"),
@@ -178,9 +180,9 @@ def test_flags_stand_above_yaml_and_yaml_above_defaults():
         ("encoder: {num_layer: 3}", "c.yaml: encoder.num_layer: no such option; correct or remove it. Did you mean"),
         ("encoder: {type: sanm, num_layer: 3}", "Did you mean 'num_layers'?"),
         ("tokenizer: {type: char, x: 3}", "c.yaml: tokenizer.x: no such option; there are none here"),
-        ("encoder: sann", "c.yaml: encoder: encoder 'sann': not known; there are sanm"),
+        ("encoder: sann", "c.yaml: encoder: encoder 'sann': not known; there are branchformer, "),
         ("encoder: [sanm]", "c.yaml: encoder: encoder \"['sanm']\": not known"),
-        ("encoder: null", "c.yaml: encoder: none; one of sanm, transformer was expected"),
+        ("encoder: null", f"c.yaml: encoder: none; one of {', '.join(ENCODERS)} was expected"),
         ("optimizer: none", "c.yaml: optimizer: none; one of adafactor, adam, adamw, lion"),
         ("decoder: {type: none, num_layers: 2}", "c.yaml: decoder.num_layers: decoder is none"),
         ("task: {type: asr}", "c.yaml: task: a section"),
@@ -490,9 +492,9 @@ def test_help_shows_choices_and_every_option_with_its_doc_and_default(capsys, mo
     assert caught.value.code == 0
     text = " ".join(capsys.readouterr().out.replace("│", " ").split())
     assert "What it does." in text
-    assert "--encoder {sanm,transformer} (now: sanm)" in text
-    assert "--decoder {transformer,none} (now: transformer)" in text
-    assert "--normalizer {global_mvn,utterance_mvn,none} (now: none)" in text
+    assert f"--encoder {{{','.join(ENCODERS)}}} (now: sanm)" in text
+    assert f"--decoder {{{','.join(DECODERS)},none}} (now: transformer)" in text
+    assert f"--normalizer {{{','.join(NORMALIZERS)},none}} (now: none)" in text
     assert "--task {asr} (now: asr)" in text
     assert "normalizer.mean" not in text
     slots = {*config.slots(TrainConfig), *config.slots(AsrTask)}

@@ -27,6 +27,7 @@ from jaxasr.data.perturb import PREPROCESSORS
 from jaxasr.data.pipeline import HostBatch
 from jaxasr.data.tokenizer import TOKENIZERS, CharTokenizer, Vocabulary
 from jaxasr.errors import ConfigError
+from jaxasr.nn.batch_norm import STATS, running, split_stats
 from jaxasr.nn.ctc import ctc_feasible
 from jaxasr.nn.decoders import DECODERS
 from jaxasr.nn.encoders import ENCODERS, Taps
@@ -85,7 +86,9 @@ def random_like(shapes, seed=0):
         assert spec.dtype == jnp.float32, jax.tree_util.keystr(path)
         x = rng.normal(size=spec.shape).astype(np.float32)
         name = path[-1].key
-        return 1 + x / 10 if name == "scale" else x / 10 if name == "bias" else x / spec.shape[-2] ** 0.5
+        if name == "var":
+            return 0.5 + np.abs(x)
+        return 1 + x / 10 if name == "scale" else x / 10 if name in ("bias", "mean") else x / spec.shape[-2] ** 0.5
 
     return jax.tree_util.tree_map_with_path(draw, shapes)
 
@@ -164,6 +167,7 @@ ENCODER_CASES = {name: tiny(ENCODERS[name]) for name in ENCODERS} | {
     "transformer, conv2d6": TRANSFORMER.clone(subsampling="conv2d6"),
     "transformer, conv2d8": TRANSFORMER.clone(subsampling="conv2d8", remat=True),
     "transformer, norms last": TRANSFORMER.clone(norm_first=False, concat_after=True),
+    "conformer, layer norm": tiny(ENCODERS["conformer"], conv_norm="layer", positions="relative_legacy"),
 }
 
 
@@ -265,8 +269,9 @@ def test_encoder_noise_comes_from_the_key_alone(name):
     noisy, _ = encode(variables, x, LENGTHS, keys[0])
     np.testing.assert_array_equal(encode(variables, x, LENGTHS, keys[0])[0], noisy)
     assert_rows_close(encode(variables, padded(x, LENGTHS, np.nan, WIDER), LENGTHS, keys[0])[0], noisy, lengths)
-    others = encode(variables, x[[0, 1, 0]], LENGTHS[[0, 1, 0]], keys[0])[0]
-    assert_rows_close(others[:2], noisy[:2], lengths[:2])
+    if STATS not in variables:  # a batch norm that learns looks at all rows
+        others = encode(variables, x[[0, 1, 0]], LENGTHS[[0, 1, 0]], keys[0])[0]
+        assert_rows_close(others[:2], noisy[:2], lengths[:2])
     if hasattr(encoder, "dropout"):
         assert_differ(noisy, still, lengths)
         assert_differ(noisy, encode(variables, x, LENGTHS, keys[1])[0], lengths)
@@ -1033,17 +1038,29 @@ def check_devices(case, mode):
     batch = case.batch([*case.examples, short], seed=1)
     step = make_train_step(case.task.loss_fn(), Plain(), Constant())
     zero, key = np.int32(0), jax.random.key(7)
-    state = TrainState(zero, zero, zero, np.int32(9), key, case.params, Plain().build().init(case.params))
+    params, stats = split_stats(case.params)
+    state = TrainState(zero, zero, zero, np.int32(9), key, params, Plain().build().init(params), None, stats)
 
     (_, metrics), gradient = case.run(case.params, batch, jax.random.fold_in(key, 0))
+    gradient, _ = split_stats(gradient)
+    seen = metrics.pop(STATS, None)
     devices = Devices.all()
     compiled = devices.compiled_for(step, mode=mode).lower(state, devices.put(batch)).compile(UNOPTIMISED)
     new, found = compiled(state, devices.put(batch))
     for name in metrics:
         np.testing.assert_allclose(found[name].total, metrics[name].total, rtol=1e-5, err_msg=name)
         np.testing.assert_allclose(found[name].count, metrics[name].count, rtol=1e-6, err_msg=name)
-    assert_trees_close(jax.tree.map(lambda old, new: old - np.asarray(new), case.params, new.params), gradient)
+    assert_trees_close(jax.tree.map(lambda old, new: old - np.asarray(new), params, new.params), gradient)
     np.testing.assert_allclose(found["grad_norm"].value, optax.tree.norm(gradient), rtol=1e-5)
+    if seen is not None:
+        assert_trees_close(new.stats, running(stats, *seen))
+
+
+@pytest.mark.parametrize("mode", ["jit", "pmap"])
+def test_batch_norm_counts_the_frames_of_all_devices(asr, mode):
+    encoder = tiny(ENCODERS["conformer"], num_layers=1, subsampling="linear")
+    alone = {"decoder": None, "ctc_weight": 1.0}
+    check_devices(dataclasses.replace(asr_with(asr.task, encoder=encoder, **alone), examples=asr.examples), mode)
 
 
 @pytest.mark.parametrize(

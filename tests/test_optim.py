@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -6,6 +8,7 @@ import pytest
 
 from jaxasr.checkpoint import flatten
 from jaxasr.errors import ConfigError
+from jaxasr.nn.encoders import ENCODERS
 from jaxasr.optim import Adafactor, Adam, AdamW, Lion, Muon, Sgd
 from jaxasr.schedules import WarmupRsqrt
 from jaxasr.state import init_state, make_train_step
@@ -166,6 +169,18 @@ def test_muon_moves_by_orthogonal_matrices():
     np.testing.assert_allclose(np.sqrt(np.mean(np.square(update), axis=(1, 2))), 0.2, rtol=0.2)
     singular = np.linalg.svd(update, compute_uv=False) / (0.2 * 64**0.5)
     assert np.all((singular > 0.6) & (singular < 1.3))
+
+
+@pytest.mark.parametrize("name", list(ENCODERS))
+def test_muon_leaves_filters_to_adam(name):
+    """A filter over time is one vector a channel, not a matrix."""
+    encoder, x = ENCODERS[name](num_layers=2), np.zeros((1, 40, 80), np.float32)
+    init = functools.partial(encoder.init, train=False)
+    params = jax.eval_shape(init, jax.random.key(0), x, np.array([40]))["params"]
+    labels = flatten(Muon().labels(params))
+    filters = {path for path in labels if path.split("/")[-2] in ("memory", "filter", "merge_filter", "conv0", "conv1")}
+    assert filters and all(labels[path] == "adam" for path in filters)
+    assert sum(str(label) == "muon" for label in labels.values()) >= 4
 
 
 # --- weight decay ------------------------------------------------------------------------------------------------

@@ -1,20 +1,26 @@
 """Multi-head attention."""
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
 from jaxasr.errors import ConfigError
 from jaxasr.nn.dropout import dropped
 from jaxasr.nn.layers import Dense
-from jaxasr.typing import Array, Bool, Float, Key
+from jaxasr.nn.masking import length_mask
+from jaxasr.nn.positions import sinusoids_of
+from jaxasr.typing import Array, Bool, Float, Int, Key
 
 
 def check_stack(module: Any, option: str) -> None:
     """Raises ConfigError where a stack of attention blocks has sizes or probabilities that cannot be."""
-    sizes = {name: getattr(module, name) for name in ("num_layers", "d_model", "num_heads", "d_ff")}
+    names = ("num_layers", "d_model", "num_heads", "d_ff", "d_gate")
+    sizes = {name: getattr(module, name) for name in names if hasattr(module, name)}
     if min(sizes.values()) < 1 or module.d_model % module.num_heads:
         raise ConfigError(
             f"{option}: {', '.join(f'{name}={size}' for name, size in sizes.items())}; 1 or more of each, and heads "
@@ -55,11 +61,12 @@ class DotProductAttention(nn.Module):
         mask: Bool[Array, "B T S"],
         *,
         train: bool,
+        bias: Float[Array, "B H T S"] | None = None,
     ) -> Float[Array, "B H T K"]:
-        """`mask` (B, T or 1, S) is True where the query may look."""
+        """`mask` (B, T or 1, S) is True where the query may look; `bias` is added to the scaled scores."""
         drops = train and self.dropout > 0.0
         key = self.make_rng("dropout") if drops else None
-        y, weights = attend(q, k, v, mask, key, self.dropout)
+        y, weights = attend(q, k, v, mask, key, self.dropout, bias)
         self.sow("intermediates", "weights", weights)
         return y
 
@@ -71,16 +78,23 @@ def attend(
     mask: Bool[Array, "B T S"],
     key: Key | None,
     rate: float,
+    bias: Float[Array, "B H T S"] | None = None,
 ) -> tuple[Float[Array, "B H T K"], Float[Array, "B H T S"]]:
     """What the queries find, and the weights before dropout, which have no gradient.
 
     Without a key there is no dropout. The weights are all that is kept of their size for the gradient.
+
+    Args:
+      bias: added to the scaled scores.
     """
-    return _attend(q, k, v, mask, key, rate)
+    return _attend(q, k, v, mask, key, rate, bias)
 
 
-def _attend_alone(q: Array, k: Array, v: Array, mask: Array, key: Key | None, rate: float) -> tuple[Array, Array]:
+def _attend_alone(
+    q: Array, k: Array, v: Array, mask: Array, key: Key | None, rate: float, bias: Array | None
+) -> tuple[Array, Array]:
     scores = jnp.einsum("bhtk,bhsk->bhts", q * q.shape[-1] ** -0.5, k, preferred_element_type=jnp.float32)
+    scores = scores if bias is None else scores + bias
     scores = jnp.where(mask[:, None], scores, jnp.finfo(jnp.float32).min)
     weights = jnp.where(mask[:, None], jax.nn.softmax(scores, axis=-1), 0.0).astype(v.dtype)
     return jnp.einsum("bhts,bhsk->bhtk", _maybe_dropped(weights, key, rate), v), weights
@@ -91,15 +105,16 @@ def _maybe_dropped(x: Array, key: Key | None, rate: float) -> Array:
 
 
 def _attend_forward(
-    q: Array, k: Array, v: Array, mask: Array, key: Key | None, rate: float
+    q: Array, k: Array, v: Array, mask: Array, key: Key | None, rate: float, bias: Array | None
 ) -> tuple[tuple[Array, Array], tuple[Any, ...]]:
-    y, weights = _attend_alone(q, k, v, mask, key, rate)
-    return (y, weights), (q, k, v, key, weights)
+    y, weights = _attend_alone(q, k, v, mask, key, rate, bias)
+    of_bias = None if bias is None else jnp.zeros((), bias.dtype)  # which type its gradient has
+    return (y, weights), (q, k, v, key, weights, of_bias)
 
 
 def _attend_backward(rate: float, residuals: tuple[Any, ...], cotangents: tuple[Array, Array]) -> tuple[Any, ...]:
     """By the chain rule; sums float32."""
-    q, k, v, key, weights = residuals
+    q, k, v, key, weights, of_bias = residuals
     g, _ = cotangents
     scale = q.shape[-1] ** -0.5
     of_weights = jnp.einsum("bhtk,bhsk->bhts", g, v, preferred_element_type=jnp.float32)
@@ -107,13 +122,16 @@ def _attend_backward(rate: float, residuals: tuple[Any, ...], cotangents: tuple[
     wide = weights.astype(jnp.float32)
     # not by output and cotangent, as flash attention has it: rounded to bfloat16 that is off where keys share a mean
     mean = jnp.sum(wide * of_weights, axis=-1, keepdims=True)
-    of_scores = (wide * (of_weights - mean)).astype(q.dtype)
+    of_scores = wide * (of_weights - mean)
+    of_bias = None if of_bias is None else of_scores.astype(of_bias.dtype)
+    of_scores = of_scores.astype(q.dtype)
     return (
         jnp.einsum("bhts,bhsk->bhtk", of_scores, k) * scale,
         jnp.einsum("bhts,bhtk->bhsk", of_scores, q * scale),
         jnp.einsum("bhts,bhtk->bhsk", _maybe_dropped(weights, key, rate), g),
         None,
         None,
+        of_bias,
     )
 
 
@@ -166,3 +184,82 @@ class MultiHeadAttention(nn.Module):
 
     def _heads(self, dense: Dense, x: Float[Array, "B T D"]) -> Float[Array, "B H T K"]:
         return split_heads(dense(x), self.num_heads)
+
+
+class RelativeAttention(nn.Module):
+    """Self-attention whose scores know how far apart two frames are (Dai et al., 2019, section 3.3).
+
+    https://arxiv.org/abs/1901.02860. FunASR's and ESPnet's `rel_selfattn`, the `latest` form; or `legacy`, see
+    `legacy_scores`.
+    """
+
+    num_heads: int
+    d_model: int
+    dropout: float
+    legacy: bool = False
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B T D"], lengths: Int[Array, "B"], *, train: bool) -> Float[Array, "B T D"]:
+        q, k, v = (split_heads(Dense(self.d_model, name=name)(x), self.num_heads) for name in ("q", "k", "v"))
+        to_keys = Dense(self.d_model, use_bias=False, name="positions")
+        shape = (self.num_heads, 1, self.d_model // self.num_heads)
+        content, position = (
+            self.param(name, nn.initializers.glorot_uniform(), shape).astype(x.dtype)[None]
+            for name in ("content_bias", "position_bias")
+        )
+        scores_of = legacy_scores if self.legacy else relative_scores
+        bias = scores_of(q + position, lengths, lambda table: split_heads(to_keys(table), self.num_heads))
+        mask = length_mask(lengths, x.shape[1])[:, None, :]
+        attention = DotProductAttention(self.dropout, name="attention")
+        y = attention(q + content, k, v, mask, train=train, bias=bias * shape[-1] ** -0.5)
+        return Dense(self.d_model, name="out")(merge_heads(y))
+
+
+ToKeys = Callable[[Float[Array, "B R D"]], Float[Array, "B H R K"]]
+
+
+def relative_scores(q: Float[Array, "B H T K"], lengths: Int[Array, "B"], to_keys: ToKeys) -> Float[Array, "B H T T"]:
+    """Of each query with the encoding of its distance from each key, sinusoids of query minus key."""
+    del lengths
+    T, D = q.shape[2], q.shape[1] * q.shape[3]
+    keys = to_keys(jnp.asarray(sinusoids_of(np.arange(T - 1, -T, -1), D), q.dtype)[None])[0]  # (H, 2T - 1, K)
+    return _by_key(jnp.einsum("bhtk,hrk->bhtr", q, keys, preferred_element_type=jnp.float32))
+
+
+def legacy_scores(q: Float[Array, "B H T K"], lengths: Int[Array, "B"], to_keys: ToKeys) -> Float[Array, "B H T T"]:
+    """What ESPnet's first relative attention computes for a row of its own length L, and models trained with it expect.
+
+    Its table begins at the far end: with P = max(5000, L), the distance r >= 0 of a past key reads the sinusoid of
+    P - L + r. Of the future its shift makes something else: the next key gets 0, one r >= 2 frames ahead the score of
+    the *next query* with P - 1 - (r - 2). In a padded batch L is theirs of the longest row; here it is each row's own.
+    """
+    T, D = q.shape[2], q.shape[1] * q.shape[3]
+    every_length = np.arange(T + 1)
+    far = np.maximum(_LEGACY_ROOM, every_length)
+    past = to_keys(_sinusoids_from(far - every_length, lengths, np.arange(T), D).astype(q.dtype))
+    ahead = to_keys(_sinusoids_from(far - 1, lengths, -np.arange(T), D).astype(q.dtype))
+    score = functools.partial(jnp.einsum, "bhtk,bhrk->bhtr", preferred_element_type=jnp.float32)
+    next_q = jnp.pad(q[:, :, 1:], ((0, 0), (0, 0), (0, 1), (0, 0)))
+    by_distance = [score(q, past)[..., ::-1], jnp.zeros((*q.shape[:3], 1)), score(next_q, ahead)[..., : max(T - 2, 0)]]
+    return _by_key(jnp.concatenate(by_distance, axis=-1)[..., : 2 * T - 1])
+
+
+_LEGACY_ROOM = 5000
+
+
+def _sinusoids_from(
+    first: np.ndarray, lengths: Int[Array, "B"], steps: np.ndarray, width: int
+) -> Float[Array, "B T D"]:
+    """`sinusoids_of` the positions ``first[length] + steps``, by the angles' sum: float32 angles would be coarse."""
+    anchors, offsets = jnp.asarray(sinusoids_of(first, width))[lengths], sinusoids_of(steps, width)
+    sin, cos = anchors[:, None, 0::2], anchors[:, None, 1::2]
+    sin_step, cos_step = offsets[None, :, 0::2], offsets[None, :, 1::2]
+    both = jnp.stack([sin * cos_step + cos * sin_step, cos * cos_step - sin * sin_step], axis=-1)
+    return both.reshape(*both.shape[:2], width)
+
+
+def _by_key(scores: Float[Array, "B H T R"]) -> Float[Array, "B H T T"]:
+    """From scores by distance, T - 1 to -(T - 1), to scores by key: row t is shifted by t."""
+    B, H, T, R = scores.shape
+    padded = jnp.pad(scores, ((0, 0), (0, 0), (0, 0), (1, 0)))  # one more a row, read as rows one shorter
+    return padded.reshape(B, H, R + 1, T)[:, :, 1:].reshape(B, H, T, R)[..., :T]

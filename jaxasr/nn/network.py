@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from jaxasr.nn.batch_norm import Moments
 from jaxasr.nn.decoders import Cache, Decoder
 from jaxasr.nn.encoders import Encoder, Taps
 from jaxasr.nn.layers import Dense, Head
@@ -22,6 +23,8 @@ class AsrOutputs(NamedTuple):
     """Scores of each token after the ones before it, the last of them eos: U is the batch's U + 1."""
     intermediate_logits: tuple[Float[Array, "B T V"], ...] = ()
     """What the CTC head says after each of the encoder's `interctc_layers`."""
+    moments: Moments | None = None
+    """What the running statistics of batch norms are to learn from the batch; while training alone."""
 
 
 class AsrNetwork(nn.Module):

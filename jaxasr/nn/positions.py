@@ -3,13 +3,18 @@
 import numpy as np
 
 from jaxasr.errors import ConfigError
-from jaxasr.typing import Float
+from jaxasr.typing import Float, Int
 
 
 def sinusoids_interleaved(length: int, width: int) -> Float[np.ndarray, "T D"]:
     """Positions from 0; sines in the even columns, cosines in the odd ones (Vaswani et al., 2017, 3.5)."""
-    angle = np.arange(length)[:, None] * np.exp(np.arange(0, width, 2) * -(np.log(10_000.0) / width))
-    table = np.zeros((length, width))
+    return sinusoids_of(np.arange(length), width)
+
+
+def sinusoids_of(positions: Int[np.ndarray, "T"], width: int) -> Float[np.ndarray, "T D"]:
+    """The same for any positions, negative ones too."""
+    angle = positions[:, None] * np.exp(np.arange(0, width, 2) * -(np.log(10_000.0) / width))
+    table = np.zeros((len(positions), width))
     table[:, 0::2] = np.sin(angle)
     table[:, 1::2] = np.cos(angle)[:, : width // 2]
     return table.astype(np.float32)

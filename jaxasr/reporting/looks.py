@@ -17,6 +17,7 @@ from jaxasr.data.batch import AnyAsrExample, BucketShape
 from jaxasr.data.selection import id_hash
 from jaxasr.decode import Recognizer
 from jaxasr.inputs import evaluation_inputs
+from jaxasr.nn.batch_norm import variables_of
 from jaxasr.parallel import Devices
 from jaxasr.prepare import read_manifests
 from jaxasr.reporting.gather import Run, Scored
@@ -57,7 +58,7 @@ def _inspected(task: AsrTask, params: Params, batch: Any) -> tuple[Any, Any, Any
     features, lengths = task.features(batch)
     tokens_in, _, _ = with_sos_eos(batch.tokens, batch.token_lengths)
     inputs = features.astype(task.dtype), lengths, tokens_in
-    outputs, sown = task.network().apply({"params": params}, *inputs, train=False, mutable=["intermediates"])
+    outputs, sown = task.network().apply(variables_of(params), *inputs, train=False, mutable=["intermediates"])
     logits: Any = outputs.ctc_logits  # pyright: ignore[reportAttributeAccessIssue]
     probabilities = None if logits is None else jax.nn.softmax(logits.astype(jnp.float32))
     return probabilities, outputs.lengths, _last_layer(sown)  # pyright: ignore[reportAttributeAccessIssue]

@@ -24,6 +24,7 @@ from jaxasr.data.sounds import SoundFile
 from jaxasr.data.source import Source
 from jaxasr.data.tokenizer import SPACE, SYMBOLS_FILE, TOKENIZERS, CharTokenizer, Tokenizer, Vocabulary
 from jaxasr.errors import ConfigError
+from jaxasr.nn.batch_norm import MOMENTS, STATS, gathered, variables_of, with_stats
 from jaxasr.nn.decoders import DECODERS, Decoder, TransformerDecoder
 from jaxasr.nn.encoders import ENCODERS, Encoder, SanmEncoder
 from jaxasr.nn.frontend import FRONTENDS, Frontend, WavFrontend
@@ -281,13 +282,18 @@ class AsrTask(Task[AnyAsrExample, AnyAsrBatch]):
 
         def init(key: Key, batch: AnyAsrBatch) -> Params:
             blank = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), batch)
-            return network.init(key, *inputs(blank, None), train=False)["params"]
+            variables = network.init(key, *inputs(blank, None), train=False)
+            return with_stats(variables["params"], variables.get(STATS))
 
         def apply(params: Params, batch: AnyAsrBatch, *, key: Key | None = None, views: int = 1) -> AsrOutputs:
             feature_key, dropout_key = (None, None) if key is None else jax.random.split(key)
-            rngs = None if dropout_key is None else {"dropout": dropout_key}
             given = inputs(batch, feature_key, views)
-            return network.apply({"params": params}, *given, train=key is not None, rngs=rngs)  # type: ignore[return-value]
+            outputs: Any
+            if dropout_key is None:
+                return network.apply(variables_of(params), *given, train=False)  # type: ignore[return-value]
+            rngs = {"dropout": dropout_key}
+            outputs, left = network.apply(variables_of(params), *given, train=True, rngs=rngs, mutable=[MOMENTS])
+            return outputs._replace(moments=gathered(left))
 
         return Model(init, apply)
 
@@ -327,6 +333,8 @@ class AsrTask(Task[AnyAsrExample, AnyAsrBatch]):
                 by_token=self.length_normalized_loss,
             )
         metrics |= {f"loss/{name}": part for name, part in parts.items()}
+        if outputs.moments is not None:
+            metrics[STATS] = Mean(*outputs.moments)
         loss: Any = sum(
             share * metrics[name].total / denominator(name, metrics[name].count, counts)
             for name, share in self._shares().items()
@@ -361,7 +369,7 @@ class AsrTask(Task[AnyAsrExample, AnyAsrBatch]):
 
         def decode(params: Params, batch: AnyAsrBatch) -> Hypotheses:
             features, lengths = self.features(batch)
-            variables = {"params": params}
+            variables = variables_of(params)
             inputs = (features.astype(self.dtype), lengths)
             outputs: Any = network.apply(variables, *inputs, train=False, method="encode")
             encoded, lengths = outputs.encoded, outputs.lengths

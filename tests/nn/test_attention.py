@@ -122,9 +122,9 @@ def test_multi_head_attention_equals_a_float64_reference():
     np.testing.assert_allclose(found, expected, rtol=2e-5, atol=1e-5)
 
 
-def plainly(q, k, v, mask, key=None, rate=0.0):
+def plainly(q, k, v, mask, key=None, rate=0.0, bias=0.0):
     """The same by JAX's own derivatives, in float32."""
-    scores = jnp.einsum("bhtk,bhsk->bhts", q, k) * q.shape[-1] ** -0.5
+    scores = jnp.einsum("bhtk,bhsk->bhts", q, k) * q.shape[-1] ** -0.5 + bias
     weights = jax.nn.softmax(jnp.where(mask[:, None], scores, -1e9), axis=-1)
     if key is not None:
         weights = jnp.where(keep_mask(key, weights.shape, rate), weights / (1 - rate), 0.0)
@@ -149,6 +149,19 @@ def test_gradients_are_those_of_the_formula(rate):
     mask[0, 2, 0] = mask[1, :, 0] = True  # what may look at nothing has no formula
     expected = gradients_by(plainly, q, k, v, mask, rate)
     for found, wanted in zip(gradients_by(ours, q, k, v, mask, rate), expected, strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_the_gradient_of_a_bias_is_that_of_the_formula():
+    q, k, v, mask = random_case(7)
+    mask[0, 2, 0] = mask[1, :, 0] = True
+    bias = np.random.default_rng(8).normal(size=(3, 2, 7, 9)).astype(np.float32)
+
+    def gradient(function):
+        loss = lambda bias: jnp.sum(jnp.sin(function(q, k, v, mask, jax.random.key(3), 0.3, bias)))  # noqa: E731
+        return jax.jit(jax.value_and_grad(loss))(bias)
+
+    for found, wanted in zip(gradient(ours), gradient(plainly), strict=True):
         np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
 
 

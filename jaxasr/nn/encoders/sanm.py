@@ -49,7 +49,7 @@ class SanmBlock(nn.Module):
     attention_dropout: float
 
     @nn.compact
-    def __call__(self, x: Float[Array, "B T F"], lengths: Int[Array, "B"], train: bool) -> Float[Array, "B T D"]:
+    def __call__(self, x: Float[Array, "B T F"], lengths: Int[Array, "B"], train: bool) -> tuple[Array, None]:
         attention = SanmAttention(
             self.d_model, self.num_heads, self.kernel_size, self.shift, self.attention_dropout, name="attention"
         )
@@ -57,7 +57,7 @@ class SanmBlock(nn.Module):
         y = Dropout(self.dropout)(y, train=train)
         x = x + y if x.shape[-1] == self.d_model else y  # no residual where the width changes
         y = FeedForward(self.d_ff, self.dropout, name="ff")(LayerNorm(name="ff_norm")(x), train=train)
-        return x + Dropout(self.dropout)(y, train=train)
+        return x + Dropout(self.dropout)(y, train=train), None
 
 
 @ENCODERS.register("sanm")
@@ -123,10 +123,10 @@ class SanmEncoder(Encoder):
             x, lengths = convolve(x, lengths)
         positions = jnp.asarray(sinusoids_halves(x.shape[1], x.shape[2]), x.dtype)
         x = x * jnp.asarray(self.d_model**0.5, x.dtype) + positions[None]
-        x = run_block(SanmBlock(*options, name="first"), x, lengths, train, remat=self.remat)  # (B, T2, D)
+        x, _ = run_block(SanmBlock(*options, name="first"), x, lengths, train, remat=self.remat)  # (B, T2, D)
         x = taps.after(1, x, norm) if taps else x
         if self.num_layers > 1:
             layers = range(2, self.num_layers + 1)
             blocks = SanmBlock(*options, name="blocks")
-            x = run_blocks(blocks, x, lengths, train, layers=layers, remat=self.remat, taps=taps, norm=norm)
+            x, _ = run_blocks(blocks, x, lengths, train, layers=layers, remat=self.remat, taps=taps, norm=norm)
         return norm(x), lengths

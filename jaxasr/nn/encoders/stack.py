@@ -5,8 +5,10 @@ import itertools
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 
+from jaxasr.nn.batch_norm import STATS, Moments
 from jaxasr.nn.encoders.base import Taps
 from jaxasr.typing import Array, Float, Int
 
@@ -19,10 +21,10 @@ def run_block(
     *,
     remat: bool,
     prevent_cse: bool = True,
-) -> Float[Array, "B T D"]:
+) -> tuple[Float[Array, "B T D"], Moments | None]:
     """``block(x, lengths, train)``, with `remat` its inside computed anew in the backward pass."""
 
-    def body(block: nn.Module, x: Array, lengths: Array) -> Array:
+    def body(block: nn.Module, x: Array, lengths: Array) -> tuple[Array, Moments | None]:
         return block(x, lengths, train)
 
     return (nn.remat(body, prevent_cse=prevent_cse) if remat else body)(block, x, lengths)
@@ -38,49 +40,52 @@ def run_blocks(
     remat: bool,
     taps: Taps | None,
     norm: Callable[[Array], Array],
-) -> Float[Array, "B T D"]:
+) -> tuple[Float[Array, "B T D"], Moments | None]:
     """`x` after one run of `block` for each of `layers`, which are numbers as `taps` counts them.
 
     The layers' parameters lie side by side in those of `block`. From tap to tap runs one scan, so that what a tap is
     shown is kept once, not for every layer.
 
     Args:
-      block: called as `block(x, lengths, train)`; keeps the shape.
+      block: called as `block(x, lengths, train)`; keeps the shape, and returns frames and what its batch norms' running
+        statistics are to learn, or None. All layers' come back side by side.
       remat: compute a block's inside anew in the backward pass, where it would be kept.
       norm: what the taps see the frames through.
     """
     if not layers:
-        return x
+        return x, None
+    moments = []
     ends = sorted({*(taps.layers if taps else ()), layers[-1]} & {*layers})
     for before, last in itertools.pairwise([layers[0] - 1, *ends]):
         part = range(before + 1 - layers[0], last + 1 - layers[0])
-        x = _scanned(block, x, lengths, train, part=part, num_layers=len(layers), remat=remat)
+        x, of_part = _scanned(block, x, lengths, train, part=part, num_layers=len(layers), remat=remat)
         x = taps.after(last, x, norm) if taps else x
-    return x
+        moments.append(of_part)
+    return x, jax.tree.map(lambda *parts: jnp.concatenate(parts), *moments)
 
 
 def _scanned(
     block: nn.Module, x: Array, lengths: Array, train: bool, *, part: range, num_layers: int, remat: bool
-) -> Array:
+) -> tuple[Array, Moments | None]:
     """`x` after the blocks of `part`; while parameters are made, the first part makes those of all blocks."""
     if block.is_initializing():
         if part.start > 0:
-            return x
+            return x, None
         part = range(num_layers)
 
     looped = len(part) > 1  # inside a loop XLA cannot merge the two computations that remat makes
 
-    def body(block: nn.Module, x: Array, lengths: Array) -> tuple[Array, None]:
-        return run_block(block, x, lengths, train, remat=remat, prevent_cse=not looped), None
+    def body(block: nn.Module, x: Array, lengths: Array) -> tuple[Array, Moments | None]:
+        return run_block(block, x, lengths, train, remat=remat, prevent_cse=not looped)
 
     scan = nn.scan(
         body,
-        variable_axes={"params": 0},
+        variable_axes={"params": 0, STATS: 0},
         split_rngs={"params": True, "dropout": True},
         in_axes=nn.broadcast,  # pyright: ignore[reportArgumentType]
         length=len(part),
     )
     if len(part) < num_layers:
         of_part = functools.partial(jax.tree.map, lambda leaf: leaf[part.start : part.stop])
-        scan = nn.map_variables(scan, "params", of_part)
-    return scan(block, x, lengths)[0]
+        scan = nn.map_variables(scan, ["params", STATS], of_part)
+    return scan(block, x, lengths)

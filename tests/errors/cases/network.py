@@ -10,7 +10,7 @@ from flax import linen as nn
 from jaxasr.data.perturb import CommonPreprocessor
 from jaxasr.data.tokenizer import BpeTokenizer
 from jaxasr.nn.dropout import Dropout
-from jaxasr.nn.encoders import ENCODERS, SanmEncoder
+from jaxasr.nn.encoders import ENCODERS, BranchformerEncoder, ConformerEncoder, SanmEncoder
 from jaxasr.nn.encoders.base import Taps
 from jaxasr.nn.frontend import GivenFeatures, WavFrontend, mel_filterbank
 from jaxasr.nn.fsmn import FsmnMemory
@@ -100,6 +100,9 @@ CASES = {
     "features too narrow to divide": lambda: build(ConvSubsampling(8, CONVOLUTIONS["conv2d8"]), X, LENGTHS),
     "channels of no convolution": lambda: build(SanmEncoder(subsampling_channels=8), X, LENGTHS, train=False),
     "features of odd width": lambda: sinusoids_halves(4, 7),
+    "a filter without a middle": lambda: build(ConformerEncoder(kernel_size=4), X, LENGTHS, train=False),
+    "a gate of an odd width": lambda: build(BranchformerEncoder(d_gate=7), X, LENGTHS, train=False),
+    "a gate of more than all": lambda: build(BranchformerEncoder(gate_share=1.5), X, LENGTHS, train=False),
     "a filter that misses the frame": lambda: build(FsmnMemory(kernel_size=3, shift=3), X, LENGTHS),
     "a dropout of 1": lambda: build(Dropout(1.0), X, train=True),
 }

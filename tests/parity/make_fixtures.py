@@ -1,0 +1,106 @@
+"""Makes `more/*.npz`: what FunASR computes with more of its options, each utterance by itself, on random weights.
+
+It needs FunASR 0.8.8 and torch, which no test does:
+
+  PYTHONPATH=FUNASR python tests/parity/make_fixtures.py
+
+Keys are those of the other files: `in/NAME`, `param/STATE_DICT_KEY`, `out/NAME`; `options` holds the JSON of the
+constructor's arguments. Every weight is drawn, those too that modules begin with zeros or ones.
+"""
+
+import json
+import pathlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from funasr.models.encoder.branchformer_encoder import BranchformerEncoder
+from funasr.models.encoder.conformer_encoder import ConformerEncoder
+from funasr.models.encoder.e_branchformer_encoder import EBranchformerEncoder
+
+HERE = pathlib.Path(__file__).parent / "more"
+FEATURES, FRAMES = 20, (37, 26, 11)
+SMALL: dict[str, Any] = {"output_size": 16, "attention_heads": 2, "num_blocks": 2}
+STILL = {"dropout_rate": 0.0, "positional_dropout_rate": 0.0, "attention_dropout_rate": 0.0}
+LATEST = {"rel_pos_type": "latest"}
+ADDED = {"selfattention_layer_type": "selfattn"}
+
+CONFORMERS = {
+    "latest": LATEST | {"macaron_style": True},
+    "legacy": {"macaron_style": True},
+    "absolute": {"pos_enc_layer_type": "abs_pos", "selfattention_layer_type": "selfattn", "activation_type": "relu"},
+    "scaled": {
+        "pos_enc_layer_type": "scaled_abs_pos",
+        "selfattention_layer_type": "selfattn",
+        "activation_type": "tanh",
+    },
+    "plain": LATEST | {"use_cnn_module": False, "input_layer": "linear", "activation_type": "selu"},
+    "norms_last": LATEST | {"normalize_before": False, "concat_after": True, "input_layer": "conv2d2"},
+    "conv2d6": LATEST | {"macaron_style": True, "input_layer": "conv2d6", "activation_type": "hardtanh"},
+}
+GATING = {"cgmlp_linear_units": 24, "cgmlp_conv_kernel": 5}
+BRANCHFORMERS = {
+    "concat": {},
+    "legacy": {"rel_pos_type": "legacy"},
+    "learned_average": {"merge_method": "learned_ave", "use_linear_after_conv": True, "gate_activation": "tanh"},
+    "fixed_average": {"merge_method": "fixed_ave", "cgmlp_weight": 0.3, "input_layer": "linear"},
+    "absolute": {"pos_enc_layer_type": "abs_pos", "attention_layer_type": "selfattn"},
+}
+FEED_FORWARD = {"linear_units": 24, "use_ffn": True}
+E_BRANCHFORMERS = {
+    "macaron": FEED_FORWARD | {"macaron_ffn": True},
+    "one_feed_forward": FEED_FORWARD | {"merge_conv_kernel": 5, "ffn_activation_type": "relu"},
+    "none": {"input_layer": "linear"},
+}
+
+
+def drawn(module: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
+    """The module with every parameter and running statistic drawn."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, tensor in module.state_dict().items():
+        if tensor.is_floating_point():
+            noise = (
+                torch.randn(tensor.shape, generator=generator) / max(tensor[0].numel() if tensor.dim() else 1, 1) ** 0.5
+            )
+            positive = name.endswith("running_var") or ("norm" in name and name.endswith("weight"))
+            tensor.copy_(1 + noise.abs() / 4 if positive else noise / 2)
+    return module.eval()
+
+
+def encoder_case(make: Callable[..., torch.nn.Module], options: dict[str, Any]) -> Iterator[tuple[str, np.ndarray]]:
+    module = drawn(make(FEATURES, **options, **STILL))
+    x = torch.randn(len(FRAMES), max(FRAMES), FEATURES, generator=torch.Generator().manual_seed(1))
+    yield from (("in/x", x.numpy()), ("in/x_lens", np.array(FRAMES, np.int32)))
+    yield from ((f"param/{name}", tensor.numpy().copy()) for name, tensor in module.state_dict().items())
+    for row, frames in enumerate(FRAMES):
+        yield f"out/y_alone_{row}", module(x[row : row + 1, :frames], torch.tensor([frames]))[0].numpy()
+    if any("running_mean" in name for name in module.state_dict()):
+        module.train()
+        full = torch.tensor([max(FRAMES)] * len(FRAMES))
+        yield "out/y_train", module(x, full)[0].numpy()
+        running = ((n, t) for n, t in module.state_dict().items() if "running" in n)
+        yield from ((f"out/after/{name}", tensor.numpy().copy()) for name, tensor in running)
+
+
+def save(name: str, options: dict[str, Any], arrays: Iterator[tuple[str, np.ndarray]]) -> None:
+    HERE.mkdir(exist_ok=True)
+    np.savez_compressed(HERE / f"{name}.npz", options=np.array(json.dumps(options)), **dict(arrays))
+    print(name)
+
+
+@torch.no_grad()
+def main() -> None:
+    families = {
+        "conformer": (ConformerEncoder, {"linear_units": 24, "cnn_module_kernel": 7}, CONFORMERS),
+        "branchformer": (BranchformerEncoder, GATING, BRANCHFORMERS),
+        "e_branchformer": (EBranchformerEncoder, GATING, E_BRANCHFORMERS),
+    }
+    for family, (make, common, cases) in families.items():
+        for case, changes in cases.items():
+            options = SMALL | common | changes
+            save(f"{family}_{case}", options, encoder_case(make, options))
+
+
+if __name__ == "__main__":
+    main()
