@@ -5,10 +5,10 @@ The harness that runs both sides in turns is no part of this project: `work.py` 
 the folder of those two:
 
   export GLIBC_TUNABLES=glibc.malloc.hugetlb=1 PYTHONPATH=$HARNESS
-  python $HARNESS/duel.py --apy $PEER/venv/bin/python --cases 'train.sanm_*' --n 9 \
+  python $HARNESS/duel.py --a benchmarks/funasr_steps.py --apy $PEER/venv/bin/python --cases 'train.sanm_*' --n 10 \
       --b benchmarks/beside_funasr.py --bpy .venv/bin/python --out benchmarks/results/train_step_2core.jsonl
 
-GLIBC_TUNABLES is what `python -m jaxasr.train` sets for itself; torch gains nothing by it.
+GLIBC_TUNABLES is what `python -m jaxasr.train` sets for itself; both sides have it here.
 """
 
 import functools

@@ -1,4 +1,4 @@
-"""Time of the convolutions before an encoder, beside XLA's own: `python benchmarks/conv2d.py [--output=FILE.json]`."""
+"""Time of convolutions before an encoder, by taps and by XLA: `python benchmarks/conv2d.py [--output=FILE.json]`."""
 
 import dataclasses
 import functools
@@ -10,10 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
-from jax import lax
 from timing import medians_ms, show
 
-from jaxasr.nn.subsampling import conv2d
+from jaxasr.nn.subsampling import conv2d_by_taps, conv2d_by_xla
 
 
 class Shape(NamedTuple):
@@ -28,13 +27,11 @@ class Shape(NamedTuple):
     stride: int
 
 
+CHANNELS = (16, 64, 128, 144, 256)
 SHAPES = (
-    Shape(16, 99, 39, 16, 16, 3, 2),
-    Shape(16, 99, 39, 16, 16, 5, 3),
-    Shape(16, 99, 39, 144, 144, 3, 2),
-    Shape(16, 99, 39, 144, 144, 5, 3),
-    Shape(16, 99, 39, 256, 256, 3, 2),
-    Shape(16, 99, 39, 256, 256, 5, 3),
+    Shape(16, 200, 80, 1, 144, 3, 2),
+    *(Shape(16, 99, 39, C, C, 3, 2) for C in CHANNELS),
+    *(Shape(16, 99, 39, C, C, 5, 3) for C in CHANNELS),
 )
 
 
@@ -48,10 +45,6 @@ class Options:
     """A JSON file for the same numbers."""
 
 
-def of_xla(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-    return lax.conv_general_dilated(x, kernel, (stride, stride), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
-
-
 def measure(shape: Shape, rounds: int) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     B, T, F, C, D, size, stride = shape
@@ -61,7 +54,7 @@ def measure(shape: Shape, rounds: int) -> dict[str, Any]:
     def both(convolve: Callable[..., Any]) -> Callable[..., Any]:
         return jax.jit(jax.grad(lambda x, kernel: jnp.sum(jnp.sin(convolve(x, kernel, stride))), argnums=(0, 1)))
 
-    functions = {"jaxasr": conv2d, "xla": of_xla}
+    functions = {"taps": conv2d_by_taps, "xla": conv2d_by_xla}
     forward = {f"{name} forward": jax.jit(functools.partial(f, stride=stride)) for name, f in functions.items()}
     return {
         "shape": shape._asdict(),

@@ -1,14 +1,17 @@
 """Word error rate over the minutes of training, ours and the peer's in one picture.
 
-  python benchmarks/error_over_minutes.py --runs "jaxasr=exp/an4" --peers "FunASR=an4.jsonl" --picture=out.png
+  python benchmarks/error_over_minutes.py --runs "jaxasr=exp/an4/log.jsonl" --peers "FunASR=an4.jsonl.gz" \
+      --picture=out.png
 
 The curves are of the validation set; the table below them has the test sets. Minutes count from the first step's
 compilation on, for the peer from its first step: neither counts reading sound or feature statistics.
 """
 
 import dataclasses
+import gzip
 import json
 import pathlib
+import sys
 import tempfile
 from typing import Any, NamedTuple
 
@@ -26,7 +29,7 @@ class Options:
     """Draws validation WER over minutes, and the test WER in the end."""
 
     runs: tuple[str, ...] = ()
-    """NAME=WORKDIR of our runs."""
+    """NAME=FILE of our runs' logs; those that end in .gz are compressed."""
     peers: tuple[str, ...] = ()
     """NAME=FILE of the peer's, JSON lines with `wall`, `dev_wer` and `test_wer`."""
     picture: pathlib.Path = pathlib.Path("error_over_minutes.png")
@@ -41,10 +44,12 @@ class Curve(NamedTuple):
     tests: dict[str, float]
 
 
-def ours(name: str, workdir: pathlib.Path) -> Curve:
-    records = _records(workdir / "log.jsonl")
-    (began,) = (r["time"] for r in records if r["split"] == "session")  # of a run that was never interrupted
-    valid = [((r["time"] - began) / 60, r["wer"]) for r in records if r["split"] == "valid"]
+def ours(name: str, file: pathlib.Path) -> Curve:
+    records = _records(file)
+    began = [r["time"] for r in records if r["split"] == "session"]
+    if len(began) != 1:
+        sys.exit(f"{file}: {len(began)} sessions; one, never interrupted, was expected, so that its minutes add up.")
+    valid = [((r["time"] - began[0]) / 60, r["wer"]) for r in records if r["split"] == "valid"]
     return Curve(name, valid, {r["search"]: r["wer"] for r in records if r["split"] == "test"})
 
 
@@ -55,7 +60,8 @@ def theirs(name: str, file: pathlib.Path) -> Curve:
 
 
 def _records(file: pathlib.Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    with (gzip.open if file.suffix == ".gz" else open)(file, "rt", encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines]
 
 
 def drawn(curves: list[Curve]) -> Html:

@@ -86,9 +86,9 @@ class Validator:
         """Chooses between the best model and the average of the best, saves it, and scores the test sets with it."""
         wait_for_processes("finish")
         workdir, log = self._workdir, self._log
-        params, note = self._choose()
+        params, note, record = self._choose()
         log.say(note)
-        log.event(split="kept", step=self._progress.best[0][1], note=note)
+        log.event(split="kept", step=self._progress.best[0][1], note=note, **record)
         if is_main_process():
             checkpoint.save_params(workdir / "model" / checkpoint.PARAMS_FILE, params)
         on_device = jax.device_put(params, self._devices.replicated)
@@ -114,12 +114,15 @@ class Validator:
                 print_score(found, log.console)
             log.event(split=name, search=search, wer=found.wer.rate, cer=found.cer.rate, path=path)
 
-    def _choose(self) -> tuple[Params, str]:
-        """(parameters, why): the average of the best models, unless the best of them does better when validated."""
+    def _choose(self) -> tuple[Params, str, dict[str, float]]:
+        """(parameters, why, their metrics): the average of the best models, unless the best alone has a lower loss.
+
+        The only model of a run is not validated again, and has none here.
+        """
         best = self._progress.best
         paths = [self._best.path(step) for _, step in best]
         if len(paths) == 1:
-            return checkpoint.load_params(paths[0]), f"the model of step {best[0][1]} is kept, the only one"
+            return checkpoint.load_params(paths[0]), f"the model of step {best[0][1]} is kept, the only one", {}
         averaged, single = checkpoint.average(paths), checkpoint.load_params(paths[0])
         found = [self.score(jax.device_put(params, self._devices.replicated)) for params in (averaged, single)]
         lines = [f"loss {r['loss']:.3f}, WER {100 * r['wer']:.2f} %" for r in found]
@@ -127,7 +130,7 @@ class Validator:
         kept = lowest([r["loss"] for r in found])
         which = ("average", f"best model, of step {best[0][1]},")[kept]
         note = f"average of the best {len(paths)}: valid {lines[0]}; best alone: valid {lines[1]}; the {which} is kept"
-        return (averaged, single)[kept], note
+        return (averaged, single)[kept], note, {name: found[kept][name] for name in ("loss", "wer")}
 
 
 def lowest(losses: Sequence[float]) -> int:

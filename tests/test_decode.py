@@ -3,6 +3,7 @@ import json
 import os
 import pathlib
 import shutil
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -11,11 +12,13 @@ import soundfile
 
 import jaxasr
 from jaxasr import __main__, checkpoint, corpora, decode
+from jaxasr.checkpoint import Progress
 from jaxasr.data import manifest
 from jaxasr.decode import DecodeOptions
 from jaxasr.errors import CheckpointError, ConfigError, DataError
 from jaxasr.nn.normalize import Cmvn
-from jaxasr.validate import lowest
+from jaxasr.parallel import Devices
+from jaxasr.validate import Validator, lowest
 
 from . import tiny
 
@@ -149,6 +152,27 @@ def test_what_cannot_be_written_leaves_the_old_file_and_no_other(tmp_path, monke
     with pytest.raises((CheckpointError, KeyboardInterrupt), match=r"No space left on device; a file to write|^$"):
         checkpoint.write_atomically(tmp_path / "a", b"new")
     assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("a", b"old")]
+
+
+@pytest.mark.parametrize(
+    ("loss_of_average", "loss_of_best", "kept"), [(1.0, 2.0, 1.5), (2.0, 1.0, 1.0), (1.0, 1.0, 1.5), (np.nan, 1.0, 1.0)]
+)
+def test_the_average_of_the_best_is_kept_unless_the_best_alone_has_a_lower_loss(
+    tmp_path, loss_of_average, loss_of_best, kept
+):
+    """The error rates say the opposite of the losses."""
+    progress = Progress(best=[(0.1, 4), (0.2, 8)])
+    for step, value in ((4, 1.0), (8, 2.0)):
+        checkpoint.save_params(tmp_path / f"{step}", {"w": np.float32(value)})
+    validator = object.__new__(Validator)
+    validator._progress, validator._devices = progress, Devices.first()
+    validator._best = SimpleNamespace(path=lambda step: tmp_path / f"{step}")
+    losses = {1.5: loss_of_average, 1.0: loss_of_best}
+    validator.score = lambda params: {"loss": losses[float(params["w"])], "wer": -losses[float(params["w"])]}
+    params, note, record = validator._choose()
+    assert params["w"] == kept
+    assert record == {"loss": losses[kept], "wer": -losses[kept]}
+    assert ("the average is kept" in note) == (kept == 1.5)
 
 
 def test_the_lowest_loss_is_a_number():

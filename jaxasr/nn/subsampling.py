@@ -49,16 +49,23 @@ def shortest(convolutions: Convolutions) -> int:
 
 
 def conv2d(x: Float[Array, "B T F C"], kernel: Float[Array, "K K C D"], stride: int) -> Float[Array, "B T2 F2 D"]:
-    """A convolution over time and frequency, without padding.
+    """A convolution over time and frequency, without padding, lowered as is fastest where it runs.
 
-    On a CPU the sum of one product for each tap, unless there are 25 of them over few channels: forward and backward
-    take from two thirds to all of the time that XLA's convolution takes there (benchmarks/results/conv2d_2core.json).
+    `conv2d_by_taps` on a CPU, unless there are 25 taps over few channels or a single channel
+    (benchmarks/results/conv2d_2core.json); XLA's own elsewhere.
     """
     few_channels = x.shape[3] == 1 or (kernel.shape[0] > 3 and x.shape[3] <= 128)
-    if jax.default_backend() != "cpu" or few_channels:
-        layout = ("NHWC", "HWIO", "NHWC")
-        strides = (stride, stride)
-        return lax.conv_general_dilated(jnp.asarray(x), jnp.asarray(kernel), strides, "VALID", dimension_numbers=layout)
+    lowered = conv2d_by_xla if jax.default_backend() != "cpu" or few_channels else conv2d_by_taps
+    return lowered(x, kernel, stride)
+
+
+def conv2d_by_xla(x: Array, kernel: Array, stride: int) -> Array:
+    layout = ("NHWC", "HWIO", "NHWC")
+    return lax.conv_general_dilated(x, kernel, (stride, stride), "VALID", dimension_numbers=layout)
+
+
+def conv2d_by_taps(x: Array, kernel: Array, stride: int) -> Array:
+    """The sum of one product for each place in the window."""
     B, T, F, C = x.shape
     size = kernel.shape[0]
     time, freq = ((n - size) // stride * stride + 1 for n in (T, F))  # from the first window's tap to the last one's

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from jax import lax
 
 from jaxasr.errors import ConfigError
 from jaxasr.nn import subsampling
@@ -142,23 +141,34 @@ def test_taps_are_layers_before_the_last(layers):
 # --- subsampling -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("size", "stride", "channels"), [(3, 2, 4), (3, 1, 4), (5, 3, 4), (5, 3, 129)])
-def test_conv2d_is_the_convolution(size, stride, channels):
+def conv2d_case(size, channels):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(2, 17, 13, channels))
     kernel = rng.normal(size=(size, size, channels, 5)) / channels**0.5  # so that a sine of the sums keeps its digits
-    x, kernel = x.astype(np.float32), kernel.astype(np.float32)
+    return x.astype(np.float32), kernel.astype(np.float32)
 
-    def of_xla(x, kernel):
-        return lax.conv_general_dilated(
-            x, kernel, (stride, stride), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
-        )
+
+@pytest.mark.parametrize(("size", "stride", "channels"), [(3, 2, 1), (3, 2, 4), (3, 1, 4), (5, 3, 1), (5, 3, 4)])
+def test_conv2d_by_taps_is_the_convolution(size, stride, channels):
+    x, kernel = conv2d_case(size, channels)
 
     def with_gradient(fn):
-        return jax.jit(jax.value_and_grad(lambda x, kernel: jnp.sum(jnp.sin(fn(x, kernel))), argnums=(0, 1)))(x, kernel)
+        loss = lambda x, kernel: jnp.sum(jnp.sin(fn(x, kernel, stride)))  # noqa: E731
+        return jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))(x, kernel)
 
-    found, expected = with_gradient(lambda x, k: subsampling.conv2d(x, k, stride)), with_gradient(of_xla)
+    found, expected = with_gradient(subsampling.conv2d_by_taps), with_gradient(subsampling.conv2d_by_xla)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), found, expected)
+
+
+@pytest.mark.parametrize(("size", "channels"), [(3, 1), (3, 4), (5, 4), (5, 129)])
+def test_conv2d_is_the_same_however_it_is_lowered(size, channels):
+    x, kernel = conv2d_case(size, channels)
+    expected = jax.jit(subsampling.conv2d_by_xla, static_argnums=2)(x, kernel, 2)
+    np.testing.assert_allclose(jax.jit(subsampling.conv2d, static_argnums=2)(x, kernel, 2), expected, atol=1e-4)
+    half = [jnp.asarray(array, jnp.bfloat16) for array in (x, kernel)]
+    found = jax.jit(subsampling.conv2d, static_argnums=2)(*half, 2)
+    assert found.dtype == jnp.bfloat16
+    assert np.linalg.norm(np.float32(found) - expected) < 0.02 * np.linalg.norm(expected)
 
 
 @pytest.mark.parametrize("name", list(subsampling.CONVOLUTIONS))
