@@ -1,7 +1,8 @@
 """FunASR's and ESPnet's parameter names and layouts against ours, as tables.
 
 A rule reads: their name, with ``{i}`` where a layer's number stands; our path, with ``[i]`` behind the last
-part where the layers are stacked for `nn.scan`; and how an array of theirs becomes one of ours.
+part where the layers are stacked for `nn.scan`, or ``{i}`` where each has a name; and how an array of theirs becomes
+one of ours.
 """
 
 import re
@@ -77,17 +78,17 @@ def _after_conv2d(x: np.ndarray) -> np.ndarray:
     return x.reshape(D, D, -1).transpose(2, 1, 0).reshape(-1, D)
 
 
-def _attention(theirs: str, ours: str) -> list[Rule]:
-    names = {"linear_q": "q", "linear_k": "k", "linear_v": "v", "linear_out": "out"}
-    return [rule for t, o in names.items() for rule in _dense(f"{theirs}.{t}", f"{ours}/{o}/*[i]")]
+def _attention(theirs: str, ours: str, stacked: str = "[i]") -> list[Rule]:
+    return [rule for o in ("q", "k", "v", "out") for rule in _dense(f"{theirs}.linear_{o}", f"{ours}/{o}/*{stacked}")]
 
 
-def _feed_forward(theirs: str, ours: str) -> list[Rule]:
-    return [*_dense(f"{theirs}.w_1", f"{ours}/in/*[i]"), *_dense(f"{theirs}.w_2", f"{ours}/out/*[i]")]
+def _feed_forward(theirs: str, ours: str, stacked: str = "[i]") -> list[Rule]:
+    return [*_dense(f"{theirs}.w_1", f"{ours}/in/*{stacked}"), *_dense(f"{theirs}.w_2", f"{ours}/out/*{stacked}")]
 
 
-TRANSFORMER_DECODER = [
-    Rule("embed.0.weight", "embed/embedding", _same),
+EMBEDDING = Rule("embed.0.weight", "embed/embedding", _same)
+"""Of a decoder that reads tokens; where all tokens are said at once it is the network's."""
+PARAFORMER_SAN_DECODER = [
     *_norm("decoders.{i}.norm1", "blocks/self_norm/*[i]"),
     *_attention("decoders.{i}.self_attn", "blocks/self_attention"),
     *_norm("decoders.{i}.norm2", "blocks/memory_norm/*[i]"),
@@ -97,6 +98,7 @@ TRANSFORMER_DECODER = [
     *_norm("after_norm", "norm/*"),
     *_dense("output_layer", "output/*"),
 ]
+TRANSFORMER_DECODER = [EMBEDDING, *PARAFORMER_SAN_DECODER]
 
 
 def _pointwise(theirs: str, ours: str) -> list[Rule]:
@@ -201,6 +203,100 @@ BRANCHFORMER_ENCODER = [
 ]
 """Of both Branchformer and E-Branchformer."""
 
+
+def _half(part: int) -> Callable[[np.ndarray], np.ndarray]:
+    """One of two that lie behind each other in a dense layer's weight (2 D, C) or bias (2 D,)."""
+    return lambda x: np.split(x, 2)[part].T
+
+
+def _normed_feed_forward(theirs: str, ours: str, stacked: str) -> list[Rule]:
+    return [
+        *_dense(f"{theirs}.w_1", f"{ours}/in/*{stacked}"),
+        *_norm(f"{theirs}.norm", f"{ours}/norm/*{stacked}"),
+        Rule(f"{theirs}.w_2.weight", f"{ours}/out/kernel{stacked}", np.transpose),
+    ]
+
+
+def _sanm_decoder_block(theirs: str, ours: str) -> list[Rule]:
+    attention = f"{ours}/memory_attention"
+    return [
+        *_norm(f"{theirs}.norm1", f"{ours}/ff_norm/*[i]"),
+        *_normed_feed_forward(f"{theirs}.feed_forward", f"{ours}/ff", "[i]"),
+        *_norm(f"{theirs}.norm2", f"{ours}/memory_norm/*[i]"),
+        Rule(f"{theirs}.self_attn.fsmn_block.weight", f"{ours}/memory/kernel[i]", _depthwise),
+        *_norm(f"{theirs}.norm3", f"{ours}/memory_attention_norm/*[i]"),
+        *_dense(f"{theirs}.src_attn.linear_q", f"{attention}/q/*[i]"),
+        *(
+            Rule(f"{theirs}.src_attn.linear_k_v.{kind}", f"{attention}/{name}/{leaf}[i]", _half(part))
+            for kind, leaf in (("weight", "kernel"), ("bias", "bias"))
+            for part, name in enumerate(("k", "v"))
+        ),
+        *_dense(f"{theirs}.src_attn.linear_out", f"{attention}/out/*[i]"),
+    ]
+
+
+PARAFORMER_SANM_DECODER = [
+    *_sanm_decoder_block("decoders.{i}", "stack/blocks"),
+    *_sanm_decoder_block("decoders2.{i}", "stack/blocks_without_attention"),
+    *_norm("decoders3.0.norm1", "stack/ff_norm/*"),
+    *_normed_feed_forward("decoders3.0.feed_forward", "stack/ff", ""),
+    *_norm("after_norm", "stack/norm/*"),
+    *_dense("output_layer", "output/*"),
+]
+SANM_DECODER = [EMBEDDING, *PARAFORMER_SANM_DECODER]
+
+
+def _as_windows(x: np.ndarray) -> np.ndarray:
+    """A convolution over time, (D, C, K), as a dense layer over K frames side by side."""
+    return x.transpose(2, 1, 0).reshape(-1, x.shape[0])
+
+
+def _upsampling(x: np.ndarray) -> np.ndarray:
+    """A transposed convolution that its stride equals, (C, D, n), as a dense layer to n frames side by side."""
+    return x.transpose(0, 2, 1).reshape(x.shape[0], -1)
+
+
+def _recurrent(theirs: str, ours: str, layer: str = "l0") -> list[Rule]:
+    """A layer of torch's LSTM or GRU, in one direction or both."""
+    return [
+        Rule(f"{theirs}.{kind}_{part}_{layer}{suffix}", f"{ours}/{direction}{place}/{leaf}", change)
+        for direction, suffix in (("forward", ""), ("backward", "_reverse"))
+        for part, place in (("ih", "_in"), ("hh", "/recurrent"))
+        for kind, leaf, change in (("weight", "kernel", np.transpose), ("bias", "bias", _same))
+    ]
+
+
+RNN_ENCODER = [
+    *_recurrent("enc.0.birnn{i}", "layer{i}"),
+    *_recurrent("enc.0.rnn{i}", "layer{i}"),
+    *_dense("enc.0.bt{i}", "projection{i}/*"),
+    *_recurrent("enc.0.nbrnn", "layer{i}", "l{i}"),
+    *_dense("enc.0.l_last", "projection/*"),
+]
+
+CIF_PREDICTOR = [
+    Rule("cif_conv1d.weight", "filter", _depthwise),
+    Rule("cif_conv1d.bias", "filter_bias", _same),
+    *_dense("cif_output", "output/*"),
+]
+CIF_PREDICTOR_V2 = [
+    Rule("cif_conv1d.weight", "conv/kernel", _as_windows),
+    Rule("cif_conv1d.bias", "conv/bias", _same),
+    *_dense("cif_output", "output/*"),
+]
+
+CIF_PREDICTOR_V3 = [
+    *CIF_PREDICTOR_V2,
+    Rule("upsample_cnn.weight", "upsample/kernel", _upsampling),
+    Rule("upsample_cnn.bias", "upsample_bias", _same),
+    *_recurrent("blstm", "blstm"),
+    *_norm("self_attn.norm1", "attention/attention_norm/*"),
+    *_attention("self_attn.self_attn", "attention/attention", ""),
+    *_norm("self_attn.norm2", "attention/ff_norm/*"),
+    *_feed_forward("self_attn.feed_forward", "attention/ff", ""),
+    *_dense("cif_output2", "output2/*"),
+]
+
 CTC_HEAD = _dense("ctc_lo", "*")
 
 
@@ -231,13 +327,13 @@ def convert_params(state_dict: Mapping[str, np.ndarray], rules: Sequence[Rule]) 
     patterns = [(re.compile(re.escape(r.theirs).replace(r"\{i\}", r"(\d+)") + "$"), r) for r in rules]
     placed: dict[str, dict[int, np.ndarray]] = {}
     for name, tensor in state_dict.items():
-        for pattern, rule in patterns:
-            if match := pattern.match(name):
-                layer = int(match[1]) if match.groups() else -1
-                if rule.ours is not None:
-                    placed.setdefault(rule.ours, {})[layer] = rule.change(np.asarray(tensor))
-                break
-        else:
+        found = [(match, rule) for pattern, rule in patterns if (match := pattern.match(name))]
+        for match, rule in found:
+            if rule.ours is not None:
+                number = match[1] if match.groups() else "-1"
+                path = rule.ours.replace("{i}", number)
+                placed.setdefault(path, {})[int(number) if path == rule.ours else -1] = rule.change(np.asarray(tensor))
+        if not found:
             raise CheckpointError(
                 f"{name}: a tensor of shape {tensor.shape} that no rule places; every tensor must be placed; "
                 "choose the table that fits this model."

@@ -69,7 +69,12 @@ class FsmnMemory(nn.Module):
     shift: int = 0
 
     @nn.compact
-    def __call__(self, x: Float[Array, "B T D"], lengths: Int[Array, "B"]) -> Float[Array, "B T D"]:
+    def __call__(
+        self, x: Float[Array, "B T D"], lengths: Int[Array, "B"], before: Float[Array, "B K-1 D"] | None = None
+    ) -> Float[Array, "B T D"]:
+        """Args:
+        before: the frames before `x`, read where the filter looks back further than `x` goes; None for zeros.
+        """
         if self.kernel_size < 1:
             raise ConfigError(f"FsmnMemory: kernel_size={self.kernel_size}; 1 or more taps were expected; change it.")
         past = (self.kernel_size - 1) // 2 + self.shift
@@ -81,4 +86,8 @@ class FsmnMemory(nn.Module):
             )
         kernel = self.param("kernel", nn.initializers.normal(self.kernel_size**-0.5), (self.kernel_size, x.shape[-1]))
         x = zero_padding(x, lengths)
-        return zero_padding(x + depthwise_filter(x, kernel, past), lengths)
+        if before is None:
+            y = depthwise_filter(x, kernel, past)
+        else:
+            y = depthwise_filter(jnp.concatenate([before, x], axis=1), kernel, past)[:, before.shape[1] :]
+        return zero_padding(x + y, lengths)

@@ -18,6 +18,7 @@ import torch
 from funasr.models.encoder.branchformer_encoder import BranchformerEncoder
 from funasr.models.encoder.conformer_encoder import ConformerEncoder
 from funasr.models.encoder.e_branchformer_encoder import EBranchformerEncoder
+from funasr.models.encoder.rnn_encoder import RNNEncoder
 
 HERE = pathlib.Path(__file__).parent / "more"
 FEATURES, FRAMES = 20, (37, 26, 11)
@@ -54,6 +55,14 @@ E_BRANCHFORMERS = {
     "none": {"input_layer": "linear"},
 }
 
+RNNS = {
+    "blstm": {"subsample": (2, 2, 1)},
+    "gru": {"rnn_type": "gru", "bidirectional": False, "subsample": (1, 3)},
+    "bgru_without_projection": {"rnn_type": "gru", "use_projection": False},
+    "lstm_without_projection": {"bidirectional": False, "use_projection": False},
+}
+WITH_GRADIENT = ("blstm", "latest", "legacy", "learned_average", "macaron")
+
 
 def drawn(module: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
     """The module with every parameter and running statistic drawn."""
@@ -68,13 +77,23 @@ def drawn(module: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
     return module.eval()
 
 
-def encoder_case(make: Callable[..., torch.nn.Module], options: dict[str, Any]) -> Iterator[tuple[str, np.ndarray]]:
-    module = drawn(make(FEATURES, **options, **STILL))
-    x = torch.randn(len(FRAMES), max(FRAMES), FEATURES, generator=torch.Generator().manual_seed(1))
+def encoder_case(
+    make: Callable[..., torch.nn.Module], options: dict[str, Any], *, gradient: bool
+) -> Iterator[tuple[str, np.ndarray]]:
+    module = drawn(make(FEATURES, **options))
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(len(FRAMES), max(FRAMES), FEATURES, generator=generator)
     yield from (("in/x", x.numpy()), ("in/x_lens", np.array(FRAMES, np.int32)))
     yield from ((f"param/{name}", tensor.numpy().copy()) for name, tensor in module.state_dict().items())
     for row, frames in enumerate(FRAMES):
-        yield f"out/y_alone_{row}", module(x[row : row + 1, :frames], torch.tensor([frames]))[0].numpy()
+        with torch.set_grad_enabled(gradient):
+            y = module(x[row : row + 1, :frames], torch.tensor([frames]))[0]
+            slope = torch.randn(y.shape[1:], generator=generator)
+            if gradient:
+                torch.sum(y[0] * slope).backward()
+        yield from ((f"out/y_alone_{row}", y.detach().numpy()), (f"in/cotangent_{row}", slope.numpy()))
+    if gradient:
+        yield from ((f"grad/{name}", p.grad.numpy()) for name, p in module.named_parameters() if p.grad is not None)
     if any("running_mean" in name for name in module.state_dict()):
         module.train()
         full = torch.tensor([max(FRAMES)] * len(FRAMES))
@@ -92,14 +111,16 @@ def save(name: str, options: dict[str, Any], arrays: Iterator[tuple[str, np.ndar
 @torch.no_grad()
 def main() -> None:
     families = {
-        "conformer": (ConformerEncoder, {"linear_units": 24, "cnn_module_kernel": 7}, CONFORMERS),
-        "branchformer": (BranchformerEncoder, GATING, BRANCHFORMERS),
-        "e_branchformer": (EBranchformerEncoder, GATING, E_BRANCHFORMERS),
+        "conformer": (ConformerEncoder, SMALL | STILL | {"linear_units": 24, "cnn_module_kernel": 7}, CONFORMERS),
+        "branchformer": (BranchformerEncoder, SMALL | STILL | GATING, BRANCHFORMERS),
+        "e_branchformer": (EBranchformerEncoder, SMALL | STILL | GATING, E_BRANCHFORMERS),
+        "rnn": (RNNEncoder, {"num_layers": 3, "hidden_size": 12, "output_size": 16}, RNNS),
     }
     for family, (make, common, cases) in families.items():
         for case, changes in cases.items():
-            options = SMALL | common | changes
-            save(f"{family}_{case}", options, encoder_case(make, options))
+            options = common | changes
+            arrays = encoder_case(make, options, gradient=case in WITH_GRADIENT)
+            save(f"{family}_{case}", options, arrays)
 
 
 if __name__ == "__main__":

@@ -1,20 +1,22 @@
 """FunASR's encoders with more of their options; make_fixtures.py made the files under more/."""
 
 import functools
-import pathlib
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxasr.convert import BRANCHFORMER_ENCODER, CONFORMER_ENCODER, convert_params
+from jaxasr.convert import BRANCHFORMER_ENCODER, CONFORMER_ENCODER, RNN_ENCODER, convert_params
 from jaxasr.nn.batch_norm import MOMENTS, STATS, gathered, running, variables_of
-from jaxasr.nn.encoders import BranchformerEncoder, ConformerEncoder, EBranchformerEncoder
+from jaxasr.nn.encoders import BranchformerEncoder, ConformerEncoder, EBranchformerEncoder, RnnEncoder
 
-HERE = pathlib.Path(__file__).parent / "more"
+from .fixtures import assert_trees_close, fixture, more
+
 SIZES = {"num_layers": 2, "d_model": 16, "num_heads": 2, "dropout": 0.0}
 CONFORMER = ConformerEncoder(**SIZES, d_ff=24, kernel_size=7)
 BRANCHFORMER = BranchformerEncoder(**SIZES, d_gate=24, kernel_size=5)
+RNN = RnnEncoder(num_layers=3, d_hidden=12, d_model=16, subsample=(2, 2, 1))
 E_BRANCHFORMER = EBranchformerEncoder(**SIZES, d_gate=24, kernel_size=5, d_ff=24)
 
 CASES = {
@@ -35,28 +37,33 @@ CASES = {
     "e_branchformer_macaron": E_BRANCHFORMER,
     "e_branchformer_one_feed_forward": E_BRANCHFORMER.clone(macaron=False, merge_kernel_size=5, activation="relu"),
     "e_branchformer_none": E_BRANCHFORMER.clone(feed_forward=False, subsampling="linear"),
+    "rnn_blstm": RNN,
+    "rnn_gru": RNN.clone(cell="gru", bidirectional=False, subsample=(1, 3)),
+    "rnn_bgru_without_projection": RNN.clone(cell="gru", projection=False),
+    "rnn_lstm_without_projection": RNN.clone(bidirectional=False, projection=False),
+}
+RULES = {
+    "conformer": CONFORMER_ENCODER,
+    "branchformer": BRANCHFORMER_ENCODER,
+    "e_branchformer": BRANCHFORMER_ENCODER,
+    "rnn": RNN_ENCODER,
 }
 
 
 @functools.cache
 def case(name):
-    """Arrays by kind, our encoder and our variables."""
-    kinds = {"in": {}, "param": {}, "out": {}}
-    with np.load(HERE / f"{name}.npz") as arrays:
-        for key in arrays:
-            kind, _, rest = key.partition("/")
-            if kind in kinds:
-                kinds[kind][rest] = arrays[key]
-    rules = CONFORMER_ENCODER if name.startswith("conformer") else BRANCHFORMER_ENCODER
-    return kinds, CASES[name], variables_of(convert_params(kinds["param"], rules))
+    """Arrays by kind, the assertion, our encoder and our variables."""
+    arrays, assert_close = more(name)
+    return arrays, assert_close, CASES[name], variables_of(convert_params(arrays["param"], rules_of(name)))
 
 
-assert_close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=5e-5)
+def rules_of(name):
+    return next(rules for family, rules in RULES.items() if name.startswith(f"{family}_"))
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_every_row_is_what_it_is_alone(name):
-    arrays, encoder, variables = case(name)
+    arrays, assert_close, encoder, variables = case(name)
     x, lengths = arrays["in"]["x"], arrays["in"]["x_lens"]
     y, y_lengths = jax.jit(functools.partial(encoder.apply, train=False))(variables, x, lengths)
     for row, frames in enumerate(y_lengths):
@@ -67,7 +74,7 @@ def test_every_row_is_what_it_is_alone(name):
 
 @pytest.mark.parametrize("name", CASES)
 def test_every_parameter_is_filled(name):
-    arrays, encoder, variables = case(name)
+    arrays, _, encoder, variables = case(name)
     init = functools.partial(encoder.init, train=False)
     expected = jax.eval_shape(init, jax.random.key(0), arrays["in"]["x"], arrays["in"]["x_lens"])
     assert jax.tree.map(np.shape, dict(variables)) == jax.tree.map(lambda x: x.shape, dict(expected))
@@ -76,7 +83,7 @@ def test_every_parameter_is_filled(name):
 @pytest.mark.parametrize("name", ["conformer_latest", "conformer_norms_last"])
 def test_batch_norm_while_training(name):
     """Of a batch without padding, which FunASR's batch norm would count."""
-    arrays, encoder, variables = case(name)
+    arrays, assert_close, encoder, variables = case(name)
     x, out = arrays["in"]["x"], arrays["out"]
 
     @jax.jit
@@ -90,3 +97,51 @@ def test_batch_norm_while_training(name):
     after = {key.removeprefix("after/"): value for key, value in out.items() if key.startswith("after/")}
     expected = convert_params(after, CONFORMER_ENCODER)[STATS]
     jax.tree.map(assert_close, stats, expected)
+
+
+@functools.cache
+def given_conformer():
+    """The file of the manifest: arrays, the assertion, encoder and variables."""
+    arrays, assert_close = fixture("c_conformer_encoder_latest")
+    encoder = ConformerEncoder(num_layers=2, d_model=32, num_heads=4, d_ff=64, kernel_size=15)
+    return arrays, assert_close, encoder, variables_of(convert_params(arrays["param"], CONFORMER_ENCODER))
+
+
+def test_conformer():
+    arrays, assert_close, encoder, variables = given_conformer()
+    encode = jax.jit(functools.partial(encoder.apply, train=False))
+    y, lengths = encode(variables, arrays["in"]["x"], arrays["in"]["x_lens"])
+    for row, frames in enumerate(lengths):
+        expected = arrays["out"][f"y_alone_{row}"][0]
+        assert len(expected) == frames
+        assert_close(y[row, :frames], expected, err_msg=f"row {row}")
+
+
+def test_conformer_gradient_of_the_row_without_padding():
+    """The others' are of frames that see the padding."""
+    arrays, assert_close, encoder, variables = given_conformer()
+    x, lengths, slope = (arrays["in"][name] for name in ("x", "x_lens", "cotangent"))
+
+    @jax.jit
+    @jax.grad
+    def gradient(x):
+        return jnp.sum(encoder.apply(variables, x, lengths, train=False)[0][0] * slope[0])
+
+    assert_close(gradient(x)[0], arrays["out"]["dx"][0])
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if more(name)[0]["grad"]])
+def test_gradient(name):
+    """Of all rows, each of them alone."""
+    arrays, assert_close, encoder, variables = case(name)
+    x, lengths = arrays["in"]["x"], arrays["in"]["x_lens"]
+    slopes = [arrays["in"][f"cotangent_{row}"] for row in range(len(x))]
+    rest = {kind: branch for kind, branch in variables.items() if kind != "params"}
+
+    @jax.jit
+    @jax.grad
+    def gradient(params):
+        y, _ = encoder.apply({"params": params, **rest}, x, lengths, train=False)
+        return sum(jnp.sum(y[row, : len(slope)] * slope) for row, slope in enumerate(slopes))
+
+    assert_trees_close(assert_close, gradient(variables["params"]), convert_params(arrays["grad"], rules_of(name)))

@@ -1,8 +1,6 @@
 """FunASR's own numbers; manifest.json says how each file was made and how near ours must come."""
 
 import functools
-import json
-import pathlib
 
 import jax
 import numpy as np
@@ -30,37 +28,7 @@ from jaxasr.state import init_state, make_train_step
 from jaxasr.tasks.asr import AsrTask
 from jaxasr.tasks.loss_parts import with_sos_eos
 
-HERE = pathlib.Path(__file__).parent
-FIXTURES = json.loads((HERE / "manifest.json").read_text())["fixtures"]
-
-
-@functools.cache
-def fixture(name):
-    """The arrays of one file by kind (in, param, out, grad), and an assertion at the file's tolerance."""
-    kinds = {"in": {}, "param": {}, "out": {}, "grad": {}}
-    with np.load(HERE / FIXTURES[name]["file"]) as arrays:
-        for key in arrays:
-            kind, _, rest = key.partition("/")
-            if kind in kinds:
-                kinds[kind][rest] = arrays[key]
-    return kinds, functools.partial(np.testing.assert_allclose, **FIXTURES[name]["tolerance"])
-
-
-def assert_rows_close(assert_close, found, expected, lengths):
-    """Equal on every row's own frames."""
-    found = np.asarray(found)
-    assert found.shape[0] == len(lengths)
-    for row, (length, frames) in enumerate(zip(lengths, expected, strict=True)):
-        assert_close(found[row, :length], frames[:length], err_msg=f"row {row}")
-
-
-def assert_trees_close(assert_close, found, expected):
-    found, expected = (dict(jax.tree_util.tree_flatten_with_path(tree)[0]) for tree in (found, expected))
-    assert found.keys() == expected.keys()
-    for path in expected:
-        assert found[path].shape == expected[path].shape
-        assert_close(found[path], expected[path], err_msg=jax.tree_util.keystr(path))
-
+from .fixtures import HERE, assert_rows_close, assert_trees_close, fixture, shapes_at_init, shapes_of
 
 # --- a: frontend -------------------------------------------------------------------------------------------------
 
@@ -331,15 +299,6 @@ def test_tri_stage():
 
 
 # --- parameters --------------------------------------------------------------------------------------------------
-
-
-def shapes_of(tree):
-    return jax.tree.map(lambda x: (x.shape, x.dtype), tree)
-
-
-def shapes_at_init(module, *args, **kwargs):
-    init = functools.partial(module.init, train=False, **kwargs)
-    return shapes_of(jax.eval_shape(init, jax.random.key(0), *args)["params"])
 
 
 def test_every_parameter_is_filled():

@@ -1,6 +1,11 @@
-"""Attention decoders. Importing this package registers them all."""
+"""Decoders, one token after the other or all at once. Importing this package registers them all."""
 
 from jaxasr.nn.decoders.base import DECODERS as DECODERS
 from jaxasr.nn.decoders.base import Cache as Cache
 from jaxasr.nn.decoders.base import Decoder as Decoder
+from jaxasr.nn.decoders.parallel import PARALLEL_DECODERS as PARALLEL_DECODERS
+from jaxasr.nn.decoders.parallel import ParallelDecoder as ParallelDecoder
+from jaxasr.nn.decoders.sanm import ParaformerSanmDecoder as ParaformerSanmDecoder
+from jaxasr.nn.decoders.sanm import SanmDecoder as SanmDecoder
+from jaxasr.nn.decoders.transformer import ParaformerSanDecoder as ParaformerSanDecoder
 from jaxasr.nn.decoders.transformer import TransformerDecoder as TransformerDecoder

@@ -8,6 +8,7 @@ from jax import lax
 
 from jaxasr.nn.attention import MultiHeadAttention, check_stack
 from jaxasr.nn.decoders.base import DECODERS, Cache, Decoder
+from jaxasr.nn.decoders.parallel import PARALLEL_DECODERS, ParallelDecoder
 from jaxasr.nn.dropout import Dropout
 from jaxasr.nn.feedforward import FeedForward
 from jaxasr.nn.layers import Head, LayerNorm
@@ -39,11 +40,13 @@ class DecoderBlock(nn.Module):
         self,
         x: Float[Array, "B U D"],
         cache: DecoderCache | None,
+        mask: Bool[Array, "B U S"],
         memory: Float[Array, "B T D"],
         memory_mask: Bool[Array, "B 1 T"],
         position: Int[Array, ""] | int,
         train: bool,
     ) -> tuple[Float[Array, "B U D"], DecoderCache | None]:
+        """`mask` is True where a token may look at another."""
         drop = Dropout(self.dropout)
         attention = (self.num_heads, self.d_model, self.attention_dropout)
         self_attention = MultiHeadAttention(*attention, name="self_attention")
@@ -54,8 +57,7 @@ class DecoderBlock(nn.Module):
         if cache is not None:
             keys = lax.dynamic_update_slice_in_dim(cache.keys, keys, position, axis=2)
             values = lax.dynamic_update_slice_in_dim(cache.values, values, position, axis=2)
-        seen = jnp.arange(keys.shape[2])[None, :] <= position + jnp.arange(x.shape[1])[:, None]
-        x = x + drop(self_attention.attend(y, keys, values, seen[None], train=train), train=train)
+        x = x + drop(self_attention.attend(y, keys, values, mask, train=train), train=train)
 
         y = LayerNorm(name="memory_norm")(x)
         if cache is not None and cache.memory_keys is not None and cache.memory_values is not None:
@@ -68,6 +70,22 @@ class DecoderBlock(nn.Module):
         y = FeedForward(self.d_ff, self.dropout, name="ff")(LayerNorm(name="ff_norm")(x), train=train)
         x = x + drop(y, train=train)
         return x, None if cache is None else DecoderCache(keys, values, memory_keys, memory_values)
+
+
+def scanned_blocks(decoder: Any) -> Any:
+    """The blocks of a decoder with these fields; its submodule `blocks`."""
+    return nn.scan(
+        DecoderBlock,
+        variable_axes={"params": 0, "intermediates": 0},
+        split_rngs={"params": True, "dropout": True},
+        in_axes=(0, *(nn.broadcast,) * 5),  # pyright: ignore[reportArgumentType]
+        length=decoder.num_layers,
+    )(decoder.d_model, decoder.num_heads, decoder.d_ff, decoder.dropout, decoder.attention_dropout, name="blocks")
+
+
+def readable(memory: Float[Array, "B T D"], lengths: Int[Array, "B"]) -> tuple[Array, Bool[Array, "B 1 T"]]:
+    """Encoded frames without what stands in their padding, a NaN of which no weight of 0 would stop, and their mask."""
+    return zero_padding(memory, lengths), length_mask(lengths, memory.shape[1])[:, None, :]
 
 
 @DECODERS.register("transformer")
@@ -110,14 +128,40 @@ class TransformerDecoder(Decoder):
         x = nn.Embed(vocab_size, self.d_model, embedding_init=init, name="embed")(tokens) * self.d_model**0.5
         x = x + lax.dynamic_slice_in_dim(positions, position, tokens.shape[1])[None]  # (B, U, D)
         x = Dropout(self.dropout)(x.astype(memory.dtype), train=train)
-        blocks = nn.scan(
-            DecoderBlock,
-            variable_axes={"params": 0, "intermediates": 0},
-            split_rngs={"params": True, "dropout": True},
-            in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast, nn.broadcast),  # pyright: ignore[reportArgumentType]
-            length=self.num_layers,
-        )(self.d_model, self.num_heads, self.d_ff, self.dropout, self.attention_dropout, name="blocks")
-        memory_mask = length_mask(memory_lengths, memory.shape[1])[:, None, :]
-        memory = zero_padding(memory, memory_lengths)  # a weight of 0 does not stop a NaN
-        x, cache = blocks(x, cache, memory, memory_mask, position, train)
+        seen = jnp.arange(room)[None, :] <= position + jnp.arange(tokens.shape[1])[:, None]
+        x, cache = scanned_blocks(self)(x, cache, seen[None], *readable(memory, memory_lengths), position, train)
         return Head(vocab_size, name="output")(LayerNorm(name="norm")(x)), cache
+
+
+@PARALLEL_DECODERS.register("paraformer_san")
+class ParaformerSanDecoder(ParallelDecoder):
+    """Transformer decoder of all tokens at once: FunASR's `paraformer_decoder_san`; every token sees every other."""
+
+    num_layers: int = 6
+    """Number of blocks."""
+    d_model: int = 256
+    """Width of a token between blocks; that of the encoder."""
+    num_heads: int = 4
+    """Attention heads; must divide d_model."""
+    d_ff: int = 1024
+    """Width inside the feed-forward networks."""
+    dropout: float = 0.1
+    """Dropout probability of every sub-layer's output."""
+    attention_dropout: float = 0.0
+    """Dropout probability of attention weights."""
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "B U D"],
+        lengths: Int[Array, "B"],
+        memory: Float[Array, "B T D"],
+        memory_lengths: Int[Array, "B"],
+        *,
+        vocab_size: int,
+        train: bool,
+    ) -> Float[Array, "B U V"]:
+        check_stack(self, "--decoder")
+        x, mask = readable(x, lengths)
+        x, _ = scanned_blocks(self)(x, None, mask, *readable(memory, memory_lengths), 0, train)
+        return Head(vocab_size, name="output")(LayerNorm(name="norm")(x))

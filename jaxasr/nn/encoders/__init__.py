@@ -6,5 +6,6 @@ from jaxasr.nn.encoders.base import Taps as Taps
 from jaxasr.nn.encoders.branchformer import BranchformerEncoder as BranchformerEncoder
 from jaxasr.nn.encoders.branchformer import EBranchformerEncoder as EBranchformerEncoder
 from jaxasr.nn.encoders.conformer import ConformerEncoder as ConformerEncoder
+from jaxasr.nn.encoders.rnn import RnnEncoder as RnnEncoder
 from jaxasr.nn.encoders.sanm import SanmEncoder as SanmEncoder
 from jaxasr.nn.encoders.transformer import TransformerEncoder as TransformerEncoder

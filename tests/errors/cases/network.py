@@ -9,13 +9,15 @@ from flax import linen as nn
 
 from jaxasr.data.perturb import CommonPreprocessor
 from jaxasr.data.tokenizer import BpeTokenizer
+from jaxasr.nn.decoders import SanmDecoder
 from jaxasr.nn.dropout import Dropout
-from jaxasr.nn.encoders import ENCODERS, BranchformerEncoder, ConformerEncoder, SanmEncoder
+from jaxasr.nn.encoders import ENCODERS, BranchformerEncoder, ConformerEncoder, RnnEncoder, SanmEncoder
 from jaxasr.nn.encoders.base import Taps
 from jaxasr.nn.frontend import GivenFeatures, WavFrontend, mel_filterbank
 from jaxasr.nn.fsmn import FsmnMemory
 from jaxasr.nn.normalize import GlobalMvn, read_kaldi_mvn
 from jaxasr.nn.positions import sinusoids_halves
+from jaxasr.nn.predictors import CifPredictorV2, CifPredictorV3
 from jaxasr.nn.specaug import SPECAUGS, SpecAugment
 from jaxasr.nn.subsampling import CONVOLUTIONS, ConvSubsampling
 from jaxasr.tasks import AsrTask
@@ -103,6 +105,17 @@ CASES = {
     "a filter without a middle": lambda: build(ConformerEncoder(kernel_size=4), X, LENGTHS, train=False),
     "a gate of an odd width": lambda: build(BranchformerEncoder(d_gate=7), X, LENGTHS, train=False),
     "a gate of more than all": lambda: build(BranchformerEncoder(gate_share=1.5), X, LENGTHS, train=False),
+    "a recurrent encoder without layers": lambda: build(RnnEncoder(num_layers=0), X, LENGTHS, train=False),
+    "intermediate CTC where the frame rate changes": lambda: build(
+        RnnEncoder(), X, LENGTHS, train=False, taps=Taps((1,), lambda x: None)
+    ),
+    "more layers with attention than layers": lambda: SanmDecoder(num_layers=2, attention_layers=3).empty_cache(
+        1, 1, jnp.float32
+    ),
+    "a predictor's tail of a whole token": lambda: build(
+        CifPredictorV2(tail_threshold=1.0), X, LENGTHS, num_tokens=1, train=False
+    ),
+    "no fine frames": lambda: build(CifPredictorV3(upsample=0), X, LENGTHS, num_tokens=1, train=False),
     "a filter that misses the frame": lambda: build(FsmnMemory(kernel_size=3, shift=3), X, LENGTHS),
     "a dropout of 1": lambda: build(Dropout(1.0), X, train=True),
 }

@@ -1,0 +1,100 @@
+"""What every predictor promises: how many tokens an utterance has, and what was heard of each."""
+
+import abc
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxasr.errors import ConfigError
+from jaxasr.nn import cif
+from jaxasr.nn.layers import Head
+from jaxasr.nn.masking import length_mask, zero_padding
+from jaxasr.registry import Registry
+from jaxasr.typing import Array, Float, Int
+
+
+class Predicted(NamedTuple):
+    """What a predictor says of a batch."""
+
+    embeddings: Float[Array, "B U D"]
+    """What was heard of each token."""
+    counts: Float[Array, "B"]
+    """Tokens: the sum of the weights as they are while the number is given; else, with the tail, whole numbers."""
+    alphas: Float[Array, "B T"]
+    """Each frame's weight: what it has of tokens. One more frame than there were, unless the number was given."""
+    fine_alphas: Float[Array, "B T*n"] | None = None
+    """Weights of `n` times as many frames for timestamps, if the predictor has them; they add up to tokens as well."""
+
+
+class Predictor(nn.Module):
+    """Encoded frames in, tokens out, by the weight of each frame (continuous integrate-and-fire). Abstract."""
+
+    left: int = 1
+    """Frames before it that a frame's weight depends on."""
+    right: int = 1
+    """Frames after it that a frame's weight depends on."""
+    smooth_factor: float = 1.0
+    """Multiplies weights, which lie between 0 and 1 without it."""
+    noise_threshold: float = 0.0
+    """Taken off them; what falls below 0 is 0."""
+    tail_threshold: float = 0.45
+    """What the last token may lack and still be one, where the number of tokens is not given."""
+
+    @abc.abstractmethod
+    def context(self, x: Float[Array, "B T D"], *, train: bool) -> Float[Array, "B T D"]:
+        """What a frame's weight is made of; `x` is 0 in its padding."""
+
+    def fine_alphas(
+        self, x: Float[Array, "B T D"], context: Float[Array, "B T D"], lengths: Int[Array, "B"], *, train: bool
+    ) -> Float[Array, "B T*n"] | None:
+        """See `Predicted.fine_alphas`."""
+        del x, context, lengths, train
+        return None
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "B T D"],
+        lengths: Int[Array, "B"],
+        *,
+        num_tokens: int,
+        token_lengths: Int[Array, "B"] | None = None,
+        train: bool,
+    ) -> Predicted:
+        """What is said of `x`, for at most `num_tokens` tokens a row.
+
+        Args:
+          num_tokens: U, the room; of a row that has more, `counts` says how many.
+          token_lengths: the number of tokens where it is known; weights are scaled to it. None leaves it to them.
+        """
+        if min(self.left, self.right) < 0 or self.smooth_factor <= 0.0 or not 0.0 <= self.tail_threshold < 1.0:
+            raise ConfigError(
+                f"--predictor: left={self.left}, right={self.right}, smooth_factor={self.smooth_factor}, "
+                f"tail_threshold={self.tail_threshold}; frames from 0, a positive factor and a share from 0 to below 1 "
+                "were expected; change them."
+            )
+        x = zero_padding(x, lengths)
+        context = self.context(x, train=train)
+        alphas = weights(Head(1, name="output")(context), lengths, self.smooth_factor, self.noise_threshold)
+        fine = self.fine_alphas(x, context, lengths, train=train)
+        if token_lengths is not None:
+            counts, alphas = jnp.sum(alphas, axis=1), cif.scaled_to(alphas, token_lengths)
+        else:
+            x, alphas = cif.with_tail(x, alphas, lengths, self.tail_threshold)
+            counts = jnp.floor(jnp.sum(alphas, axis=1))
+        embeddings = cif.integrate_and_fire(x, alphas, num_tokens)
+        known = counts.astype(jnp.int32) if token_lengths is None else token_lengths
+        return Predicted(zero_padding(embeddings, known), counts, alphas, fine)
+
+
+def weights(
+    logits: Float[Array, "B T 1"], lengths: Int[Array, "B"], smooth_factor: float, noise_threshold: float
+) -> Float[Array, "B T"]:
+    """Weights of frames, 0 in the padding."""
+    alphas = jax.nn.relu(jax.nn.sigmoid(logits[..., 0]) * smooth_factor - noise_threshold)
+    return jnp.where(length_mask(lengths, alphas.shape[1]), alphas, 0.0)
+
+
+PREDICTORS: Registry[Predictor] = Registry("predictor", Predictor, ("context",))

@@ -1,0 +1,63 @@
+"""FunASR's decoders beside `transformer`; manifest.json says how each file was made."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+from jaxasr.convert import (
+    EMBEDDING,
+    PARAFORMER_SAN_DECODER,
+    PARAFORMER_SANM_DECODER,
+    SANM_DECODER,
+    convert_params,
+)
+from jaxasr.nn.decoders import ParaformerSanDecoder, ParaformerSanmDecoder, SanmDecoder
+
+from .test_parity import assert_rows_close, fixture, shapes_at_init, shapes_of
+
+SIZES = {"d_model": 32, "num_heads": 4, "d_ff": 64}
+SANM = SanmDecoder(num_layers=3, attention_layers=2, kernel_size=5, **SIZES)
+PARALLEL = {
+    "sanm_decoder": (
+        ParaformerSanmDecoder(num_layers=3, attention_layers=2, kernel_size=5, **SIZES),
+        PARAFORMER_SANM_DECODER,
+    ),
+    "decoder_san": (ParaformerSanDecoder(num_layers=2, **SIZES), PARAFORMER_SAN_DECODER),
+}
+
+
+def test_sanm_decoder():
+    arrays, assert_close = fixture("d_fsmn_decoder_scama_opt")
+    params = convert_params(arrays["param"], SANM_DECODER)
+    inputs = [arrays["in"][k] for k in ("ys", "hs", "hs_lens")]
+    assert shapes_of(params) == shapes_at_init(SANM, *inputs, vocab_size=37)
+    decode = jax.jit(functools.partial(SANM.apply, vocab_size=37, train=False))
+    logits, _ = decode({"params": params}, *inputs)
+    assert_rows_close(assert_close, logits, arrays["out"]["logits"], arrays["in"]["ys_lens"])
+
+
+def test_sanm_decoder_step_by_step():
+    arrays, assert_close = fixture("d_fsmn_decoder_scama_opt")
+    params = convert_params(arrays["param"], SANM_DECODER)
+    ys, hs, hs_lengths = (arrays["in"][k][:1] for k in ("ys", "hs", "hs_lens"))
+    expected = arrays["out"]["incremental_logp_utt0"]
+    step = jax.jit(functools.partial(SANM.apply, vocab_size=37, train=False))
+    cache = SANM.empty_cache(1, len(expected), np.float32)
+    for position, log_probs in enumerate(expected):
+        logits, cache = step({"params": params}, ys[:, position, None], hs, hs_lengths, cache=cache, position=position)
+        assert_close(jax.nn.log_softmax(logits[0, 0]), log_probs, err_msg=f"position {position}")
+
+
+@pytest.mark.parametrize("name", PARALLEL)
+def test_parallel_decoder(name):
+    arrays, assert_close = fixture(f"d_paraformer_{name}")
+    decoder, rules = PARALLEL[name]
+    params = convert_params(arrays["param"], [EMBEDDING, *rules])
+    assert params.pop("embed")["embedding"].shape == (37, 32)
+    inputs = [arrays["in"][k] for k in ("ys", "ys_lens", "hs", "hs_lens")]
+    assert shapes_of(params) == shapes_at_init(decoder, *inputs, vocab_size=37)
+    decode = jax.jit(functools.partial(decoder.apply, vocab_size=37, train=False))
+    logits = decode({"params": params}, *inputs)
+    assert_rows_close(assert_close, logits, arrays["out"]["logits"], arrays["in"]["ys_lens"])

@@ -1,0 +1,108 @@
+"""FunASR's predictors; manifest.json says how each file was made."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxasr.convert import CIF_PREDICTOR, CIF_PREDICTOR_V2, convert_params
+from jaxasr.nn import cif
+from jaxasr.nn.predictors import CifPredictor, CifPredictorV2
+
+from .fixtures import assert_rows_close, fixture, shapes_at_init, shapes_of
+
+PREDICTORS = {"v1": (CifPredictor(dropout=0.0), CIF_PREDICTOR), "v2": (CifPredictorV2(), CIF_PREDICTOR_V2)}
+
+
+def case(version):
+    """Arrays, the assertion, the predictor and its parameters, hidden frames and their lengths."""
+    arrays, assert_close = fixture(f"e_cif_{version}")
+    predictor, rules = PREDICTORS[version]
+    given = arrays["in"]
+    return (
+        arrays,
+        assert_close,
+        predictor,
+        convert_params(arrays["param"], rules),
+        given["hidden"],
+        given["hidden_lens"],
+    )
+
+
+def by_the_loop(hidden, alphas):
+    """Integrate and fire in float64, frame by frame; a last token that lacks no more than rounding fires too."""
+    tokens, token, held = [], np.zeros(hidden.shape[1]), 0.0
+    for frame, alpha in zip(np.float64(hidden), np.float64(alphas), strict=True):
+        while held + alpha >= 1.0 - 1e-5:
+            tokens.append(token + (1.0 - held) * frame)
+            alpha, token, held = alpha - (1.0 - held), np.zeros(hidden.shape[1]), 0.0
+        token, held = token + alpha * frame, held + alpha
+    return np.array(tokens)
+
+
+def lost(arrays):
+    """(B, U): tokens that FunASR's loop lost, because in float32 its sum ended a little below a whole number."""
+    tokens = (arrays["in"]["target"] >= 0).sum(axis=1)
+    empty = ~np.any(arrays["out"]["train_embeds"], axis=2)
+    return empty & (np.arange(empty.shape[1]) < tokens[:, None])
+
+
+@pytest.mark.parametrize("version", PREDICTORS)
+def test_while_the_number_of_tokens_is_known(version):
+    arrays, assert_close, predictor, params, hidden, lengths = case(version)
+    out, tokens = arrays["out"], (arrays["in"]["target"] >= 0).sum(axis=1)
+    options = {"num_tokens": tokens.max(), "token_lengths": tokens}
+    assert shapes_of(params) == shapes_at_init(predictor, hidden, lengths, **options)
+    predict = jax.jit(functools.partial(predictor.apply, num_tokens=tokens.max(), train=False))
+    found = predict({"params": params}, hidden, lengths, token_lengths=tokens)
+    assert_close(found.counts, out["train_token_num"])
+    assert_rows_close(assert_close, found.alphas, out["train_alphas"], lengths)
+    right = [by_the_loop(h, a)[:n] for h, a, n in zip(hidden, out["train_alphas"], tokens, strict=True)]
+    assert_rows_close(assert_close, found.embeddings, right, tokens)
+    assert 0 < lost(arrays).sum() < len(tokens)
+    there = ~lost(arrays)[..., None]
+    assert_close(np.where(there, found.embeddings, 0.0), np.where(there, out["train_embeds"], 0.0))
+
+
+@pytest.mark.parametrize("version", PREDICTORS)
+def test_while_the_number_of_tokens_is_not_known(version):
+    arrays, assert_close, predictor, params, hidden, lengths = case(version)
+    out = arrays["out"]
+    predict = jax.jit(functools.partial(predictor.apply, num_tokens=20, train=False))
+    found = predict({"params": params}, hidden, lengths)
+    np.testing.assert_array_equal(found.counts, out["infer_token_num"])
+    assert_rows_close(assert_close, found.alphas, out["infer_alphas"], lengths + 1)
+    assert_rows_close(assert_close, found.embeddings, out["infer_embeds"], out["infer_token_num"].astype(int))
+    assert_rows_close(assert_close, jax.jit(cif.fires)(found.alphas), out["infer_fires"], lengths + 1)
+
+
+@pytest.mark.parametrize("version", PREDICTORS)
+def test_gradient(version):
+    """Of rows that have all their tokens, by their own frames: theirs goes on into the padding."""
+    arrays, assert_close, predictor, params, hidden, lengths = case(version)
+    whole = ~lost(arrays).any(axis=1)
+    tokens = (arrays["in"]["target"] >= 0).sum(axis=1)
+
+    @jax.jit
+    @functools.partial(jax.grad, argnums=1)
+    def gradient(params, hidden):
+        options = {"num_tokens": tokens.max(), "token_lengths": tokens, "train": False}
+        found = predictor.apply({"params": params}, hidden, lengths, **options)
+        slope = np.where(whole[:, None, None], arrays["in"]["cotangent_train_embeds"], 0.0)
+        return jnp.sum(found.embeddings * slope) + jnp.sum(jnp.abs(found.counts - tokens))
+
+    assert whole.any()
+    expected = arrays["out"]["train_dhidden"]
+    assert_rows_close(assert_close, gradient(params, hidden), expected, np.where(whole, lengths, 0))
+
+
+def test_integrate_and_fire():
+    arrays, assert_close = fixture("e_cif_raw")
+    hidden, alphas = arrays["in"]["hidden"], arrays["in"]["alphas"]
+    expected = arrays["out"]["embeds"]
+    found = jax.jit(cif.integrate_and_fire, static_argnums=2)(hidden, alphas, expected.shape[1])
+    counts = np.floor(alphas.sum(axis=1) + 1e-6).astype(int)  # what has not fired is no token of theirs
+    assert_rows_close(assert_close, found, expected, counts)
+    assert_close(jax.jit(cif.fires)(alphas), arrays["out"]["fires"])
