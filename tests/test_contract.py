@@ -91,7 +91,7 @@ def random_like(shapes, seed=0):
         name = path[-1].key
         if name == "var":
             return 0.5 + np.abs(x)
-        return 1 + x / 10 if name == "scale" else x / 10 if name in ("bias", "mean") else x / spec.shape[-2] ** 0.5
+        return 1 + x / 10 if name == "scale" else x / 10 if x.ndim < 2 or name == "bias" else x / x.shape[-2] ** 0.5
 
     return jax.tree_util.tree_map_with_path(draw, shapes)
 

@@ -1,0 +1,206 @@
+"""What every decoder of all tokens at once, and every predictor of them, promises; see test_contract.py."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxasr.nn.decoders import PARALLEL_DECODERS
+from jaxasr.nn.masking import length_mask
+from jaxasr.nn.predictors import PREDICTORS, CifPredictorV3
+
+from .test_contract import (
+    GARBAGE,
+    assert_differ,
+    assert_is_value,
+    assert_near,
+    assert_rows_close,
+    assert_trees_close,
+    jit,
+    padded,
+    random_like,
+    tiny,
+)
+
+WIDTH, SYMBOLS, ROOM = 16, 11, 9
+MEMORY_LENGTHS = np.array([13, 8, 3], np.int32)
+LENGTHS = np.array([6, 4, 1], np.int32)
+
+
+def noise(shape, seed):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+MEMORY = padded(noise((3, 13, WIDTH), 0), MEMORY_LENGTHS, 0.0)
+X = padded(noise((3, 6, WIDTH), 1), LENGTHS, 0.0)
+
+# --- decoders ----------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def decoder_case(name):
+    """The decoder, its variables and `decode(variables, x, lengths, memory, memory_lengths, key=None)`."""
+    decoder = tiny(PARALLEL_DECODERS[name])
+    init = functools.partial(decoder.init, train=False, vocab_size=SYMBOLS)
+    variables = random_like(jax.eval_shape(init, jax.random.key(0), X, LENGTHS, MEMORY, MEMORY_LENGTHS))
+
+    @jit
+    def decode(variables, x, lengths, memory, memory_lengths, key=None):
+        options = {"train": key is not None, "rngs": None if key is None else {"dropout": key}}
+        return decoder.apply(variables, x, lengths, memory, memory_lengths, vocab_size=SYMBOLS, **options)
+
+    return decoder, variables, decode
+
+
+every_decoder = pytest.mark.parametrize("name", list(PARALLEL_DECODERS))
+
+
+@every_decoder
+def test_decoder_padding_changes_nothing(name):
+    _, variables, decode = decoder_case(name)
+    logits = decode(variables, X, LENGTHS, MEMORY, MEMORY_LENGTHS)
+    assert (logits.shape, logits.dtype) == ((3, 6, SYMBOLS), np.float32)
+    for garbage in GARBAGE:
+        for extra in (0, 5):
+            x, memory = padded(X, LENGTHS, garbage, extra), padded(MEMORY, MEMORY_LENGTHS, garbage, extra)
+            assert_rows_close(decode(variables, x, LENGTHS, memory, MEMORY_LENGTHS), logits, LENGTHS)
+
+
+@every_decoder
+def test_decoder_rows_are_independent(name):
+    _, variables, decode = decoder_case(name)
+    logits = decode(variables, X, LENGTHS, MEMORY, MEMORY_LENGTHS)
+    alone = decode(variables, X[1:2, :4], LENGTHS[1:2], MEMORY[1:2, :8], MEMORY_LENGTHS[1:2])
+    assert_rows_close(alone, logits[1:2], LENGTHS[1:2])
+
+
+@every_decoder
+def test_decoder_gradient_stays_in_its_row(name):
+    decoder, variables, _ = decoder_case(name)
+    slope = noise((3, 6, SYMBOLS), 2)
+
+    @jit
+    @functools.partial(jax.grad, argnums=(0, 1, 2))
+    def gradient(variables, x, memory, lengths):
+        y = decoder.apply(variables, x, LENGTHS, memory, MEMORY_LENGTHS, vocab_size=SYMBOLS, train=False)
+        return jnp.sum(jnp.where(length_mask(lengths, 6)[..., None], y * slope, 0.0))
+
+    whole = gradient(variables, X, MEMORY, LENGTHS)
+    parts = [gradient(variables, X, MEMORY, LENGTHS * (np.arange(3) == row)) for row in range(3)]
+    assert_trees_close(jax.tree.map(lambda *g: sum(map(np.asarray, g)), *parts), whole)
+    for row, (_, of_x, of_memory) in enumerate(parts):
+        others = np.arange(3) != row
+        assert not np.any(np.asarray(of_x)[others]) and not np.any(np.asarray(of_memory)[others])
+
+
+@every_decoder
+def test_decoder_computes_in_the_dtype_of_the_memory(name):
+    _, variables, decode = decoder_case(name)
+    logits = decode(variables, X, LENGTHS, MEMORY, MEMORY_LENGTHS)
+    half = decode(variables, jnp.bfloat16(X), LENGTHS, jnp.bfloat16(MEMORY), MEMORY_LENGTHS)
+    assert_near(half, logits, LENGTHS, np.float32)
+
+
+@every_decoder
+def test_decoder_noise_comes_from_the_key_alone(name):
+    _, variables, decode = decoder_case(name)
+    inputs = variables, X, LENGTHS, MEMORY, MEMORY_LENGTHS
+    noisy = decode(*inputs, jax.random.key(3))
+    np.testing.assert_array_equal(decode(*inputs, jax.random.key(3)), noisy)
+    assert_differ(noisy, decode(*inputs), LENGTHS)
+    assert_differ(noisy, decode(*inputs, jax.random.key(4)), LENGTHS)
+    wide = padded(X, LENGTHS, np.nan, 5)
+    assert_rows_close(decode(variables, wide, LENGTHS, MEMORY, MEMORY_LENGTHS, jax.random.key(3)), noisy, LENGTHS)
+
+
+@every_decoder
+def test_decoder_is_a_value(name):
+    assert_is_value(lambda: tiny(PARALLEL_DECODERS[name]))
+
+
+# --- predictors --------------------------------------------------------------------------------------------------
+
+PREDICTOR_CASES = {name: tiny(PREDICTORS[name]) for name in PREDICTORS} | {
+    f"cif_v3, {kind}": tiny(CifPredictorV3, upsample_type=kind, from_context=False) for kind in ("cnn", "cnn_attn")
+}
+
+
+@functools.cache
+def predictor_case(name):
+    """The predictor, its variables and `predict(variables, x, lengths, token_lengths=None, key=None)`."""
+    predictor = PREDICTOR_CASES[name]
+    init = functools.partial(predictor.init, train=False, num_tokens=ROOM)
+    variables = random_like(jax.eval_shape(init, jax.random.key(0), MEMORY, MEMORY_LENGTHS))
+
+    @jit
+    def predict(variables, x, lengths, token_lengths=None, key=None):
+        options = {"train": key is not None, "rngs": None if key is None else {"dropout": key}}
+        return predictor.apply(variables, x, lengths, num_tokens=ROOM, token_lengths=token_lengths, **options)
+
+    return predictor, variables, predict
+
+
+every_predictor = pytest.mark.parametrize("name", list(PREDICTOR_CASES))
+TOKENS = np.array([7, 4, 2], np.int32)
+
+
+def assert_same(found, expected, lengths, token_lengths):
+    np.testing.assert_allclose(found.counts, expected.counts, rtol=1e-5)
+    assert_rows_close(found.alphas, expected.alphas, lengths)
+    assert_rows_close(found.embeddings, expected.embeddings, token_lengths)
+    if expected.fine_alphas is not None:
+        assert_rows_close(found.fine_alphas, expected.fine_alphas, 3 * lengths)
+
+
+@every_predictor
+@pytest.mark.parametrize("tokens", [None, TOKENS], ids=["counted", "given"])
+def test_predictor_padding_changes_nothing(name, tokens):
+    _, variables, predict = predictor_case(name)
+    expected = predict(variables, MEMORY, MEMORY_LENGTHS, tokens)
+    known = np.asarray(expected.counts, int) if tokens is None else tokens
+    for garbage in GARBAGE:
+        for extra in (0, 5):
+            found = predict(variables, padded(MEMORY, MEMORY_LENGTHS, garbage, extra), MEMORY_LENGTHS, tokens)
+            assert_same(found, expected, MEMORY_LENGTHS, known)
+    alone = predict(variables, MEMORY[1:2, :8], MEMORY_LENGTHS[1:2], None if tokens is None else tokens[1:2])
+    row = jax.tree.map(lambda x: x[1:2], expected)
+    assert_same(alone, row, MEMORY_LENGTHS[1:2], known[1:2])
+
+
+@every_predictor
+def test_predictor_gives_each_token_as_much(name):
+    """Weights add up to the tokens, and so do the parts of them that tokens get; where there is nothing is 0."""
+    _, variables, predict = predictor_case(name)
+    found = predict(variables, np.ones_like(MEMORY), MEMORY_LENGTHS, TOKENS)
+    np.testing.assert_allclose(np.sum(found.alphas, axis=1), TOKENS, rtol=1e-5)
+    assert np.all(np.asarray(found.alphas) >= 0.0)
+    expected = np.broadcast_to((np.arange(ROOM) < TOKENS[:, None])[..., None], found.embeddings.shape)
+    np.testing.assert_allclose(found.embeddings, expected, atol=1e-5)
+    assert found.counts.dtype == np.float32
+    counted = predict(variables, MEMORY, MEMORY_LENGTHS)
+    assert np.all(np.asarray(counted.counts) == np.floor(counted.counts))
+    if found.fine_alphas is not None:
+        assert found.fine_alphas.shape == (3, 39)
+
+
+@every_predictor
+def test_predictor_gradient_is_finite_where_there_is_nothing(name):
+    predictor, variables, _ = predictor_case(name)
+
+    @jit
+    @functools.partial(jax.grad, argnums=(0, 1))
+    def gradient(variables, x, lengths, tokens):
+        options = {"num_tokens": ROOM, "token_lengths": tokens, "train": False}
+        found = predictor.apply(variables, x, lengths, **options)
+        return jnp.sum(found.embeddings**2) + jnp.sum(found.counts)
+
+    empty = np.array([13, 8, 0], np.int32)
+    for leaf in jax.tree.leaves(gradient(variables, padded(MEMORY, empty, np.nan), empty, np.array([7, 0, 0]))):
+        assert np.all(np.isfinite(leaf))
+
+
+@every_predictor
+def test_predictor_is_a_value(name):
+    assert_is_value(lambda: PREDICTOR_CASES[name].clone())
