@@ -170,6 +170,9 @@ ENCODER_CASES = {name: tiny(ENCODERS[name]) for name in ENCODERS} | {
     "transformer, conv2d6": TRANSFORMER.clone(subsampling="conv2d6"),
     "transformer, conv2d8": TRANSFORMER.clone(subsampling="conv2d8", remat=True),
     "transformer, norms last": TRANSFORMER.clone(norm_first=False, concat_after=True),
+    "sanm_chunk, two sizes": tiny(
+        ENCODERS["sanm_chunk"], chunk_size=(8, 12), stride=(5, 8), look_back=(1, 2), chunk_choice=1
+    ),
     "conformer, layer norm": tiny(ENCODERS["conformer"], conv_norm="layer", positions="relative_legacy"),
 }
 

@@ -8,8 +8,8 @@ from flax import linen as nn
 from jax import lax
 
 from jaxasr.errors import ConfigError
-from jaxasr.nn.masking import zero_padding
-from jaxasr.typing import Array, Float, Int
+from jaxasr.nn.masking import zero_where_not
+from jaxasr.typing import Array, Bool, Float
 
 
 def depthwise_filter(x: Float[Array, "B T D"], kernel: Float[Array, "K D"], past: int) -> Float[Array, "B T D"]:
@@ -59,7 +59,7 @@ class FsmnMemory(nn.Module):
     """Each channel's weighted sum of its neighbours in time, plus itself.
 
     With kernel size K and shift s, frame t sees frames ``t - (K - 1)//2 - s`` to ``t + K//2 - s``;
-    ``s = K//2`` sees no future. Padded frames are read as zeros and written as zeros.
+    ``s = K//2`` sees no future. Frames that are not in the mask are read as zeros and written as zeros.
 
     Reference: Gao et al., "SAN-M: Memory Equipped Self-Attention for End-to-End Speech Recognition",
     2020, equation 7. https://arxiv.org/abs/2006.01713
@@ -70,11 +70,9 @@ class FsmnMemory(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "B T D"], lengths: Int[Array, "B"], before: Float[Array, "B K-1 D"] | None = None
+        self, x: Float[Array, "B T D"], mask: Bool[Array, "B T"], before: Float[Array, "B K-1 D"] | None = None
     ) -> Float[Array, "B T D"]:
-        """Args:
-        before: the frames before `x`, read where the filter looks back further than `x` goes; None for zeros.
-        """
+        """Of the frames in the mask; `before` has those that came before the first, None for zeros."""
         if self.kernel_size < 1:
             raise ConfigError(f"FsmnMemory: kernel_size={self.kernel_size}; 1 or more taps were expected; change it.")
         past = (self.kernel_size - 1) // 2 + self.shift
@@ -85,9 +83,9 @@ class FsmnMemory(nn.Module):
                 f"{self.kernel_size // 2}."
             )
         kernel = self.param("kernel", nn.initializers.normal(self.kernel_size**-0.5), (self.kernel_size, x.shape[-1]))
-        x = zero_padding(x, lengths)
+        x = zero_where_not(x, mask)
         if before is None:
             y = depthwise_filter(x, kernel, past)
         else:
             y = depthwise_filter(jnp.concatenate([before, x], axis=1), kernel, past)[:, before.shape[1] :]
-        return zero_padding(x + y, lengths)
+        return zero_where_not(x + y, mask)

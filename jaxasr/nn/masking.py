@@ -12,5 +12,9 @@ def length_mask(lengths: Int[Array, "B"], size: int) -> Bool[Array, "B T"]:
 
 def zero_padding(x: Array, lengths: Int[Array, "B"]) -> Array:
     """`x` (B, T, ...) with everything after each row's length set to 0, whatever stood there (NaN too)."""
-    mask = length_mask(lengths, x.shape[1]).reshape(x.shape[:2] + (1,) * (x.ndim - 2))
-    return jnp.where(mask, x, jnp.zeros((), x.dtype))
+    return zero_where_not(x, length_mask(lengths, x.shape[1]))
+
+
+def zero_where_not(x: Array, mask: Bool[Array, "B T"]) -> Array:
+    """`x` (B, T, ...) with everything set to 0 that is not in the mask."""
+    return jnp.where(mask.reshape(x.shape[:2] + (1,) * (x.ndim - 2)), x, jnp.zeros((), x.dtype))

@@ -61,7 +61,8 @@ def conv2d(x: Float[Array, "B T F C"], kernel: Float[Array, "K K C D"], stride: 
 
 def conv2d_by_xla(x: Array, kernel: Array, stride: int) -> Array:
     layout = ("NHWC", "HWIO", "NHWC")
-    return lax.conv_general_dilated(x, kernel, (stride, stride), "VALID", dimension_numbers=layout)
+    inputs = jnp.asarray(x), jnp.asarray(kernel)
+    return lax.conv_general_dilated(*inputs, (stride, stride), "VALID", dimension_numbers=layout)
 
 
 def conv2d_by_taps(x: Array, kernel: Array, stride: int) -> Array:

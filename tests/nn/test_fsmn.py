@@ -8,11 +8,12 @@ import pytest
 
 from jaxasr.errors import ConfigError
 from jaxasr.nn.fsmn import FsmnMemory, depthwise_filter
+from jaxasr.nn.masking import length_mask
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def remembered(memory, kernel, x, lengths):
-    return memory.apply({"params": {"kernel": kernel}}, x, lengths)
+    return memory.apply({"params": {"kernel": kernel}}, x, length_mask(lengths, x.shape[1]))
 
 
 def by_hand(x, kernel, shift):
@@ -75,7 +76,8 @@ def test_computes_in_the_dtype_of_its_input():
     kernel, x, lengths = random_case(11)
     half = remembered(FsmnMemory(11), kernel, jnp.asarray(x, jnp.bfloat16), lengths)
     assert half.dtype == jnp.bfloat16
-    params = jax.eval_shape(FsmnMemory(11).init, jax.random.key(0), jnp.asarray(x, jnp.bfloat16), lengths)["params"]
+    inputs = jnp.asarray(x, jnp.bfloat16), np.ones(x.shape[:2], bool)
+    params = jax.eval_shape(FsmnMemory(11).init, jax.random.key(0), *inputs)["params"]
     assert params["kernel"].dtype == jnp.float32
 
 
@@ -113,3 +115,19 @@ def test_gradients_are_those_of_the_sum(kernel_size, shift):
     expected = gradients(plainly)
     for found, wanted in zip(gradients(lambda x, kernel: depthwise_filter(x, kernel, past)), expected, strict=True):
         np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kernel_size", [1, 4, 11])
+def test_a_causal_filter_goes_on_from_the_frames_before(kernel_size):
+    """In two parts, the second one told of the end of the first, as in one."""
+    kernel, x, _ = random_case(kernel_size)
+    memory = FsmnMemory(kernel_size, kernel_size // 2)
+    whole = remembered(memory, kernel, x, np.full(3, 20))
+    seen = np.concatenate([np.zeros((3, kernel_size - 1, 5), np.float32), x], axis=1)
+
+    @jax.jit
+    def rest(before, x):
+        return memory.apply({"params": {"kernel": kernel}}, x, np.ones(x.shape[:2], bool), before)
+
+    found = rest(seen[:, 12 : 12 + kernel_size - 1], x[:, 12:])
+    np.testing.assert_allclose(found, whole[:, 12:], rtol=1e-5, atol=1e-6)

@@ -19,6 +19,7 @@ from funasr.models.encoder.branchformer_encoder import BranchformerEncoder
 from funasr.models.encoder.conformer_encoder import ConformerEncoder
 from funasr.models.encoder.e_branchformer_encoder import EBranchformerEncoder
 from funasr.models.encoder.rnn_encoder import RNNEncoder
+from funasr.models.encoder.sanm_encoder import SANMEncoder, SANMEncoderChunkOpt
 
 HERE = pathlib.Path(__file__).parent / "more"
 FEATURES, FRAMES = 20, (37, 26, 11)
@@ -61,7 +62,14 @@ RNNS = {
     "bgru_without_projection": {"rnn_type": "gru", "use_projection": False},
     "lstm_without_projection": {"bidirectional": False, "use_projection": False},
 }
-WITH_GRADIENT = ("blstm", "latest", "legacy", "learned_average", "macaron")
+SANM = SMALL | STILL | {"linear_units": 24, "input_layer": "pe", "kernel_size": 5}
+SANMS = {"one_block": {"num_blocks": 1}, "causal": {"kernel_size": 7, "sanm_shfit": 3}}
+SANM_CHUNKS = {
+    "look_ahead": {"chunk_size": (8,), "stride": (5,)},
+    "look_back_2": {"chunk_size": (6,), "stride": (6,), "encoder_att_look_back_factor": (2,)},
+    "pad_left": {"chunk_size": (9,), "stride": (4,), "pad_left": (3,)},
+}
+WITH_GRADIENT = ("look_ahead", "blstm", "latest", "legacy", "learned_average", "macaron")
 
 
 def drawn(module: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
@@ -77,6 +85,13 @@ def drawn(module: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
     return module.eval()
 
 
+def encoded(module: torch.nn.Module, x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    """Encoded frames, those of overlapping chunks put back into their order."""
+    y, y_lengths, _ = module(x, lengths)
+    chunks = getattr(module, "overlap_chunk_cls", None)
+    return y if chunks is None else chunks.remove_chunk(y, y_lengths, None)[0]
+
+
 def encoder_case(
     make: Callable[..., torch.nn.Module], options: dict[str, Any], *, gradient: bool
 ) -> Iterator[tuple[str, np.ndarray]]:
@@ -87,7 +102,7 @@ def encoder_case(
     yield from ((f"param/{name}", tensor.numpy().copy()) for name, tensor in module.state_dict().items())
     for row, frames in enumerate(FRAMES):
         with torch.set_grad_enabled(gradient):
-            y = module(x[row : row + 1, :frames], torch.tensor([frames]))[0]
+            y = encoded(module, x[row : row + 1, :frames].clone(), torch.tensor([frames]))
             slope = torch.randn(y.shape[1:], generator=generator)
             if gradient:
                 torch.sum(y[0] * slope).backward()
@@ -97,7 +112,7 @@ def encoder_case(
     if any("running_mean" in name for name in module.state_dict()):
         module.train()
         full = torch.tensor([max(FRAMES)] * len(FRAMES))
-        yield "out/y_train", module(x, full)[0].numpy()
+        yield "out/y_train", encoded(module, x, full).numpy()
         running = ((n, t) for n, t in module.state_dict().items() if "running" in n)
         yield from ((f"out/after/{name}", tensor.numpy().copy()) for name, tensor in running)
 
@@ -114,6 +129,8 @@ def main() -> None:
         "conformer": (ConformerEncoder, SMALL | STILL | {"linear_units": 24, "cnn_module_kernel": 7}, CONFORMERS),
         "branchformer": (BranchformerEncoder, SMALL | STILL | GATING, BRANCHFORMERS),
         "e_branchformer": (EBranchformerEncoder, SMALL | STILL | GATING, E_BRANCHFORMERS),
+        "sanm": (SANMEncoder, SANM, SANMS),
+        "sanm_chunk": (SANMEncoderChunkOpt, SANM, SANM_CHUNKS),
         "rnn": (RNNEncoder, {"num_layers": 3, "hidden_size": 12, "output_size": 16}, RNNS),
     }
     for family, (make, common, cases) in families.items():

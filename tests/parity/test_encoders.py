@@ -7,15 +7,24 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxasr.convert import BRANCHFORMER_ENCODER, CONFORMER_ENCODER, RNN_ENCODER, convert_params
+from jaxasr.convert import BRANCHFORMER_ENCODER, CONFORMER_ENCODER, RNN_ENCODER, SANM_ENCODER, convert_params
 from jaxasr.nn.batch_norm import MOMENTS, STATS, gathered, running, variables_of
-from jaxasr.nn.encoders import BranchformerEncoder, ConformerEncoder, EBranchformerEncoder, RnnEncoder
+from jaxasr.nn.encoders import (
+    BranchformerEncoder,
+    ConformerEncoder,
+    EBranchformerEncoder,
+    RnnEncoder,
+    SanmChunkEncoder,
+    SanmEncoder,
+)
 
 from .fixtures import assert_trees_close, fixture, more
 
 SIZES = {"num_layers": 2, "d_model": 16, "num_heads": 2, "dropout": 0.0}
 CONFORMER = ConformerEncoder(**SIZES, d_ff=24, kernel_size=7)
 BRANCHFORMER = BranchformerEncoder(**SIZES, d_gate=24, kernel_size=5)
+SANM = SanmEncoder(**SIZES, d_ff=24, kernel_size=5)
+SANM_CHUNK = SanmChunkEncoder(**SIZES, d_ff=24, kernel_size=5)
 RNN = RnnEncoder(num_layers=3, d_hidden=12, d_model=16, subsample=(2, 2, 1))
 E_BRANCHFORMER = EBranchformerEncoder(**SIZES, d_gate=24, kernel_size=5, d_ff=24)
 
@@ -37,12 +46,18 @@ CASES = {
     "e_branchformer_macaron": E_BRANCHFORMER,
     "e_branchformer_one_feed_forward": E_BRANCHFORMER.clone(macaron=False, merge_kernel_size=5, activation="relu"),
     "e_branchformer_none": E_BRANCHFORMER.clone(feed_forward=False, subsampling="linear"),
+    "sanm_one_block": SANM.clone(num_layers=1),
+    "sanm_causal": SANM.clone(kernel_size=7, shift=3),
+    "sanm_chunk_look_ahead": SANM_CHUNK.clone(chunk_size=(8,), stride=(5,)),
+    "sanm_chunk_look_back_2": SANM_CHUNK.clone(chunk_size=(6,), stride=(6,), look_back=(2,)),
+    "sanm_chunk_pad_left": SANM_CHUNK.clone(chunk_size=(9,), stride=(4,), pad_left=(3,)),
     "rnn_blstm": RNN,
     "rnn_gru": RNN.clone(cell="gru", bidirectional=False, subsample=(1, 3)),
     "rnn_bgru_without_projection": RNN.clone(cell="gru", projection=False),
     "rnn_lstm_without_projection": RNN.clone(bidirectional=False, projection=False),
 }
 RULES = {
+    "sanm": SANM_ENCODER,
     "conformer": CONFORMER_ENCODER,
     "branchformer": BRANCHFORMER_ENCODER,
     "e_branchformer": BRANCHFORMER_ENCODER,

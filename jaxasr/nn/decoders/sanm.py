@@ -71,7 +71,9 @@ class SanmDecoderBlock(nn.Module):
         y = NormedFeedForward(self.d_ff, self.dropout, name="ff")(LayerNorm(name="ff_norm")(x), train=train)
         y = LayerNorm(name="memory_norm")(y)
         before = None if cache is None else cache.before
-        remembered = FsmnMemory(self.kernel_size, self.shift, name="memory")(y, lengths, before)
+        remembered = FsmnMemory(self.kernel_size, self.shift, name="memory")(
+            y, length_mask(lengths, y.shape[1]), before
+        )
         x = x + drop(Dropout(self.attention_dropout)(remembered, train=train), train=train)
         if before is not None:
             before = jnp.concatenate([before, y], axis=1)[:, -before.shape[1] :] if self.kernel_size > 1 else before
@@ -200,7 +202,7 @@ class SanmDecoder(Decoder):
             self.num_heads,
             self.d_ff,
             self.kernel_size,
-            2 * (self.kernel_size // 2,),
+            (self.kernel_size // 2, self.kernel_size // 2),
             self.dropout,
             self.attention_dropout,
             name="stack",

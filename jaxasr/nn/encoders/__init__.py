@@ -7,5 +7,6 @@ from jaxasr.nn.encoders.branchformer import BranchformerEncoder as BranchformerE
 from jaxasr.nn.encoders.branchformer import EBranchformerEncoder as EBranchformerEncoder
 from jaxasr.nn.encoders.conformer import ConformerEncoder as ConformerEncoder
 from jaxasr.nn.encoders.rnn import RnnEncoder as RnnEncoder
+from jaxasr.nn.encoders.sanm import SanmChunkEncoder as SanmChunkEncoder
 from jaxasr.nn.encoders.sanm import SanmEncoder as SanmEncoder
 from jaxasr.nn.encoders.transformer import TransformerEncoder as TransformerEncoder

@@ -1,13 +1,17 @@
-"""SAN-M encoder: self-attention with an FSMN memory (Gao et al., 2020, https://arxiv.org/abs/2006.01713)."""
+"""SAN-M encoders: self-attention with an FSMN memory (Gao et al., 2020, https://arxiv.org/abs/2006.01713)."""
 
-from typing import Literal
+import abc
+from typing import Literal, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from jaxasr.errors import ConfigError
 from jaxasr.nn.attention import DotProductAttention, check_stack, merge_heads, split_heads
 from jaxasr.nn.dropout import Dropout
 from jaxasr.nn.encoders.base import ENCODERS, Encoder, Taps
+from jaxasr.nn.encoders.chunks import ChunkLayout, Chunks
 from jaxasr.nn.encoders.stack import run_block, run_blocks
 from jaxasr.nn.feedforward import FeedForward
 from jaxasr.nn.fsmn import FsmnMemory
@@ -15,7 +19,21 @@ from jaxasr.nn.layers import Dense, LayerNorm
 from jaxasr.nn.masking import length_mask, zero_padding
 from jaxasr.nn.positions import sinusoids_halves
 from jaxasr.nn.subsampling import CONVOLUTIONS, ConvSubsampling, check_subsampling, output_lengths
-from jaxasr.typing import Array, Float, Int, LengthsT
+from jaxasr.typing import Array, Bool, Float, Int, LengthsT
+
+
+class Reach(NamedTuple):
+    """Which frames there are, and which of them each may look at."""
+
+    frames: Bool[Array, "B T"]
+    attention: Bool[Array, "B T S"]
+    """T or 1, where all may look at the same."""
+
+    @classmethod
+    def everything(cls, lengths: Int[Array, "B"], size: int) -> "Reach":
+        """Every frame may look at every real frame."""
+        frames = length_mask(lengths, size)
+        return cls(frames, frames[:, None, :])
 
 
 class SanmAttention(nn.Module):
@@ -28,12 +46,11 @@ class SanmAttention(nn.Module):
     dropout: float
 
     @nn.compact
-    def __call__(self, x: Float[Array, "B T F"], lengths: Int[Array, "B"], *, train: bool) -> Float[Array, "B T D"]:
+    def __call__(self, x: Float[Array, "B T F"], reach: Reach, *, train: bool) -> Float[Array, "B T D"]:
         q, k, v = jnp.split(Dense(3 * self.d_model, name="qkv")(x), 3, axis=-1)
-        mask = length_mask(lengths, x.shape[1])[:, None, :]  # every frame may look at every real frame
         qh, kh, vh = (split_heads(y, self.num_heads) for y in (q, k, v))
-        y = merge_heads(DotProductAttention(self.dropout)(qh, kh, vh, mask, train=train))
-        memory = FsmnMemory(self.kernel_size, self.shift, name="memory")(v, lengths)
+        y = merge_heads(DotProductAttention(self.dropout)(qh, kh, vh, reach.attention, train=train))
+        memory = FsmnMemory(self.kernel_size, self.shift, name="memory")(v, reach.frames)
         return Dense(self.d_model, name="out")(y) + Dropout(self.dropout)(memory, train=train)
 
 
@@ -49,20 +66,19 @@ class SanmBlock(nn.Module):
     attention_dropout: float
 
     @nn.compact
-    def __call__(self, x: Float[Array, "B T F"], lengths: Int[Array, "B"], train: bool) -> tuple[Array, None]:
+    def __call__(self, x: Float[Array, "B T F"], reach: Reach, train: bool) -> tuple[Array, None]:
         attention = SanmAttention(
             self.d_model, self.num_heads, self.kernel_size, self.shift, self.attention_dropout, name="attention"
         )
-        y = attention(LayerNorm(name="attention_norm")(x), lengths, train=train)
+        y = attention(LayerNorm(name="attention_norm")(x), reach, train=train)
         y = Dropout(self.dropout)(y, train=train)
         x = x + y if x.shape[-1] == self.d_model else y  # no residual where the width changes
         y = FeedForward(self.d_ff, self.dropout, name="ff")(LayerNorm(name="ff_norm")(x), train=train)
         return x + Dropout(self.dropout)(y, train=train), None
 
 
-@ENCODERS.register("sanm")
-class SanmEncoder(Encoder):
-    """SAN-M encoder; FunASR's `sanm`, whose `input_layer=pe` is no subsampling.
+class SanmStackEncoder(Encoder):
+    """What SAN-M encoders share. Abstract.
 
     The first block maps the width of a (stacked) feature frame, or of what the convolutions make of frames, to
     `d_model`; the others are one compiled block scanned over the layers.
@@ -82,8 +98,6 @@ class SanmEncoder(Encoder):
     """Width inside the feed-forward networks."""
     kernel_size: int = 11
     """Taps of the FSMN memory, in frames."""
-    shift: int = 0
-    """Frames by which the FSMN memory looks further back; kernel_size // 2 makes it causal."""
     dropout: float = 0.1
     """Dropout probability of every block's two outputs and inside the feed-forward network."""
     attention_dropout: float = 0.0
@@ -98,6 +112,16 @@ class SanmEncoder(Encoder):
     def output_lengths(self, lengths: LengthsT) -> LengthsT:
         return output_lengths(lengths, CONVOLUTIONS.get(self.subsampling, ()))
 
+    def memory_shift(self) -> int:
+        """Frames by which the FSMN memory looks further back."""
+        return 0
+
+    @abc.abstractmethod
+    def encode(
+        self, x: Float[Array, "B T F"], lengths: Int[Array, "B"], norm: LayerNorm, *, train: bool, taps: Taps | None
+    ) -> Float[Array, "B T D"]:
+        """What the blocks make of frames with their positions, before the last norm."""
+
     @nn.compact
     def __call__(
         self, x: Float[Array, "B T F"], lengths: Int[Array, "B"], *, train: bool, taps: Taps | None = None
@@ -106,15 +130,6 @@ class SanmEncoder(Encoder):
         check_subsampling(self)
         if taps:
             taps.check(self.num_layers)
-        options = (
-            self.d_model,
-            self.num_heads,
-            self.d_ff,
-            self.kernel_size,
-            self.shift,
-            self.dropout,
-            self.attention_dropout,
-        )
         norm = LayerNorm(name="norm")
         x = zero_padding(x, lengths)  # a weight of 0 does not stop a NaN there
         if self.subsampling != "none":
@@ -123,10 +138,106 @@ class SanmEncoder(Encoder):
             x, lengths = convolve(x, lengths)
         positions = jnp.asarray(sinusoids_halves(x.shape[1], x.shape[2]), x.dtype)
         x = x * jnp.asarray(self.d_model**0.5, x.dtype) + positions[None]
-        x, _ = run_block(SanmBlock(*options, name="first"), x, lengths, train, remat=self.remat)  # (B, T2, D)
+        return norm(self.encode(x, lengths, norm, train=train, taps=taps)), lengths
+
+    def run(
+        self, x: Float[Array, "B T F"], reach: Reach, norm: LayerNorm, *, train: bool, taps: Taps | None
+    ) -> Float[Array, "B T D"]:
+        """All blocks."""
+        options = (
+            self.d_model,
+            self.num_heads,
+            self.d_ff,
+            self.kernel_size,
+            self.memory_shift(),
+            self.dropout,
+            self.attention_dropout,
+        )
+        x, _ = run_block(SanmBlock(*options, name="first"), x, reach, train, remat=self.remat)
         x = taps.after(1, x, norm) if taps else x
         if self.num_layers > 1:
             layers = range(2, self.num_layers + 1)
             blocks = SanmBlock(*options, name="blocks")
-            x, _ = run_blocks(blocks, x, lengths, train, layers=layers, remat=self.remat, taps=taps, norm=norm)
-        return norm(x), lengths
+            x, _ = run_blocks(blocks, x, reach, train, layers=layers, remat=self.remat, taps=taps, norm=norm)
+        return x
+
+
+@ENCODERS.register("sanm")
+class SanmEncoder(SanmStackEncoder):
+    """SAN-M encoder; FunASR's `sanm`, whose `input_layer=pe` is no subsampling."""
+
+    shift: int = 0
+    """Frames by which the FSMN memory looks further back; kernel_size // 2 makes it causal."""
+
+    def memory_shift(self) -> int:
+        return self.shift
+
+    def encode(
+        self, x: Float[Array, "B T F"], lengths: Int[Array, "B"], norm: LayerNorm, *, train: bool, taps: Taps | None
+    ) -> Float[Array, "B T D"]:
+        return self.run(x, Reach.everything(lengths, x.shape[1]), norm, train=train, taps=taps)
+
+
+@ENCODERS.register("sanm_chunk")
+class SanmChunkEncoder(SanmStackEncoder):
+    """SAN-M encoder that looks no further ahead than a chunk; FunASR's `sanm_chunk_opt`.
+
+    Every `stride` frames begins a chunk of `chunk_size` frames, the last of which are looked ahead at and belong to the
+    next chunk too; what comes out are its first `stride` frames. Frames see their own chunk, and the first
+    `stride` of them the same of `look_back` chunks before. With several chunk sizes training draws one for each batch.
+    """
+
+    chunk_size: tuple[int, ...] = (16,)
+    """Frames of a chunk, those looked ahead at included; one number or several."""
+    stride: tuple[int, ...] = (10,)
+    """Frames from chunk to chunk; one number, or one for each chunk size, as the two that follow."""
+    pad_left: tuple[int, ...] = (0,)
+    """Frames of a chunk that lie before the ones that come out."""
+    look_back: tuple[int, ...] = (1,)
+    """Chunks before that a frame looks at."""
+    chunk_choice: int = 0
+    """Which of the chunk sizes is used outside of training, counted from 0."""
+
+    def encode(
+        self, x: Float[Array, "B T F"], lengths: Int[Array, "B"], norm: LayerNorm, *, train: bool, taps: Taps | None
+    ) -> Float[Array, "B T D"]:
+        layout = self._layout(x.shape[1], train)
+
+        def show(y: Array) -> Array | None:
+            added = taps.show(layout.folded(y)) if taps else None
+            return None if added is None else layout.unfolded(added, lengths)
+
+        filled = layout.filled(lengths)
+        reach = Reach(filled, layout.visible()[None] & filled[:, None, :])
+        unfolded_taps = Taps(taps.layers, show) if taps else None
+        return layout.folded(self.run(layout.unfolded(x, lengths), reach, norm, train=train, taps=unfolded_taps))
+
+    def _layout(self, frames: int, train: bool) -> ChunkLayout:
+        """That of the chunk size drawn, or chosen; all have as many places, so that the choice may be traced."""
+        layouts = [ChunkLayout.of(chunks, frames, self.kernel_size // 2) for chunks in self._choices()]
+        places = max(len(layout.frame) for layout in layouts)
+        choice: Array | int = self.chunk_choice
+        if train and len(layouts) > 1:
+            choice = jax.random.randint(self.make_rng("dropout"), (), 0, len(layouts))
+        return jax.tree.map(lambda *same: jnp.stack(same)[choice], *(layout.padded(places) for layout in layouts))
+
+    def _choices(self) -> list[Chunks]:
+        """Every chunk size with what belongs to it."""
+        count = len(self.chunk_size)
+        options = {name: getattr(self, name) for name in ("chunk_size", "stride", "pad_left", "look_back")}
+        each = [values * count if len(values) == 1 else values for values in options.values()]
+        if count == 0 or any(len(values) != count for values in each) or not 0 <= self.chunk_choice < count:
+            raise ConfigError(
+                f"--encoder: {', '.join(f'{name}={list(values)}' for name, values in options.items())}, "
+                f"chunk_choice={self.chunk_choice}; one number each or as many as chunk sizes were expected, and the "
+                "choice one of them, counted from 0; change them."
+            )
+        choices = [Chunks(*numbers) for numbers in zip(*each, strict=True)]
+        for size, stride, pad_left, look_back in choices:
+            if not (stride >= 1 and min(pad_left, look_back) >= 0 and stride + pad_left <= size):
+                raise ConfigError(
+                    f"--encoder: chunk_size={size}, stride={stride}, pad_left={pad_left}, look_back={look_back}; a "
+                    "chunk of at least stride + pad_left frames was expected, a stride from 1, and no number below 0; "
+                    "change them."
+                )
+        return choices

@@ -10,30 +10,30 @@ from flax import linen as nn
 
 from jaxasr.nn.batch_norm import STATS, Moments
 from jaxasr.nn.encoders.base import Taps
-from jaxasr.typing import Array, Float, Int
+from jaxasr.typing import Array, Float, PyTree
 
 
 def run_block(
     block: nn.Module,
     x: Float[Array, "B T F"],
-    lengths: Int[Array, "B"],
+    frames: PyTree,
     train: bool,
     *,
     remat: bool,
     prevent_cse: bool = True,
 ) -> tuple[Float[Array, "B T D"], Moments | None]:
-    """``block(x, lengths, train)``, with `remat` its inside computed anew in the backward pass."""
+    """``block(x, frames, train)``, with `remat` its inside computed anew in the backward pass."""
 
-    def body(block: nn.Module, x: Array, lengths: Array) -> tuple[Array, Moments | None]:
-        return block(x, lengths, train)
+    def body(block: nn.Module, x: Array, frames: PyTree) -> tuple[Array, Moments | None]:
+        return block(x, frames, train)
 
-    return (nn.remat(body, prevent_cse=prevent_cse) if remat else body)(block, x, lengths)
+    return (nn.remat(body, prevent_cse=prevent_cse) if remat else body)(block, x, frames)
 
 
 def run_blocks(
     block: nn.Module,
     x: Float[Array, "B T D"],
-    lengths: Int[Array, "B"],
+    frames: PyTree,
     train: bool,
     *,
     layers: range,
@@ -47,8 +47,9 @@ def run_blocks(
     shown is kept once, not for every layer.
 
     Args:
-      block: called as `block(x, lengths, train)`; keeps the shape, and returns frames and what its batch norms' running
+      block: called as `block(x, frames, train)`; keeps the shape, and returns frames and what its batch norms' running
         statistics are to learn, or None. All layers' come back side by side.
+      frames: what blocks must know of the frames, the same for all of them: the rows' lengths, or more.
       remat: compute a block's inside anew in the backward pass, where it would be kept.
       norm: what the taps see the frames through.
     """
@@ -58,14 +59,14 @@ def run_blocks(
     ends = sorted({*(taps.layers if taps else ()), layers[-1]} & {*layers})
     for before, last in itertools.pairwise([layers[0] - 1, *ends]):
         part = range(before + 1 - layers[0], last + 1 - layers[0])
-        x, of_part = _scanned(block, x, lengths, train, part=part, num_layers=len(layers), remat=remat)
+        x, of_part = _scanned(block, x, frames, train, part=part, num_layers=len(layers), remat=remat)
         x = taps.after(last, x, norm) if taps else x
         moments.append(of_part)
     return x, jax.tree.map(lambda *parts: jnp.concatenate(parts), *moments)
 
 
 def _scanned(
-    block: nn.Module, x: Array, lengths: Array, train: bool, *, part: range, num_layers: int, remat: bool
+    block: nn.Module, x: Array, frames: PyTree, train: bool, *, part: range, num_layers: int, remat: bool
 ) -> tuple[Array, Moments | None]:
     """`x` after the blocks of `part`; while parameters are made, the first part makes those of all blocks."""
     if block.is_initializing():
@@ -75,8 +76,8 @@ def _scanned(
 
     looped = len(part) > 1  # inside a loop XLA cannot merge the two computations that remat makes
 
-    def body(block: nn.Module, x: Array, lengths: Array) -> tuple[Array, Moments | None]:
-        return run_block(block, x, lengths, train, remat=remat, prevent_cse=not looped)
+    def body(block: nn.Module, x: Array, frames: PyTree) -> tuple[Array, Moments | None]:
+        return run_block(block, x, frames, train, remat=remat, prevent_cse=not looped)
 
     scan = nn.scan(
         body,
@@ -88,4 +89,4 @@ def _scanned(
     if len(part) < num_layers:
         of_part = functools.partial(jax.tree.map, lambda leaf: leaf[part.start : part.stop])
         scan = nn.map_variables(scan, ["params", STATS], of_part)
-    return scan(block, x, lengths)
+    return scan(block, x, frames)

@@ -11,7 +11,14 @@ from jaxasr.data.perturb import CommonPreprocessor
 from jaxasr.data.tokenizer import BpeTokenizer
 from jaxasr.nn.decoders import SanmDecoder
 from jaxasr.nn.dropout import Dropout
-from jaxasr.nn.encoders import ENCODERS, BranchformerEncoder, ConformerEncoder, RnnEncoder, SanmEncoder
+from jaxasr.nn.encoders import (
+    ENCODERS,
+    BranchformerEncoder,
+    ConformerEncoder,
+    RnnEncoder,
+    SanmChunkEncoder,
+    SanmEncoder,
+)
 from jaxasr.nn.encoders.base import Taps
 from jaxasr.nn.frontend import GivenFeatures, WavFrontend, mel_filterbank
 from jaxasr.nn.fsmn import FsmnMemory
@@ -24,6 +31,7 @@ from jaxasr.tasks import AsrTask
 from tests.errors.files import write
 
 X, LENGTHS = jnp.zeros((1, 4, 8)), jnp.array([4])
+FRAMES = jnp.ones((1, 4), bool)
 
 
 def build(module: nn.Module, *inputs: Any, **options: Any) -> None:
@@ -66,7 +74,7 @@ CASES = {
     "a normalizer that does nothing": lambda: AsrTask(normalizer=GlobalMvn(mean=False, variance=False)).check(),
     "a dropout of 2": lambda: AsrTask(encoder=SanmEncoder(attention_dropout=2.0)).check(),
     "no mel bands": lambda: AsrTask(frontend=WavFrontend(num_mels=0)).check(),
-    "a filter without taps": lambda: build(FsmnMemory(kernel_size=0), X, LENGTHS),
+    "a filter without taps": lambda: build(FsmnMemory(kernel_size=0), X, FRAMES),
     "a share above 1": lambda: AsrTask(ctc_weight=1.5).check(),
     "an attention loss without a decoder": lambda: AsrTask(decoder=None).check(),
     "a decoder without an attention loss": lambda: AsrTask(ctc_weight=1.0).check(),
@@ -109,6 +117,10 @@ CASES = {
     "intermediate CTC where the frame rate changes": lambda: build(
         RnnEncoder(), X, LENGTHS, train=False, taps=Taps((1,), lambda x: None)
     ),
+    "strides for other chunk sizes": lambda: build(
+        SanmChunkEncoder(chunk_size=(8, 12, 16), stride=(5, 8)), X, LENGTHS, train=False
+    ),
+    "a stride longer than its chunk": lambda: build(SanmChunkEncoder(stride=(20,)), X, LENGTHS, train=False),
     "more layers with attention than layers": lambda: SanmDecoder(num_layers=2, attention_layers=3).empty_cache(
         1, 1, jnp.float32
     ),
@@ -116,6 +128,6 @@ CASES = {
         CifPredictorV2(tail_threshold=1.0), X, LENGTHS, num_tokens=1, train=False
     ),
     "no fine frames": lambda: build(CifPredictorV3(upsample=0), X, LENGTHS, num_tokens=1, train=False),
-    "a filter that misses the frame": lambda: build(FsmnMemory(kernel_size=3, shift=3), X, LENGTHS),
+    "a filter that misses the frame": lambda: build(FsmnMemory(kernel_size=3, shift=3), X, FRAMES),
     "a dropout of 1": lambda: build(Dropout(1.0), X, train=True),
 }
