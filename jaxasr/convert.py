@@ -88,9 +88,8 @@ def _feed_forward(theirs: str, ours: str, stacked: str = "[i]") -> list[Rule]:
 
 EMBEDDING = Rule("embed.0.weight", "embed/embedding", _same)
 """Of a decoder that reads tokens; where all tokens are said at once it is the network's."""
-PARAFORMER_SAN_DECODER = [
+_WITHOUT_SELF_ATTENTION = [
     *_norm("decoders.{i}.norm1", "blocks/self_norm/*[i]"),
-    *_attention("decoders.{i}.self_attn", "blocks/self_attention"),
     *_norm("decoders.{i}.norm2", "blocks/memory_norm/*[i]"),
     *_attention("decoders.{i}.src_attn", "blocks/memory_attention"),
     *_norm("decoders.{i}.norm3", "blocks/ff_norm/*[i]"),
@@ -98,7 +97,35 @@ PARAFORMER_SAN_DECODER = [
     *_norm("after_norm", "norm/*"),
     *_dense("output_layer", "output/*"),
 ]
+PARAFORMER_SAN_DECODER = [*_attention("decoders.{i}.self_attn", "blocks/self_attention"), *_WITHOUT_SELF_ATTENTION]
 TRANSFORMER_DECODER = [EMBEDDING, *PARAFORMER_SAN_DECODER]
+
+
+def convolution_decoder(groups: int) -> list[Rule]:
+    """Of a decoder with a filter over tokens for self-attention; the taps that would see the future are left out."""
+
+    def past(x: np.ndarray) -> np.ndarray:
+        """Taps (G, 1, K) up to the middle one, as (G, K // 2 + 1)."""
+        return x[:, 0, : x.shape[2] // 2 + 1]
+
+    def made(x: np.ndarray) -> np.ndarray:
+        """The same of the rows of a dense layer that makes them, (G * K, ...)."""
+        taps = x.reshape(groups, -1, *x.shape[1:])
+        return taps[:, : taps.shape[1] // 2 + 1].reshape(-1, *x.shape[1:]).T
+
+    theirs, ours = "decoders.{i}.self_attn", "blocks/convolution"
+    return [
+        EMBEDDING,
+        *_dense(f"{theirs}.linear1", f"{ours}/in/*[i]"),
+        *_dense(f"{theirs}.linear2", f"{ours}/out/*[i]"),
+        Rule(f"{theirs}.weight", f"{ours}/kernel[i]", past),
+        Rule(f"{theirs}.weight_f", f"{ours}/channel_kernel[i]", np.ravel),
+        Rule(f"{theirs}.linear_weight.weight", f"{ours}/weights/kernel[i]", made),
+        Rule(f"{theirs}.linear_weight.bias", f"{ours}/weights/bias[i]", made),
+        *_dense(f"{theirs}.linear_weight_f", f"{ours}/channel_weights/*[i]"),
+        Rule(f"{theirs}.bias", f"{ours}/bias[i]", _same),
+        *_WITHOUT_SELF_ATTENTION,
+    ]
 
 
 def _pointwise(theirs: str, ours: str) -> list[Rule]:

@@ -15,6 +15,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from funasr.models.decoder.transformer_decoder import (
+    DynamicConvolution2DTransformerDecoder,
+    DynamicConvolutionTransformerDecoder,
+    LightweightConvolution2DTransformerDecoder,
+    LightweightConvolutionTransformerDecoder,
+)
 from funasr.models.encoder.branchformer_encoder import BranchformerEncoder
 from funasr.models.encoder.conformer_encoder import ConformerEncoder
 from funasr.models.encoder.e_branchformer_encoder import EBranchformerEncoder
@@ -23,6 +29,7 @@ from funasr.models.encoder.sanm_encoder import SANMEncoder, SANMEncoderChunkOpt
 
 HERE = pathlib.Path(__file__).parent / "more"
 FEATURES, FRAMES = 20, (37, 26, 11)
+VOCABULARY, TOKENS = 19, (9, 6, 2)
 SMALL: dict[str, Any] = {"output_size": 16, "attention_heads": 2, "num_blocks": 2}
 STILL = {"dropout_rate": 0.0, "positional_dropout_rate": 0.0, "attention_dropout_rate": 0.0}
 LATEST = {"rel_pos_type": "latest"}
@@ -68,6 +75,21 @@ SANM_CHUNKS = {
     "look_ahead": {"chunk_size": (8,), "stride": (5,)},
     "look_back_2": {"chunk_size": (6,), "stride": (6,), "encoder_att_look_back_factor": (2,)},
     "pad_left": {"chunk_size": (9,), "stride": (4,), "pad_left": (3,)},
+}
+CONVOLUTION = {
+    "attention_heads": 2,
+    "linear_units": 24,
+    "num_blocks": 2,
+    "dropout_rate": 0.0,
+    "positional_dropout_rate": 0.0,
+    "conv_wshare": 4,
+    "conv_kernel_length": (5, 5),
+}
+DECODERS = {
+    "lightweight_conv": (LightweightConvolutionTransformerDecoder, CONVOLUTION),
+    "lightweight_conv2d": (LightweightConvolution2DTransformerDecoder, CONVOLUTION | {"conv_usebias": True}),
+    "dynamic_conv": (DynamicConvolutionTransformerDecoder, CONVOLUTION | {"conv_usebias": True}),
+    "dynamic_conv2d": (DynamicConvolution2DTransformerDecoder, CONVOLUTION),
 }
 WITH_GRADIENT = ("look_ahead", "blstm", "latest", "legacy", "learned_average", "macaron")
 
@@ -117,6 +139,18 @@ def encoder_case(
         yield from ((f"out/after/{name}", tensor.numpy().copy()) for name, tensor in running)
 
 
+def decoder_case(make: Callable[..., torch.nn.Module], options: dict[str, Any]) -> Iterator[tuple[str, np.ndarray]]:
+    module = drawn(make(VOCABULARY, 16, **options))
+    generator = torch.Generator().manual_seed(1)
+    memory = torch.randn(len(FRAMES), max(FRAMES), 16, generator=generator)
+    tokens = torch.randint(0, VOCABULARY, (len(FRAMES), max(TOKENS)), generator=generator)
+    yield from (("in/hs", memory.numpy()), ("in/hs_lens", np.array(FRAMES, np.int32)))
+    yield from (("in/ys", tokens.numpy().astype(np.int32)), ("in/ys_lens", np.array(TOKENS, np.int32)))
+    yield from ((f"param/{name}", tensor.numpy().copy()) for name, tensor in module.state_dict().items())
+    logits, _ = module(memory, torch.tensor(FRAMES), tokens, torch.tensor(TOKENS))
+    yield "out/logits", logits.numpy()
+
+
 def save(name: str, options: dict[str, Any], arrays: Iterator[tuple[str, np.ndarray]]) -> None:
     HERE.mkdir(exist_ok=True)
     np.savez_compressed(HERE / f"{name}.npz", options=np.array(json.dumps(options)), **dict(arrays))
@@ -138,6 +172,8 @@ def main() -> None:
             options = common | changes
             arrays = encoder_case(make, options, gradient=case in WITH_GRADIENT)
             save(f"{family}_{case}", options, arrays)
+    for name, (make, options) in DECODERS.items():
+        save(name, options, decoder_case(make, options))
 
 
 if __name__ == "__main__":

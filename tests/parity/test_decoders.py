@@ -1,4 +1,4 @@
-"""FunASR's decoders beside `transformer`; manifest.json says how each file was made."""
+"""FunASR's decoders beside `transformer`; manifest.json and make_fixtures.py say how each file was made."""
 
 import functools
 
@@ -12,10 +12,11 @@ from jaxasr.convert import (
     PARAFORMER_SANM_DECODER,
     SANM_DECODER,
     convert_params,
+    convolution_decoder,
 )
-from jaxasr.nn.decoders import ParaformerSanDecoder, ParaformerSanmDecoder, SanmDecoder
+from jaxasr.nn.decoders import DECODERS, ParaformerSanDecoder, ParaformerSanmDecoder, SanmDecoder
 
-from .test_parity import assert_rows_close, fixture, shapes_at_init, shapes_of
+from .fixtures import assert_rows_close, fixture, more, shapes_at_init, shapes_of
 
 SIZES = {"d_model": 32, "num_heads": 4, "d_ff": 64}
 SANM = SanmDecoder(num_layers=3, attention_layers=2, kernel_size=5, **SIZES)
@@ -60,4 +61,25 @@ def test_parallel_decoder(name):
     assert shapes_of(params) == shapes_at_init(decoder, *inputs, vocab_size=37)
     decode = jax.jit(functools.partial(decoder.apply, vocab_size=37, train=False))
     logits = decode({"params": params}, *inputs)
+    assert_rows_close(assert_close, logits, arrays["out"]["logits"], arrays["in"]["ys_lens"])
+
+
+SMALL = {"num_layers": 2, "d_model": 16, "num_heads": 2, "d_ff": 24}
+CONVOLUTION = SMALL | {"kernel_size": 5, "groups": 4}
+MORE = {
+    "lightweight_conv": DECODERS["lightweight_conv"](**CONVOLUTION),
+    "lightweight_conv2d": DECODERS["lightweight_conv2d"](**CONVOLUTION, use_bias=True),
+    "dynamic_conv": DECODERS["dynamic_conv"](**CONVOLUTION, use_bias=True),
+    "dynamic_conv2d": DECODERS["dynamic_conv2d"](**CONVOLUTION),
+}
+
+
+@pytest.mark.parametrize("name", MORE)
+def test_convolution_decoder(name):
+    arrays, assert_close = more(name)
+    params = convert_params(arrays["param"], convolution_decoder(4))
+    inputs = [arrays["in"][k] for k in ("ys", "hs", "hs_lens")]
+    assert shapes_of(params) == shapes_at_init(MORE[name], *inputs, vocab_size=19)
+    decode = jax.jit(functools.partial(MORE[name].apply, vocab_size=19, train=False))
+    logits, _ = decode({"params": params}, *inputs)
     assert_rows_close(assert_close, logits, arrays["out"]["logits"], arrays["in"]["ys_lens"])

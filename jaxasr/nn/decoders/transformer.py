@@ -29,7 +29,6 @@ class DecoderCache(NamedTuple):
 class DecoderBlock(nn.Module):
     """Self-attention, attention to the encoded frames and feed-forward, in the form that `nn.scan` takes."""
 
-    d_model: int
     num_heads: int
     d_ff: int
     dropout: float
@@ -48,10 +47,7 @@ class DecoderBlock(nn.Module):
     ) -> tuple[Float[Array, "B U D"], DecoderCache | None]:
         """`mask` is True where a token may look at another."""
         drop = Dropout(self.dropout)
-        attention = (self.num_heads, self.d_model, self.attention_dropout)
-        self_attention = MultiHeadAttention(*attention, name="self_attention")
-        memory_attention = MultiHeadAttention(*attention, name="memory_attention")
-
+        self_attention = MultiHeadAttention(self.num_heads, x.shape[-1], self.attention_dropout, name="self_attention")
         y = LayerNorm(name="self_norm")(x)
         keys, values = self_attention.project(y)
         if cache is not None:
@@ -59,17 +55,32 @@ class DecoderBlock(nn.Module):
             values = lax.dynamic_update_slice_in_dim(cache.values, values, position, axis=2)
         x = x + drop(self_attention.attend(y, keys, values, mask, train=train), train=train)
 
-        y = LayerNorm(name="memory_norm")(x)
-        if cache is not None and cache.memory_keys is not None and cache.memory_values is not None:
-            memory_keys, memory_values = cache.memory_keys, cache.memory_values
-        else:
-            memory_keys, memory_values = memory_attention.project(memory)
-        y = memory_attention.attend(y, memory_keys, memory_values, memory_mask, train=train)
-        x = x + drop(y, train=train)
+        x, of_memory = read_memory(self, x, cache, memory, memory_mask, train)
+        return x, None if cache is None else DecoderCache(keys, values, *of_memory)
 
-        y = FeedForward(self.d_ff, self.dropout, name="ff")(LayerNorm(name="ff_norm")(x), train=train)
-        x = x + drop(y, train=train)
-        return x, None if cache is None else DecoderCache(keys, values, memory_keys, memory_values)
+
+def read_memory(
+    block: Any,
+    x: Float[Array, "B U D"],
+    cache: Any,
+    memory: Float[Array, "B T D"],
+    memory_mask: Bool[Array, "B 1 T"],
+    train: bool,
+) -> tuple[Float[Array, "B U D"], tuple[Array, Array]]:
+    """Attention to the encoded frames and feed-forward, the second half of a decoder's block, in whose call it is.
+
+    Also keys and values of the frames: those in the `cache`, once they are there.
+    """
+    drop = Dropout(block.dropout)
+    attention = MultiHeadAttention(block.num_heads, x.shape[-1], block.attention_dropout, name="memory_attention")
+    y = LayerNorm(name="memory_norm")(x)
+    if cache is not None and cache.memory_keys is not None:
+        of_memory = cache.memory_keys, cache.memory_values
+    else:
+        of_memory = attention.project(memory)
+    x = x + drop(attention.attend(y, *of_memory, memory_mask, train=train), train=train)
+    y = FeedForward(block.d_ff, block.dropout, name="ff")(LayerNorm(name="ff_norm")(x), train=train)
+    return x + drop(y, train=train), of_memory
 
 
 def scanned_blocks(decoder: Any) -> Any:
@@ -80,7 +91,18 @@ def scanned_blocks(decoder: Any) -> Any:
         split_rngs={"params": True, "dropout": True},
         in_axes=(0, *(nn.broadcast,) * 5),  # pyright: ignore[reportArgumentType]
         length=decoder.num_layers,
-    )(decoder.d_model, decoder.num_heads, decoder.d_ff, decoder.dropout, decoder.attention_dropout, name="blocks")
+    )(decoder.num_heads, decoder.d_ff, decoder.dropout, decoder.attention_dropout, name="blocks")
+
+
+def embedded(
+    decoder: Any, tokens: Int[Array, "B U"], vocab_size: int, position: Int[Array, ""] | int, room: int
+) -> Float[Array, "B U D"]:
+    """Embeddings of tokens from `position` on, of at most `room`, with sinusoids; in a compact call of `decoder`."""
+    D = decoder.d_model
+    init = nn.initializers.normal(D**-0.5)  # of unit variance after the scaling
+    x = nn.Embed(vocab_size, D, embedding_init=init, name="embed")(tokens) * D**0.5
+    positions = jnp.asarray(sinusoids_interleaved(room, D))
+    return x + lax.dynamic_slice_in_dim(positions, position, tokens.shape[1])[None]
 
 
 def readable(memory: Float[Array, "B T D"], lengths: Int[Array, "B"]) -> tuple[Array, Bool[Array, "B 1 T"]]:
@@ -123,11 +145,8 @@ class TransformerDecoder(Decoder):
     ) -> tuple[Float[Array, "B U V"], Cache]:
         check_stack(self, "--decoder")
         room = tokens.shape[1] if cache is None else cache.keys.shape[3]
-        positions = jnp.asarray(sinusoids_interleaved(room, self.d_model))
-        init = nn.initializers.normal(self.d_model**-0.5)  # of unit variance after the scaling
-        x = nn.Embed(vocab_size, self.d_model, embedding_init=init, name="embed")(tokens) * self.d_model**0.5
-        x = x + lax.dynamic_slice_in_dim(positions, position, tokens.shape[1])[None]  # (B, U, D)
-        x = Dropout(self.dropout)(x.astype(memory.dtype), train=train)
+        x = embedded(self, tokens, vocab_size, position, room).astype(memory.dtype)
+        x = Dropout(self.dropout)(x, train=train)
         seen = jnp.arange(room)[None, :] <= position + jnp.arange(tokens.shape[1])[:, None]
         x, cache = scanned_blocks(self)(x, cache, seen[None], *readable(memory, memory_lengths), position, train)
         return Head(vocab_size, name="output")(LayerNorm(name="norm")(x)), cache

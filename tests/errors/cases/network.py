@@ -9,7 +9,7 @@ from flax import linen as nn
 
 from jaxasr.data.perturb import CommonPreprocessor
 from jaxasr.data.tokenizer import BpeTokenizer
-from jaxasr.nn.decoders import SanmDecoder
+from jaxasr.nn.decoders import LightweightConvDecoder, SanmDecoder
 from jaxasr.nn.dropout import Dropout
 from jaxasr.nn.encoders import (
     ENCODERS,
@@ -123,6 +123,9 @@ CASES = {
     "a stride longer than its chunk": lambda: build(SanmChunkEncoder(stride=(20,)), X, LENGTHS, train=False),
     "more layers with attention than layers": lambda: SanmDecoder(num_layers=2, attention_layers=3).empty_cache(
         1, 1, jnp.float32
+    ),
+    "a decoder's filter without a middle": lambda: build(
+        LightweightConvDecoder(kernel_size=4), LENGTHS[None], X, LENGTHS, vocab_size=9, train=False
     ),
     "a predictor's tail of a whole token": lambda: build(
         CifPredictorV2(tail_threshold=1.0), X, LENGTHS, num_tokens=1, train=False
