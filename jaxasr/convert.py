@@ -293,6 +293,21 @@ def _recurrent(theirs: str, ours: str, layer: str = "l0") -> list[Rule]:
     ]
 
 
+RNN_DECODER = [
+    Rule("embed.weight", "embed/embedding", _same),
+    *(
+        Rule(f"decoder.{{i}}.{kind}_{part}", f"step/layer{{i}}{place}/{leaf}", change)
+        for part, place in (("ih", "_in"), ("hh", "/recurrent"))
+        for kind, leaf, change in (("weight", "kernel", np.transpose), ("bias", "bias", _same))
+    ),
+    *_dense("att_list.0.mlp_enc", "keys/*"),
+    *_dense("att_list.0.mlp_dec", "step/attention/of_state/*"),
+    *_dense("att_list.0.mlp_att", "step/attention/of_filter/*"),
+    *_dense("att_list.0.gvec", "step/attention/score/*"),
+    Rule("att_list.0.loc_conv.weight", "step/attention/filter", lambda x: x[:, :, 0].transpose(2, 1, 0)),
+    *_dense("output", "output/*"),
+]
+
 RNN_ENCODER = [
     *_recurrent("enc.0.birnn{i}", "layer{i}"),
     *_recurrent("enc.0.rnn{i}", "layer{i}"),

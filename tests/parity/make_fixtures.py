@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from funasr.models.decoder.rnn_decoder import RNNDecoder
 from funasr.models.decoder.transformer_decoder import (
     DynamicConvolution2DTransformerDecoder,
     DynamicConvolutionTransformerDecoder,
@@ -85,7 +86,12 @@ CONVOLUTION = {
     "conv_wshare": 4,
     "conv_kernel_length": (5, 5),
 }
+RNN = {"hidden_size": 12, "num_layers": 2}
+ATTENTION = {"adim": 8, "aconv_chans": 3, "aconv_filts": 4}
 DECODERS = {
+    "rnn_location": (RNNDecoder, RNN | {"att_conf": ATTENTION}),
+    "rnn_add": (RNNDecoder, RNN | {"context_residual": True, "att_conf": ATTENTION | {"atype": "add"}}),
+    "rnn_dot": (RNNDecoder, RNN | {"rnn_type": "gru", "att_conf": ATTENTION | {"atype": "dot"}}),
     "lightweight_conv": (LightweightConvolutionTransformerDecoder, CONVOLUTION),
     "lightweight_conv2d": (LightweightConvolution2DTransformerDecoder, CONVOLUTION | {"conv_usebias": True}),
     "dynamic_conv": (DynamicConvolutionTransformerDecoder, CONVOLUTION | {"conv_usebias": True}),

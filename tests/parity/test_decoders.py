@@ -10,11 +10,12 @@ from jaxasr.convert import (
     EMBEDDING,
     PARAFORMER_SAN_DECODER,
     PARAFORMER_SANM_DECODER,
+    RNN_DECODER,
     SANM_DECODER,
     convert_params,
     convolution_decoder,
 )
-from jaxasr.nn.decoders import DECODERS, ParaformerSanDecoder, ParaformerSanmDecoder, SanmDecoder
+from jaxasr.nn.decoders import DECODERS, ParaformerSanDecoder, ParaformerSanmDecoder, RnnDecoder, SanmDecoder
 
 from .fixtures import assert_rows_close, fixture, more, shapes_at_init, shapes_of
 
@@ -74,10 +75,18 @@ MORE = {
 }
 
 
+RNN = RnnDecoder(num_layers=2, d_hidden=12, d_attention=8, attention_channels=3, attention_filter=4)
+MORE |= {
+    "rnn_location": RNN,
+    "rnn_add": RNN.clone(attention="add", context_residual=True),
+    "rnn_dot": RNN.clone(attention="dot", cell="gru"),
+}
+
+
 @pytest.mark.parametrize("name", MORE)
-def test_convolution_decoder(name):
+def test_decoder(name):
     arrays, assert_close = more(name)
-    params = convert_params(arrays["param"], convolution_decoder(4))
+    params = convert_params(arrays["param"], RNN_DECODER if name.startswith("rnn") else convolution_decoder(4))
     inputs = [arrays["in"][k] for k in ("ys", "hs", "hs_lens")]
     assert shapes_of(params) == shapes_at_init(MORE[name], *inputs, vocab_size=19)
     decode = jax.jit(functools.partial(MORE[name].apply, vocab_size=19, train=False))

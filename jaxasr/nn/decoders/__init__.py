@@ -9,6 +9,7 @@ from jaxasr.nn.decoders.convolution import LightweightConv2dDecoder as Lightweig
 from jaxasr.nn.decoders.convolution import LightweightConvDecoder as LightweightConvDecoder
 from jaxasr.nn.decoders.parallel import PARALLEL_DECODERS as PARALLEL_DECODERS
 from jaxasr.nn.decoders.parallel import ParallelDecoder as ParallelDecoder
+from jaxasr.nn.decoders.rnn import RnnDecoder as RnnDecoder
 from jaxasr.nn.decoders.sanm import ParaformerSanmDecoder as ParaformerSanmDecoder
 from jaxasr.nn.decoders.sanm import SanmDecoder as SanmDecoder
 from jaxasr.nn.decoders.transformer import ParaformerSanDecoder as ParaformerSanDecoder

@@ -9,7 +9,7 @@ from flax import linen as nn
 
 from jaxasr.data.perturb import CommonPreprocessor
 from jaxasr.data.tokenizer import BpeTokenizer
-from jaxasr.nn.decoders import LightweightConvDecoder, SanmDecoder
+from jaxasr.nn.decoders import LightweightConvDecoder, RnnDecoder, SanmDecoder
 from jaxasr.nn.dropout import Dropout
 from jaxasr.nn.encoders import (
     ENCODERS,
@@ -126,6 +126,9 @@ CASES = {
     ),
     "a decoder's filter without a middle": lambda: build(
         LightweightConvDecoder(kernel_size=4), LENGTHS[None], X, LENGTHS, vocab_size=9, train=False
+    ),
+    "a recurrent decoder without cells": lambda: build(
+        RnnDecoder(num_layers=0), LENGTHS[None], X, LENGTHS, vocab_size=9, train=False
     ),
     "a predictor's tail of a whole token": lambda: build(
         CifPredictorV2(tail_threshold=1.0), X, LENGTHS, num_tokens=1, train=False
