@@ -564,8 +564,9 @@ def test_frontend_takes_a_batch_too_short_for_a_frame(name, subsampling):
     frontend, audio, _, features = frontend_case(name, subsampling)
     lengths = np.array([20, 0], np.int32)
     x, frames = features(audio[:2, :20], lengths)
-    assert frames.tolist() == frontend.output_lengths(lengths, RATE).tolist() == [0, 0]
-    assert not np.any(x)
+    assert frames.tolist() == frontend.output_lengths(lengths, RATE).tolist()
+    assert frames[0] in (0, 1) and frames[1] == 0  # one whose windows reach beyond the ends has a frame of anything
+    assert np.all(np.isfinite(x)) and not np.any(np.asarray(x)[1]) and np.any(np.asarray(x)[0]) == frames[0]
 
 
 @every_frontend

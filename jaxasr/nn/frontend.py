@@ -203,9 +203,7 @@ class WavFrontend(StackingFrontend):
         sample_rate: int,
         key: Key | None = None,
     ) -> tuple[Float[Array, "B T F"], Int[Array, "B"]]:
-        audio = jnp.asarray(inputs)
-        scale = INT16_SCALE if jnp.issubdtype(audio.dtype, jnp.floating) else 1.0
-        audio = zero_padding(audio.astype(jnp.float32) * scale, lengths)
+        audio = as_float(inputs, lengths) * INT16_SCALE
         if key is not None and self.dither > 0.0:
             audio = audio + self.dither * row_normals(key, audio.shape)
         return self.stacked(self.log_mel(audio, lengths, sample_rate), self.num_frames(lengths, sample_rate))
@@ -241,6 +239,127 @@ class WavFrontend(StackingFrontend):
         return frames * (frames > 0)
 
 
+@FRONTENDS.register("default")
+@dataclasses.dataclass(frozen=True)
+class StftFrontend(StackingFrontend):
+    """Log-mel energies of a centred Fourier transform; FunASR's and ESPnet's `default`, with librosa's mel bands.
+
+    The sound is mirrored at its ends. In a batch theirs mirrors it at the end of the longest row; here a row's frames
+    are those that it has alone.
+    """
+
+    hop_ms: float = 8.0
+    """From one frame to the next before they are stacked, in milliseconds."""
+    num_mels: int = 80
+    """Mel bands."""
+    fft_size: int = 512
+    """Samples of a Fourier transform."""
+    window_ms: float | None = None
+    """Length of the Hann window in the middle of it, in milliseconds; None for all of it."""
+    low_hz: float = 0.0
+    """Lower edge of the first mel band, in Hz."""
+    high_hz: float = 0.0
+    """Upper edge of the last mel band, in Hz; 0 or less counts from half the sample rate."""
+    htk: bool = False
+    """Mel by HTK's formula, not Slaney's, which is linear below 1 kHz."""
+
+    @property
+    def num_bands(self) -> int:
+        return self.num_mels
+
+    def for_encoder(self, subsampling: int) -> Self:
+        if self.num_mels < 1 or self.fft_size < 2:
+            raise ConfigError(
+                f"--frontend: num_mels={self.num_mels}, fft_size={self.fft_size}; 1 or more mel bands and a transform "
+                "of 2 samples or more were expected; change them."
+            )
+        return super().for_encoder(subsampling)
+
+    def num_frames(self, lengths: LengthsT, sample_rate: int) -> LengthsT:
+        _, hop = self._samples(sample_rate)
+        return (lengths // hop + 1) * (lengths > 0)
+
+    def __call__(
+        self,
+        inputs: Array,
+        lengths: Int[Array, "B"],
+        *,
+        sample_rate: int,
+        key: Key | None = None,
+    ) -> tuple[Float[Array, "B T F"], Int[Array, "B"]]:
+        window, hop = self._samples(sample_rate)
+        audio = as_float(inputs, lengths)
+        half = self.fft_size // 2
+        frames = _windows(_mirrored(audio, lengths, half, audio.shape[1] + 2 * half), self.fft_size, hop)
+        shape = np.zeros(self.fft_size, np.float32)
+        left = (self.fft_size - window) // 2
+        shape[left : left + window] = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(window) / window)
+        power = jnp.square(jnp.abs(jnp.fft.rfft(frames * shape[None, None])))  # (B, T, K)
+        bank = slaney_filterbank(self.num_mels, self.fft_size, sample_rate, self.low_hz, self.high_hz, htk=self.htk)
+        energies = jnp.einsum("btk,kf->btf", power, bank, precision="highest")
+        return self.stacked(jnp.log(jnp.maximum(energies, 1e-10)), self.num_frames(lengths, sample_rate))
+
+    def _samples(self, sample_rate: int) -> tuple[int, int]:
+        hop = int(sample_rate * self.hop_ms * 0.001)
+        window = self.fft_size if self.window_ms is None else int(sample_rate * self.window_ms * 0.001)
+        if hop < 1 or not 2 <= window <= self.fft_size:
+            raise ConfigError(
+                f"--frontend: window_ms={self.window_ms}, hop_ms={self.hop_ms} at {sample_rate} Hz give windows of "
+                f"{window} samples every {hop}; 2 to fft_size={self.fft_size} and at least 1 are needed; change them."
+            )
+        return window, hop
+
+
+@FRONTENDS.register("sliding_window")
+@dataclasses.dataclass(frozen=True)
+class SlidingWindow(StackingFrontend):
+    """The samples of each window as they are, in [-1, 1]; FunASR's and ESPnet's `sliding_window`, for `sinc`."""
+
+    window: int = 400
+    """Samples of a frame."""
+
+    @property
+    def num_bands(self) -> int:
+        return self.window
+
+    def for_encoder(self, subsampling: int) -> Self:
+        if self.window < 1:
+            raise ConfigError(f"--frontend.window={self.window}: 1 sample or more was expected; change it.")
+        left_open = {name: 1 for name in ("lfr_m", "lfr_n") if getattr(self, name) is None}
+        return super(SlidingWindow, dataclasses.replace(self, **left_open)).for_encoder(subsampling)
+
+    def num_frames(self, lengths: LengthsT, sample_rate: int) -> LengthsT:
+        frames = (lengths - self.window) // self._hop(sample_rate) + 1
+        return frames * (frames > 0)
+
+    def _hop(self, sample_rate: int) -> int:
+        hop = int(sample_rate * self.hop_ms * 0.001)
+        if hop < 1:
+            raise ConfigError(
+                f"--frontend: hop_ms={self.hop_ms} at {sample_rate} Hz gives a frame every {hop} samples; at least 1 "
+                "is needed; choose a longer one."
+            )
+        return hop
+
+    def __call__(
+        self,
+        inputs: Array,
+        lengths: Int[Array, "B"],
+        *,
+        sample_rate: int,
+        key: Key | None = None,
+    ) -> tuple[Float[Array, "B T F"], Int[Array, "B"]]:
+        frames = _windows(as_float(inputs, lengths), self.window, self._hop(sample_rate))
+        return self.stacked(frames, self.num_frames(lengths, sample_rate))
+
+
+def as_float(inputs: Array, lengths: Int[Array, "B"]) -> Float[Array, "B S"]:
+    """Sound as float32 in [-1, 1], zeros in the padding."""
+    audio = jnp.asarray(inputs)
+    scale = 1.0 if jnp.issubdtype(audio.dtype, jnp.floating) else 1.0 / INT16_SCALE
+    return zero_padding(audio.astype(jnp.float32) * scale, lengths)
+
+
 def _windows(audio: Float[Array, "B S"], window: int, hop: int) -> Float[Array, "B T W"]:
     """Every whole window, put together from strided slices: on every backend faster than a gather."""
     T = max((audio.shape[1] - window) // hop + 1, 1)
@@ -250,6 +369,14 @@ def _windows(audio: Float[Array, "B S"], window: int, hop: int) -> Float[Array, 
     pieces = audio.reshape(audio.shape[0], needed // step, step)  # (B, S / step, step)
     stride, last = hop // step, (T - 1) * (hop // step) + 1
     return jnp.concatenate([pieces[:, k : k + last : stride] for k in range(window // step)], axis=-1)
+
+
+def _mirrored(audio: Float[Array, "B S"], lengths: Int[Array, "B"], before: int, size: int) -> Float[Array, "B S2"]:
+    """`audio` from `before` samples before its beginning on, mirrored at its first and last samples, over and over."""
+    last = jnp.maximum(lengths - 1, 1)[:, None]
+    inside = jnp.abs(jnp.arange(size) - before)[None, :] % (2 * last)
+    index = jnp.where(inside <= last, inside, 2 * last - inside)
+    return jnp.take_along_axis(audio, jnp.minimum(index, audio.shape[1] - 1), axis=1)
 
 
 def _reflect_ends(audio: Float[Array, "B S"], lengths: Int[Array, "B"], window: int, hop: int) -> Array:
@@ -268,17 +395,22 @@ def _window(name: str, size: int) -> Float[np.ndarray, "W"]:
     return shape.astype(np.float32)
 
 
+def _check_band(low_hz: float, high_hz: float, sample_rate: int) -> None:
+    if not 0 <= low_hz < high_hz <= sample_rate / 2:
+        raise ConfigError(
+            f"--frontend: low_hz={low_hz}, high_hz={high_hz} at {sample_rate} Hz; "
+            f"0 <= low_hz < high_hz <= {sample_rate / 2:g} was expected; change --frontend.low_hz or "
+            "--frontend.high_hz."
+        )
+
+
 def mel_filterbank(
     num_mels: int, fft_size: int, sample_rate: int, low_hz: float, high_hz: float
 ) -> Float[np.ndarray, "K F"]:
     """Kaldi's triangles, linear in mel, over the first fft_size / 2 bins of a power spectrum (no Nyquist bin)."""
     nyquist = sample_rate / 2
     high_hz = high_hz if high_hz > 0 else nyquist + high_hz
-    if not 0 <= low_hz < high_hz <= nyquist:
-        raise ConfigError(
-            f"--frontend: low_hz={low_hz}, high_hz={high_hz} at {sample_rate} Hz; "
-            f"0 <= low_hz < high_hz <= {nyquist:g} was expected; change --frontend.low_hz or --frontend.high_hz."
-        )
+    _check_band(low_hz, high_hz, sample_rate)
 
     def mel(hz):
         return 1127.0 * np.log(1.0 + hz / 700.0)
@@ -288,6 +420,29 @@ def mel_filterbank(
     rise = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
     fall = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
     return np.maximum(np.minimum(rise, fall), 0.0).astype(np.float32)
+
+
+def slaney_filterbank(
+    num_mels: int, fft_size: int, sample_rate: int, low_hz: float, high_hz: float, *, htk: bool
+) -> Float[np.ndarray, "K F"]:
+    """librosa's triangles, linear in Hz and each of the same area, over all bins of a power spectrum."""
+    nyquist = sample_rate / 2
+    high_hz = high_hz if high_hz > 0 else nyquist + high_hz
+    _check_band(low_hz, high_hz, sample_rate)
+    step = np.log(6.4) / 27.0  # of Slaney's scale, from 1 kHz, his 15th mel, on
+
+    def mel(hz: float) -> float:
+        if htk:
+            return 2595.0 * float(np.log10(1.0 + hz / 700.0))
+        return hz * 3.0 / 200.0 if hz < 1000.0 else 15.0 + float(np.log(hz / 1000.0)) / step
+
+    mels = np.linspace(mel(low_hz), mel(high_hz), num_mels + 2)
+    linear, curved = mels * 200.0 / 3.0, 1000.0 * np.exp(step * (mels - 15.0))
+    edges = 700.0 * (10.0 ** (mels / 2595.0) - 1.0) if htk else np.where(mels < 15.0, linear, curved)
+    bins = np.linspace(0.0, nyquist, fft_size // 2 + 1)[:, None]
+    rise = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
+    fall = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
+    return (np.maximum(np.minimum(rise, fall), 0.0) * 2.0 / (edges[2:] - edges[:-2])).astype(np.float32)
 
 
 def stack_frames(

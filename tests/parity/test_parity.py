@@ -19,7 +19,7 @@ from jaxasr.data.tokenizer import Vocabulary
 from jaxasr.errors import CheckpointError
 from jaxasr.nn.decoders import TransformerDecoder
 from jaxasr.nn.encoders import SanmEncoder, TransformerEncoder
-from jaxasr.nn.frontend import WavFrontend
+from jaxasr.nn.frontend import SlidingWindow, StftFrontend, WavFrontend, slaney_filterbank
 from jaxasr.nn.losses import label_smoothing_loss
 from jaxasr.nn.normalize import Cmvn, GlobalMvn, UtteranceMvn, read_kaldi_mvn
 from jaxasr.optim import Adam, AdamW
@@ -70,6 +70,31 @@ def test_wav_frontend_equals_kaldi(window):
     expected = [arrays["out"][f"knf_{window}_utt{row}"] for row in (0, 1)]
     assert [len(x) for x in expected] == frames.tolist()
     assert_rows_close(assert_close, features, expected, frames)
+
+
+def test_default_frontend():
+    """FunASR mirrors the shorter sound where the longer one ends: there its last frames are others."""
+    arrays, assert_close = fixture("a_default_frontend_stft_logmel")
+    audio, lengths, out = arrays["in"]["wav_int16"], arrays["in"]["wav_lengths"], arrays["out"]
+    frontend = StftFrontend(hop_ms=10.0, window_ms=25.0, lfr_m=1, lfr_n=1)
+    bank = slaney_filterbank(80, 512, 16_000, 0.0, 0.0, htk=False)
+    np.testing.assert_allclose(bank, out["melmat"], rtol=1e-5, atol=1e-8)
+    for given in (audio, audio.astype(np.float32) / 32768):
+        features, frames = features_of(frontend, given, lengths)
+        np.testing.assert_array_equal(frames, out["feats_lens"])
+        assert features.shape == out["feats"].shape
+        assert_rows_close(assert_close, features, out["feats"], np.where(frames < frames.max(), frames - 2, frames))
+
+
+def test_sliding_window():
+    """By hand: each frame is a slice of the sound."""
+    arrays, _ = fixture("a_wav_frontend")
+    audio, lengths = arrays["in"]["wav_int16"], arrays["in"]["wav_lengths"]
+    frames, counts = features_of(SlidingWindow().for_encoder(1), audio, lengths)
+    assert counts.tolist() == ((lengths - 400) // 160 + 1).tolist()
+    for row, count in enumerate(counts):
+        for t in (0, 1, count // 2, count - 1):
+            np.testing.assert_array_equal(frames[row, t], audio[row, 160 * t : 160 * t + 400] / np.float32(32768))
 
 
 def test_mvn_files():

@@ -11,7 +11,7 @@ import pytest
 from jaxasr.data.features import FeatureSource
 from jaxasr.data.source import Header
 from jaxasr.data.utterance import Utterance
-from jaxasr.nn.frontend import GivenFeatures
+from jaxasr.nn.frontend import GivenFeatures, SlidingWindow, StftFrontend
 from tests import tiny
 from tests.errors.files import write
 
@@ -47,6 +47,10 @@ def without_kaldiio() -> None:
 
 
 CASES = {
+    "a window longer than its transform": lambda: StftFrontend(window_ms=50.0).num_frames(8000, 16_000),
+    "no samples in a transform": lambda: StftFrontend(fft_size=1).for_encoder(1),
+    "a sliding window without samples": lambda: SlidingWindow(window=0).for_encoder(1),
+    "a sliding window that stands still": lambda: SlidingWindow(hop_ms=0.01).num_frames(8000, 16_000),
     "no array": lambda: read(write("a.npy", "hello")),
     "a wrong offset": lambda: read(archive()[:-1] + "3"),
     "an archive cut short": cut_short,
