@@ -293,6 +293,34 @@ def _recurrent(theirs: str, ours: str, layer: str = "l0") -> list[Rule]:
     ]
 
 
+SINC_PREENCODER = [
+    Rule("filters.f", None, _same),  # the same as the next
+    Rule("blocks.SincConvBlock.Filters.f", "bands", _same),
+    *_batch_norm("blocks.SincConvBlock.BatchNorm", "norm0/*"),
+    *(
+        rule
+        for number in range(1, 6)
+        for rule in (
+            Rule(f"blocks.DConvBlock{number}.depthwise.weight", f"conv{number}/filter", _depthwise),
+            Rule(f"blocks.DConvBlock{number}.depthwise.bias", f"conv{number}/bias", _same),
+            *_batch_norm(f"blocks.DConvBlock{number}.batchnorm", f"norm{number}/*"),
+        )
+    ),
+]
+
+LENGTH_ADAPTOR = [
+    *_dense("embed.0", "input/*"),
+    *_norm("embed.1", "input_norm/*"),
+    *(
+        rule
+        for layer in range(8)
+        for rule in (
+            Rule(f"length_adaptor.{2 * layer}.weight", f"conv{layer}/kernel", _as_windows),
+            Rule(f"length_adaptor.{2 * layer}.bias", f"conv{layer}/bias", _same),
+        )
+    ),
+]
+
 RNN_DECODER = [
     Rule("embed.weight", "embed/embedding", _same),
     *(

@@ -10,6 +10,8 @@ from jaxasr.nn.batch_norm import Moments
 from jaxasr.nn.decoders import Cache, Decoder
 from jaxasr.nn.encoders import Encoder, Taps
 from jaxasr.nn.layers import Dense, Head
+from jaxasr.nn.postencoders import PostEncoder
+from jaxasr.nn.preencoders import PreEncoder
 from jaxasr.typing import Array, Float, Int
 
 
@@ -28,7 +30,7 @@ class AsrOutputs(NamedTuple):
 
 
 class AsrNetwork(nn.Module):
-    """Encoder, CTC head and attention decoder over features.
+    """Encoder, CTC head and attention decoder over features; with what may stand before and behind the encoder.
 
     The CTC head may look at the encoder's frames on their way too (intermediate CTC, Lee and Watanabe, 2021,
     https://arxiv.org/abs/2102.03216); with `conditioning` what it then says goes on beside them (self-conditioned CTC,
@@ -41,6 +43,8 @@ class AsrNetwork(nn.Module):
     has_ctc: bool
     interctc_layers: tuple[int, ...] = ()
     conditioning: bool = False
+    preencoder: PreEncoder | None = None
+    postencoder: PostEncoder | None = None
 
     def setup(self):
         if self.has_ctc:
@@ -75,7 +79,11 @@ class AsrNetwork(nn.Module):
             )
 
         taps = {"taps": Taps(self.interctc_layers, show)} if self.interctc_layers else {}
+        if self.preencoder is not None:
+            features = self.preencoder(features, lengths, train=train)
         encoded, lengths = self.encoder(features, lengths, train=train, **taps)
+        if self.postencoder is not None:
+            encoded, lengths = self.postencoder(encoded, lengths, train=train)
         return AsrOutputs(encoded, lengths, self.ctc(encoded) if self.has_ctc else None, None, tuple(said))
 
     def next_logits(

@@ -30,6 +30,8 @@ from jaxasr.nn.encoders import ENCODERS, Encoder, SanmEncoder
 from jaxasr.nn.frontend import FRONTENDS, Frontend, WavFrontend
 from jaxasr.nn.network import AsrNetwork, AsrOutputs
 from jaxasr.nn.normalize import NORMALIZERS, Cmvn, GlobalMvn, Normalizer, read_kaldi_mvn, write_kaldi_mvn
+from jaxasr.nn.postencoders import POSTENCODERS, PostEncoder
+from jaxasr.nn.preencoders import PREENCODERS, PreEncoder
 from jaxasr.nn.rows import repeat_rows
 from jaxasr.nn.specaug import SPECAUGS, SpecAugment, SpecAugmenter
 from jaxasr.search.greedy import attention_greedy, ctc_greedy
@@ -62,8 +64,12 @@ class AsrTask(Task[AnyAsrExample, AnyAsrBatch]):
     """Normalisation of the features."""
     specaug: SpecAugmenter | None = slot(SPECAUGS, SpecAugment())
     """Parts of the features hidden while training."""
+    preencoder: PreEncoder | None = slot(PREENCODERS, None)
+    """What features go through before the encoder; after SpecAugment and normalisation."""
     encoder: Encoder = slot(ENCODERS, SanmEncoder())
     """Frames to encoded frames."""
+    postencoder: PostEncoder | None = slot(POSTENCODERS, None)
+    """What encoded frames go through before CTC head and decoder."""
     decoder: Decoder | None = slot(DECODERS, TransformerDecoder())
     """Attention decoder; none for a pure CTC model, with ctc_weight 1."""
     cleaners: tuple[str, ...] = ()
@@ -185,7 +191,12 @@ class AsrTask(Task[AnyAsrExample, AnyAsrBatch]):
         return type(planned)(*(jax.ShapeDtypeStruct(*array) for array in planned))
 
     def frames(self, samples: Any) -> Any:
-        return self.encoder.output_lengths(self._frontend.output_lengths(samples, self.sample_rate))
+        return self._encoded(self._frontend.output_lengths(samples, self.sample_rate))
+
+    def _encoded(self, frames: Any) -> Any:
+        """How many frames come out of the encoder, and of what follows it, for so many features."""
+        frames = self.encoder.output_lengths(frames)
+        return frames if self.postencoder is None else self.postencoder.output_lengths(frames)
 
     def frames_needed(self, text: str) -> int:
         if self.ctc_weight == 0.0:
@@ -243,7 +254,7 @@ class AsrTask(Task[AnyAsrExample, AnyAsrBatch]):
     def frame_ms(self) -> float:
         """Milliseconds of sound in one encoder frame."""
         frames = self._frontend.output_lengths(int(3600 * self.input_rate), self.sample_rate)
-        return self._frontend.frame_ms() * frames / self.encoder.output_lengths(frames)
+        return self._frontend.frame_ms() * frames / self._encoded(frames)
 
     def features(
         self, batch: AnyAsrBatch, *, key: Key | None = None, normalize: bool = True, views: int = 1
@@ -269,6 +280,8 @@ class AsrTask(Task[AnyAsrExample, AnyAsrBatch]):
             self.ctc_weight > 0.0,
             self.interctc_layers,
             self.interctc_conditioning,
+            self.preencoder,
+            self.postencoder,
         )
 
     def model(self) -> Model:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from jaxasr.errors import ConfigError
 from jaxasr.nn.encoders import ENCODERS
 from jaxasr.nn.frontend import FRONTENDS
+from jaxasr.nn.postencoders import POSTENCODERS
 from jaxasr.nn.specaug import SPECAUGS
 
 if TYPE_CHECKING:
@@ -75,6 +76,11 @@ def _check_intermediate(task: "AsrTask") -> None:
             f"--interctc_layers={layers} with --ctc_weight={task.ctc_weight} "
             f"--interctc_weight={task.interctc_weight}: a share of the CTC loss between 0 and 1 was expected; "
             "change the weights, or remove the layers."
+        )
+    if layers and task.postencoder is not None and task.postencoder.output_lengths(1000) != 1000:
+        raise ConfigError(
+            f"--interctc_layers={layers} with --postencoder={POSTENCODERS.name_of(type(task.postencoder))}: frames of "
+            "one rate were expected on their way and in the end; remove one of the two."
         )
     if layers and "taps" not in inspect.signature(type(task.encoder).__call__).parameters:
         raise ConfigError(

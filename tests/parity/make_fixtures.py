@@ -1,8 +1,8 @@
 """Makes `more/*.npz`: what FunASR computes with more of its options, each utterance by itself, on random weights.
 
-It needs FunASR 0.8.8 and torch, which no test does:
+It needs FunASR 0.8.8, ESPnet 202511 and torch, which no test does:
 
-  PYTHONPATH=FUNASR python tests/parity/make_fixtures.py
+  PYTHONPATH=FUNASR:ESPNET python tests/parity/make_fixtures.py
 
 Keys are those of the other files: `in/NAME`, `param/STATE_DICT_KEY`, `out/NAME`; `options` holds the JSON of the
 constructor's arguments. Every weight is drawn, those too that modules begin with zeros or ones.
@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from espnet2.asr.postencoder.length_adaptor_postencoder import LengthAdaptorPostEncoder
 from funasr.models.decoder.rnn_decoder import RNNDecoder
 from funasr.models.decoder.transformer_decoder import (
     DynamicConvolution2DTransformerDecoder,
@@ -27,6 +28,7 @@ from funasr.models.encoder.conformer_encoder import ConformerEncoder
 from funasr.models.encoder.e_branchformer_encoder import EBranchformerEncoder
 from funasr.models.encoder.rnn_encoder import RNNEncoder
 from funasr.models.encoder.sanm_encoder import SANMEncoder, SANMEncoderChunkOpt
+from funasr.models.preencoder.sinc import LightweightSincConvs
 
 HERE = pathlib.Path(__file__).parent / "more"
 FEATURES, FRAMES = 20, (37, 26, 11)
@@ -97,6 +99,20 @@ DECODERS = {
     "dynamic_conv": (DynamicConvolutionTransformerDecoder, CONVOLUTION | {"conv_usebias": True}),
     "dynamic_conv2d": (DynamicConvolution2DTransformerDecoder, CONVOLUTION),
 }
+OTHERS: dict[str, Any] = {
+    "sinc": (LightweightSincConvs, {"fs": 16000, "out_channels": 256}, 400),
+    "sinc_relu": (
+        LightweightSincConvs,
+        {"fs": 8000, "out_channels": 128, "activation_type": "relu", "windowing_type": "none", "scale_type": "bark"},
+        400,
+    ),
+    "length_adaptor": (LengthAdaptorPostEncoder, {"input_size": 12, "length_adaptor_n_layers": 2}, 12),
+    "length_adaptor_linear": (
+        LengthAdaptorPostEncoder,
+        {"input_size": 12, "length_adaptor_n_layers": 1, "input_layer": "linear", "output_size": 8},
+        12,
+    ),
+}
 WITH_GRADIENT = ("look_ahead", "blstm", "latest", "legacy", "learned_average", "macaron")
 
 
@@ -157,6 +173,18 @@ def decoder_case(make: Callable[..., torch.nn.Module], options: dict[str, Any]) 
     yield "out/logits", logits.numpy()
 
 
+def other_case(module: torch.nn.Module, width: int) -> Iterator[tuple[str, np.ndarray]]:
+    """What stands before or behind an encoder."""
+    drawn(module)
+    x = torch.randn(len(FRAMES), max(FRAMES), width, generator=torch.Generator().manual_seed(1))
+    yield from (("in/x", x.numpy()), ("in/x_lens", np.array(FRAMES, np.int32)))
+    yield from ((f"param/{name}", tensor.numpy().copy()) for name, tensor in module.state_dict().items())
+    for row, frames in enumerate(FRAMES):
+        given = x[row : row + 1, :frames]
+        given = given[:, :, None] if isinstance(module, LightweightSincConvs) else given  # its channel
+        yield f"out/y_alone_{row}", module(given, torch.tensor([frames]))[0].numpy()
+
+
 def save(name: str, options: dict[str, Any], arrays: Iterator[tuple[str, np.ndarray]]) -> None:
     HERE.mkdir(exist_ok=True)
     np.savez_compressed(HERE / f"{name}.npz", options=np.array(json.dumps(options)), **dict(arrays))
@@ -178,6 +206,8 @@ def main() -> None:
             options = common | changes
             arrays = encoder_case(make, options, gradient=case in WITH_GRADIENT)
             save(f"{family}_{case}", options, arrays)
+    for name, (make, options, width) in OTHERS.items():
+        save(name, options, other_case(make(**options), width))
     for name, (make, options) in DECODERS.items():
         save(name, options, decoder_case(make, options))
 

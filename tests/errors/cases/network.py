@@ -24,7 +24,9 @@ from jaxasr.nn.frontend import GivenFeatures, WavFrontend, mel_filterbank
 from jaxasr.nn.fsmn import FsmnMemory
 from jaxasr.nn.normalize import GlobalMvn, read_kaldi_mvn
 from jaxasr.nn.positions import sinusoids_halves
+from jaxasr.nn.postencoders import LengthAdaptor
 from jaxasr.nn.predictors import CifPredictorV2, CifPredictorV3
+from jaxasr.nn.preencoders import LinearPreEncoder, SincPreEncoder
 from jaxasr.nn.specaug import SPECAUGS, SpecAugment
 from jaxasr.nn.subsampling import CONVOLUTIONS, ConvSubsampling
 from jaxasr.tasks import AsrTask
@@ -127,6 +129,12 @@ CASES = {
     "a decoder's filter without a middle": lambda: build(
         LightweightConvDecoder(kernel_size=4), LENGTHS[None], X, LENGTHS, vocab_size=9, train=False
     ),
+    "a preencoder of no width": lambda: build(LinearPreEncoder(width=0), X, LENGTHS, train=False),
+    "band passes over mel bands": lambda: build(SincPreEncoder(), X, LENGTHS, train=False),
+    "fewer than no convolutions": lambda: build(LengthAdaptor(num_layers=-1), X, LENGTHS, train=False),
+    "intermediate CTC before frames are joined": lambda: AsrTask(
+        interctc_layers=(2,), postencoder=LengthAdaptor()
+    ).check(),
     "a recurrent decoder without cells": lambda: build(
         RnnDecoder(num_layers=0), LENGTHS[None], X, LENGTHS, vocab_size=9, train=False
     ),

@@ -1,0 +1,52 @@
+"""What stands before and behind an encoder; make_fixtures.py says how the files under more/ were made."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+from jaxasr.convert import LENGTH_ADAPTOR, SINC_PREENCODER, convert_params
+from jaxasr.nn.batch_norm import variables_of
+from jaxasr.nn.postencoders import LengthAdaptor
+from jaxasr.nn.preencoders import SincPreEncoder, band_edges
+
+from .fixtures import more
+
+CASES = {
+    "sinc": (SincPreEncoder(), SINC_PREENCODER),
+    "sinc_relu": (SincPreEncoder(128, 8000, "bark", "none", "relu"), SINC_PREENCODER),
+    "length_adaptor": (LengthAdaptor(num_layers=2), LENGTH_ADAPTOR),
+    "length_adaptor_linear": (LengthAdaptor(d_model=8), LENGTH_ADAPTOR),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_row_is_what_it_is_alone(name):
+    arrays, assert_close = more(name)
+    module, rules = CASES[name]
+    variables = variables_of(convert_params(arrays["param"], rules))
+    x, lengths = arrays["in"]["x"], arrays["in"]["x_lens"]
+    init = functools.partial(module.init, train=False)
+    expected = jax.eval_shape(init, jax.random.key(0), x, lengths)
+    assert jax.tree.map(np.shape, dict(variables)) == jax.tree.map(lambda x: x.shape, dict(expected))
+    found = jax.jit(functools.partial(module.apply, train=False))(variables, x, lengths)
+    y, y_lengths = found if isinstance(found, tuple) else (found, lengths)
+    for row, frames in enumerate(y_lengths):
+        alone = arrays["out"][f"y_alone_{row}"][0]
+        assert len(alone) == frames
+        assert_close(y[row, :frames], alone, err_msg=f"row {row}")
+
+
+@pytest.mark.parametrize(
+    ("scale", "first", "middle", "last"),
+    [
+        ("mel", (30.0000, 58.5917), (1748.540, 1844.441), (7672.095, 8000.001)),
+        ("bark", (19.8234, 120.178), (4054.785, 4839.941), (6459.587, 7940.412)),
+    ],
+)
+def test_bands_are_laid_out_as_theirs(scale, first, middle, last):
+    """The edges, in Hz, that FunASR's scales give for 16 kHz, of bands 0, 63 and 127."""
+    edges = band_edges(scale, 16_000)
+    assert edges.shape == (128, 2)
+    np.testing.assert_allclose(edges[[0, 63, 127]] * 16_000, [first, middle, last], rtol=1e-4)
