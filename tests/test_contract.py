@@ -22,6 +22,7 @@ from jaxasr.averages import AVERAGES
 from jaxasr.data.batch import AsrBatch, AsrFeatureBatch, AsrFeatureExample, BucketShape
 from jaxasr.data.bucketing import PlannedBatch
 from jaxasr.data.cleaners import CLEANERS, Cleaning
+from jaxasr.data.lexicon import LookupTokenizer
 from jaxasr.data.manifest import Utterance
 from jaxasr.data.perturb import PREPROCESSORS
 from jaxasr.data.pipeline import HostBatch
@@ -692,7 +693,8 @@ any_text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="
 @functools.cache
 def learnt_tokenizer(name, symbols=()):
     """The tokenizer with what it learns from a few transcripts."""
-    tokenizer = tiny(TOKENIZERS[name], cleaning=Cleaning.of(("lower",), symbols))
+    words = {"lines": ("ſtrange s t", "x y")}  # what they lack stays as it is
+    tokenizer = tiny(TOKENIZERS[name], cleaning=Cleaning.of(("lower",), symbols), **words)
     return tokenizer.prepared(["The quick brown fox", "jumps over the lazy dog"] * 5)
 
 
@@ -704,7 +706,8 @@ def test_tokenizer(name, text):
     tokens = tokenizer.split(text)
     assert all(token and not re.search(r"\s", token) for token in tokens)
     normalised = tokenizer.join(tokens)
-    assert re.sub(r"\s", "", normalised) == re.sub(r"\s", "", text)
+    if not isinstance(tokenizer, LookupTokenizer):
+        assert re.sub(r"\s", "", normalised) == re.sub(r"\s", "", text)
     assert tokenizer.split(normalised) == tokens
 
 

@@ -7,7 +7,7 @@ import itertools
 import pathlib
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from jaxasr.data import textfile
 from jaxasr.errors import ConfigError
@@ -112,6 +112,8 @@ class Cleaning:
 
     cleaners: tuple[Cleaner, ...] = ()
     symbols: tuple[str, ...] = ()
+    respell: Callable[[str], str] | None = None
+    """What is done last to texts that hypotheses are compared with, where tokens spell in their own way."""
 
     @classmethod
     def of(cls, names: Sequence[str], symbols: tuple[str, ...] = ()) -> "Cleaning":
@@ -129,8 +131,10 @@ class Cleaning:
 
     def __call__(self, text: str) -> str:
         """The clean text, without white space at its ends; without any cleaner the text itself."""
-        if not self.cleaners:
-            return text
+        text = self._cleaned(text) if self.cleaners else text
+        return text if self.respell is None else self.respell(text)
+
+    def _cleaned(self, text: str) -> str:
         pieces = re.split(f"({symbols_pattern(self.symbols)})", text)
         pieces[::2] = (self._clean(piece) for piece in pieces[::2])  # between them stand the symbols
         return "".join(pieces).strip()
@@ -151,6 +155,7 @@ class Cleaning:
     def __str__(self) -> str:
         """`cleaned by lower, nfc; errors counted without '<noise>'`; empty where nothing is done."""
         cleaned = [f"cleaned by {', '.join(self.names())}"] if self.cleaners else []
+        cleaned += ["read as the tokenizer spells them"] if self.respell is not None else []
         without = [f"errors counted without {textfile.few(self.symbols)}"] if self.symbols else []
         return "; ".join(cleaned + without)
 

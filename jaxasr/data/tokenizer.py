@@ -39,6 +39,11 @@ class Tokenizer(abc.ABC):
         """The tokens of a transcript, which is cleaned first."""
         return self.split(self.cleaning(transcript))
 
+    @property
+    def scored(self) -> Cleaning:
+        """What is done to a text that hypotheses are compared with."""
+        return self.cleaning
+
     def inventory(self, transcripts: Iterable[str]) -> list[str]:
         """What a token list for these transcripts must have, in its order: their tokens by code point."""
         return sorted({token for transcript in transcripts for token in self.tokens(transcript)})

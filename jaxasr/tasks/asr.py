@@ -17,6 +17,7 @@ from jaxasr.data.audio import SoundSource
 from jaxasr.data.batch import AnyAsrBatch, AnyAsrExample, BucketShape, Collate, layout
 from jaxasr.data.cleaners import Cleaning, read_symbols
 from jaxasr.data.features import FeatureSource
+from jaxasr.data.lexicon import PhoneTokenizer, SegDictTokenizer  # noqa: F401 (registers them)
 from jaxasr.data.manifest import Utterance
 from jaxasr.data.perturb import PREPROCESSORS, CommonPreprocessor, Perturber
 from jaxasr.data.preprocess import Preprocess
@@ -161,7 +162,7 @@ class AsrTask(Task[AnyAsrExample, AnyAsrBatch]):
 
     @property
     def cleaning(self) -> Cleaning:
-        return self._tokenizer.cleaning
+        return self._tokenizer.scored
 
     @property
     def _vocabulary(self) -> Vocabulary:

@@ -18,7 +18,7 @@ def listed(*tokens: str) -> list[str]:
 
 
 def test_registry():
-    assert list(TOKENIZERS) == ["bpe", "char", "word"]
+    assert list(TOKENIZERS) == ["bpe", "char", "phn", "seg_dict", "word"]
     assert TOKENIZERS["char"] is CharTokenizer
 
 

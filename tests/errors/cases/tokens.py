@@ -1,9 +1,13 @@
 """Cleaners, symbols, sub-words and token lists."""
 
+import sys
 from collections.abc import Sequence
+
+import pytest
 
 from jaxasr.data import subwords
 from jaxasr.data.cleaners import Cleaning, read_symbols
+from jaxasr.data.lexicon import PhoneTokenizer, SegDictTokenizer
 from jaxasr.data.tokenizer import BpeTokenizer, Vocabulary
 from tests.errors.files import write
 
@@ -27,6 +31,12 @@ def model_without_the_symbol() -> None:
     BpeTokenizer(cleaning=cleaning, model=write("bpe.model", learn("one two three", size=8))).prepared([])
 
 
+def pinyin_without_its_package() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "pypinyin", None)
+        PhoneTokenizer(g2p="pypinyin_g2p").check()
+
+
 CASES = {
     "none among cleaners": lambda: Cleaning.of(["none", "lower"]),
     "an unknown cleaner": lambda: Cleaning.of(["lowr"]),
@@ -42,6 +52,11 @@ CASES = {
     "a sentencepiece model that is none": lambda: BpeTokenizer(model=write("bpe.model", "")).check(),
     "a sentencepiece model without the symbol": model_without_the_symbol,
     "no sub-words yet": lambda: BpeTokenizer().split("a"),
+    "phones without a lexicon": lambda: PhoneTokenizer().check(),
+    "pinyin without its package": pinyin_without_its_package,
+    "a seg_dict without a file": lambda: SegDictTokenizer().check(),
+    "a word without phones": lambda: PhoneTokenizer(file=write("lexicon.txt", "HELLO\n")).check(),
+    "a lexicon that was not read yet": lambda: PhoneTokenizer(file="lexicon.txt").split("HELLO"),
     "no file": lambda: Vocabulary.from_file("nowhere.txt"),
     "Latin-1": lambda: read("é".encode("latin-1")),
     "a token and its id": lambda: read(LIST.replace("a", "a 3")),

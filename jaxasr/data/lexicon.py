@@ -1,0 +1,209 @@
+"""Tokenizers that look words up: phones by a lexicon or by pinyin, and FunASR's seg_dict."""
+
+import dataclasses
+import functools
+import pathlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Literal, Self
+
+from jaxasr.data import textfile
+from jaxasr.data.cleaners import Cleaning, symbols_pattern
+from jaxasr.data.tokenizer import TOKENIZERS, Tokenizer
+from jaxasr.errors import ConfigError, DataError
+from jaxasr.registry import resource
+
+Lexicon = Mapping[str, tuple[str, ...]]
+
+HANZI = "\u4e00-\u9fa5"
+
+
+def parsed(lines: Sequence[str], source: str, *, first: bool) -> Lexicon:
+    """A word and its tokens a line; of a word that is listed twice the `first` line counts, or the last.
+
+    Raises:
+      DataError: a word without tokens, with `source` and line.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for number, line in enumerate(lines, 1):
+        word, *tokens = line.split()
+        if not tokens:
+            raise DataError(
+                f"{source}:{number}: {word!r} without tokens; a word and its tokens, parted by spaces, were expected; "
+                "add them, or remove the line."
+            )
+        if not (first and word in found):
+            found[word] = tuple(tokens)
+    return found
+
+
+@dataclasses.dataclass(frozen=True)
+class LookupTokenizer(Tokenizer):
+    """Words are looked up in a file. What it lacks stays as it is, so that it counts as an unknown symbol. Abstract."""
+
+    FILE: ClassVar[str]
+    """Name of the file in a model's folder."""
+    FIRST: ClassVar[bool]
+    """Whether the first of several lines for a word counts."""
+
+    lines: tuple[str, ...] | None = resource()
+
+    @property
+    def path(self) -> str | None:
+        """The file that was given."""
+        raise NotImplementedError
+
+    def _read(self, path: str) -> Self:
+        lines = tuple(textfile.lines(path))
+        parsed(lines, path, first=self.FIRST)
+        return dataclasses.replace(self, lines=lines)
+
+    def prepared(self, transcripts: Iterable[str], earlier: pathlib.Path | None = None) -> Self:
+        del transcripts, earlier
+        return self if self.lines is not None or self.path is None else self._read(self.path)
+
+    def files(self) -> dict[str, bytes]:
+        listed = {} if self.lines is None else {self.FILE: "".join(f"{line}\n" for line in self.lines).encode()}
+        return super().files() | listed
+
+    def load(self, folder: pathlib.Path) -> Self:
+        return self._read(str(folder / self.FILE)) if (folder / self.FILE).exists() else self
+
+    @property
+    def scored(self) -> Cleaning:
+        return dataclasses.replace(self.cleaning, respell=self.respelled)
+
+    def respelled(self, text: str) -> str:
+        """The text as its tokens are put together again."""
+        return self.join(self.split(text))
+
+    @functools.cached_property
+    def lexicon(self) -> Lexicon:
+        if self.lines is None:
+            raise ConfigError(
+                f"{type(self).__name__}: no {self.FILE} yet; words are looked up in it; call "
+                "tokenizer.prepared(transcripts)."
+            )
+        return parsed(self.lines, self.FILE, first=self.FIRST)
+
+    def _words(self, text: str) -> list[str]:
+        symbol = symbols_pattern(self.cleaning.symbols)
+        return re.findall(rf"{symbol}|(?:(?!{symbol})\S)+", text)
+
+
+@TOKENIZERS.register("phn")
+@dataclasses.dataclass(frozen=True)
+class PhoneTokenizer(LookupTokenizer):
+    """Phones of words, by a lexicon or by pinyin; FunASR's and ESPnet's token type `phn`.
+
+    What is recognised are phones, and references are read as phones: error rates are those of phones.
+    """
+
+    FILE = "lexicon.txt"
+    FIRST = True
+
+    g2p: Literal["lexicon", "pypinyin_g2p", "pypinyin_g2p_phone"] = "lexicon"
+    """A lexicon; or Chinese syllables with their tone, or their initials and finals, by the package pypinyin."""
+    file: str | None = None
+    """The lexicon: a word and its phones a line; of several lines for a word the first counts."""
+
+    @property
+    def path(self) -> str | None:
+        return self.file
+
+    def check(self) -> None:
+        if (self.g2p == "lexicon") != (self.file is not None or self.lines is not None):
+            raise ConfigError(
+                f"--tokenizer.g2p={self.g2p} with --tokenizer.file={self.file}: a file for g2p=lexicon, and for no "
+                "other, was expected; give --tokenizer.file=LEXICON, or another g2p."
+            )
+        if self.g2p != "lexicon":
+            _pypinyin()
+        elif self.file is not None:
+            self._read(self.file)
+
+    def split(self, text: str) -> list[str]:
+        if self.g2p == "lexicon":
+            return [phone for word in self._words(text) for phone in self.lexicon.get(word, (word,))]
+        parts = re.split(f"({symbols_pattern(self.cleaning.symbols)})", text)
+        halves = self.g2p == "pypinyin_g2p_phone"
+        read = (_pinyin(part, halves) if number % 2 == 0 else [part] for number, part in enumerate(parts))
+        return [phone for phones in read for phone in phones]
+
+    def join(self, tokens: Sequence[str]) -> str:
+        return " ".join(tokens)
+
+
+def _pypinyin() -> Any:
+    try:
+        import pypinyin
+    except ImportError:
+        raise ConfigError(
+            "--tokenizer.g2p: the package pypinyin is not installed; it knows how hanzi are read; "
+            "pip install pypinyin, or give a lexicon."
+        ) from None
+    return pypinyin
+
+
+def _pinyin(text: str, initials_and_finals: bool) -> list[str]:
+    """Syllables with the number of their tone behind them; what is no hanzi stays, without white space."""
+    pypinyin = _pypinyin()
+
+    def said(style: Any) -> list[str]:
+        return [syllable for (syllable,) in pypinyin.pinyin(text, style=style)]
+
+    if not initials_and_finals:
+        return [part for syllable in said(pypinyin.Style.TONE3) for part in syllable.split()]
+    halves = zip(said(pypinyin.Style.INITIALS), said(pypinyin.Style.FINALS_TONE3), strict=True)
+    both = ((initial,) if initial == final else (initial, final) for initial, final in halves)  # no hanzi: the same
+    return [part for parts in both for half in parts for part in half.split()]
+
+
+@TOKENIZERS.register("seg_dict")
+@dataclasses.dataclass(frozen=True)
+class SegDictTokenizer(LookupTokenizer):
+    """Words by FunASR's seg_dict: hanzi as they are, other words as pieces, all but the last of which end in @@.
+
+    Words are looked up in lower case; of one that is not there but is all hanzi and digits each character is.
+    """
+
+    FILE = "seg_dict"
+    FIRST = False
+
+    file: str | None = None
+    """The seg_dict of a FunASR model: a word and its pieces a line."""
+
+    @property
+    def path(self) -> str | None:
+        return self.file
+
+    def check(self) -> None:
+        if self.file is None and self.lines is None:
+            raise ConfigError(
+                "--tokenizer=seg_dict: no file; the seg_dict of a FunASR model was expected; give --tokenizer.file."
+            )
+        if self.file is not None:
+            self._read(self.file)
+
+    def split(self, text: str) -> list[str]:
+        return [token for word in self._words(text) for token in self._looked_up(word)]
+
+    def _looked_up(self, word: str) -> Sequence[str]:
+        if word in self.cleaning.symbols:
+            return [word]
+        lower = word.lower()
+        if lower in self.lexicon:
+            return self.lexicon[lower]
+        if re.fullmatch(f"[{HANZI}0-9]+", lower):
+            return [token for char in lower for token in self.lexicon.get(char, (char,))]
+        return [lower]
+
+    def join(self, tokens: Sequence[str]) -> str:
+        """Pieces glued together; a space before and after what is no hanzi."""
+        text, glued = "", True
+        for token in tokens:
+            hanzi = re.fullmatch(f"[{HANZI}]", token) is not None
+            apart = not glued and not (hanzi and re.search(f"[{HANZI}]$", text))
+            text += " " * apart + token.removesuffix("@@")
+            glued = token.endswith("@@")
+        return text
