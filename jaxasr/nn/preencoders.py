@@ -116,7 +116,9 @@ class SincPreEncoder(PreEncoder):
         ]
         filters = jnp.concatenate([side[:, ::-1], 2.0 * (high - low)[:, None], side], axis=1)  # (C, TAPS)
         layout = ("NWC", "WIO", "NWC")
-        return lax.conv_general_dilated(x, filters.T[:, None].astype(x.dtype), (1,), "VALID", dimension_numbers=layout)
+        return lax.conv_general_dilated(
+            jnp.asarray(x), filters.T[:, None].astype(x.dtype), (1,), "VALID", dimension_numbers=layout
+        )
 
 
 WINDOW, BANDS, TAPS = 400, 128, 101

@@ -29,6 +29,7 @@ from jaxasr.nn.batch_norm import MOMENTS, STATS, gathered, variables_of, with_st
 from jaxasr.nn.decoders import DECODERS, Decoder, TransformerDecoder
 from jaxasr.nn.encoders import ENCODERS, Encoder, SanmEncoder
 from jaxasr.nn.frontend import FRONTENDS, Frontend, WavFrontend
+from jaxasr.nn.initialization import Initialization, initialized
 from jaxasr.nn.network import AsrNetwork, AsrOutputs
 from jaxasr.nn.normalize import NORMALIZERS, Cmvn, GlobalMvn, Normalizer, read_kaldi_mvn, write_kaldi_mvn
 from jaxasr.nn.postencoders import POSTENCODERS, PostEncoder
@@ -101,6 +102,8 @@ class AsrTask(Task[AnyAsrExample, AnyAsrBatch]):
     """Probability that the attention loss spreads over wrong tokens."""
     length_normalized_loss: bool = False
     """Divide the attention loss by the number of tokens, not of utterances."""
+    init: Initialization | None = None
+    """Draw all weights by one rule, with biases 0, as FunASR's and ESPnet's init; none leaves it to each module."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """What encoder and decoder compute in; parameters, norms, softmax, logits and losses stay float32."""
     symbols: tuple[str, ...] | None = resource()
@@ -297,7 +300,9 @@ class AsrTask(Task[AnyAsrExample, AnyAsrBatch]):
         def init(key: Key, batch: AnyAsrBatch) -> Params:
             blank = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), batch)
             variables = network.init(key, *inputs(blank, None), train=False)
-            return with_stats(variables["params"], variables.get(STATS))
+            params = variables["params"]
+            params = params if self.init is None else initialized(params, key, self.init)
+            return with_stats(params, variables.get(STATS))
 
         def apply(params: Params, batch: AnyAsrBatch, *, key: Key | None = None, views: int = 1) -> AsrOutputs:
             feature_key, dropout_key = (None, None) if key is None else jax.random.split(key)

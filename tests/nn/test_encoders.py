@@ -10,7 +10,7 @@ import pytest
 
 from jaxasr.errors import ConfigError
 from jaxasr.nn import subsampling
-from jaxasr.nn.encoders import SanmEncoder, Taps, TransformerEncoder
+from jaxasr.nn.encoders import ConformerEncoder, SanmEncoder, Taps, TransformerEncoder
 
 SIZES = {"num_layers": 5, "d_model": 8, "num_heads": 2, "d_ff": 16}
 ENCODERS = [
@@ -226,3 +226,26 @@ def test_features_narrower_than_the_windows():
     encoder = TransformerEncoder(**SIZES, subsampling="conv2d8")
     with pytest.raises(ConfigError, match="features of width 14; 15 or more were expected"):
         jax.eval_shape(lambda: encoder.init(jax.random.key(0), inputs()[:, :, :14], LENGTHS, train=False))
+
+
+def test_units_are_looked_up():
+    """Frames that are numbers of units; the same by a table as by a dense layer of one-hot frames."""
+    encoder = ConformerEncoder(num_layers=1, d_model=16, num_heads=2, d_ff=32, subsampling="embed", num_units=7)
+    units = np.random.default_rng(0).integers(0, 7, (2, 12))
+    lengths = np.array([12, 8])
+    x = units[..., None].astype(np.float32)
+    x[1, 8:] = np.nan
+    variables = jax.jit(functools.partial(encoder.init, train=False))(jax.random.key(0), x, lengths)
+    y, y_lengths = jax.jit(functools.partial(encoder.apply, train=False))(variables, x, lengths)
+    assert y_lengths.tolist() == [12, 8]
+
+    dense = encoder.clone(subsampling="none", num_units=None)
+    table = variables["params"]["units"]["embedding"]
+    rest = {name: branch for name, branch in variables["params"].items() if name != "units"}
+    params = rest | {"input": {"kernel": table, "bias": np.zeros(16, np.float32)}}
+    given = variables | {"params": params}
+    expected, _ = jax.jit(functools.partial(dense.apply, train=False))(
+        given, np.eye(7, dtype=np.float32)[units], lengths
+    )
+    for row, length in enumerate(lengths):
+        np.testing.assert_allclose(y[row, :length], expected[row, :length], rtol=1e-5, atol=1e-5)

@@ -6,6 +6,7 @@ from typing import ClassVar, Literal, TypeAlias
 import jax.numpy as jnp
 from flax import linen as nn
 
+from jaxasr.errors import ConfigError
 from jaxasr.nn.attention import MultiHeadAttention, RelativeAttention, check_stack
 from jaxasr.nn.batch_norm import leave_moments
 from jaxasr.nn.dropout import Dropout
@@ -17,7 +18,7 @@ from jaxasr.nn.positions import sinusoids_interleaved
 from jaxasr.nn.subsampling import CONVOLUTIONS, ConvSubsampling, check_subsampling, output_lengths
 from jaxasr.typing import Array, Float, Int, LengthsT
 
-Subsampling: TypeAlias = Literal["conv2d", "conv2d2", "conv2d6", "conv2d8", "linear", "none"]
+Subsampling: TypeAlias = Literal["conv2d", "conv2d2", "conv2d6", "conv2d8", "linear", "embed", "none"]
 Positions: TypeAlias = Literal["relative", "relative_legacy", "absolute", "scaled"]
 
 
@@ -30,9 +31,12 @@ class StackedEncoder(Encoder):
     """Whether subsampling `none` leaves frames without positions, unscaled, and without dropout."""
 
     subsampling: Subsampling = "conv2d"
-    """Convolutions that divide the frame rate by 4, 2, 6 or 8; linear and none keep it."""
+    """Convolutions that divide the frame rate by 4, 2, 6 or 8; linear, none and embed, of frames that are numbers of
+    units, keep it."""
     subsampling_channels: int | None = None
     """Channels of those convolutions, most of their cost; None for d_model, as FunASR and ESPnet."""
+    num_units: int | None = None
+    """How many units there are, with subsampling embed."""
     num_layers: int = 6
     """Number of blocks."""
     d_model: int = 256
@@ -89,6 +93,8 @@ class StackedEncoder(Encoder):
             return ConvSubsampling(self.d_model, convolutions, self.subsampling_channels, name="subsampling")(
                 x, lengths
             )
+        if self.subsampling == "embed":
+            return self._embedded(x), lengths
         if self.subsampling == "linear":
             # the epsilon is torch's: this norm of theirs, unlike all the others, has the default one
             x = LayerNorm(epsilon=1e-5, name="input_norm")(Dense(self.d_model, name="input")(x))
@@ -100,6 +106,15 @@ class StackedEncoder(Encoder):
             bias = nn.initializers.normal(x.shape[2] ** -0.5)
             x = Dense(self.d_model, bias_init=bias, name="input")(x)
         return x, lengths
+
+    def _embedded(self, x: Float[Array, "B T 1"]) -> Float[Array, "B T D"]:
+        if self.num_units is None or self.num_units < 1 or x.shape[2] != 1 or x.dtype != jnp.float32:
+            raise ConfigError(
+                f"--encoder.subsampling=embed: num_units={self.num_units}, frames of width {x.shape[2]} in {x.dtype}; "
+                "a number of units, and each frame the number of one in float32, were expected; give "
+                "--encoder.num_units, --frontend=features --frontend.width=1 and no normalizer."
+            )
+        return nn.Embed(self.num_units, self.d_model, name="units")(x[..., 0].astype(jnp.int32))
 
     def _positioned(self, x: Array) -> Array:
         """`x` with what is added for positions; relative ones are attention's affair."""

@@ -129,6 +129,7 @@ CASES = {
     "a decoder's filter without a middle": lambda: build(
         LightweightConvDecoder(kernel_size=4), LENGTHS[None], X, LENGTHS, vocab_size=9, train=False
     ),
+    "units of mel bands": lambda: build(ConformerEncoder(subsampling="embed", num_units=9), X, LENGTHS, train=False),
     "a preencoder of no width": lambda: build(LinearPreEncoder(width=0), X, LENGTHS, train=False),
     "band passes over mel bands": lambda: build(SincPreEncoder(), X, LENGTHS, train=False),
     "fewer than no convolutions": lambda: build(LengthAdaptor(num_layers=-1), X, LENGTHS, train=False),

@@ -1,0 +1,65 @@
+"""Parameters drawn anew, all by one rule, in place of each module's own."""
+
+import math
+import zlib
+from collections.abc import Callable, Mapping
+from typing import Literal, TypeAlias
+
+import jax
+import jax.numpy as jnp
+
+from jaxasr.typing import Array, Key, Params
+
+Initialization: TypeAlias = Literal["xavier_uniform", "xavier_normal", "kaiming_uniform", "kaiming_normal"]
+
+DEVIATIONS: Mapping[str, Callable[[int, int], float]] = {
+    "xavier": lambda fan_in, fan_out: math.sqrt(2.0 / (fan_in + fan_out)),
+    "kaiming": lambda fan_in, fan_out: math.sqrt(2.0 / fan_in),
+}
+"""Standard deviation of a weight by how many numbers go in and come out (Glorot, 2010; He, 2015, for ReLUs)."""
+
+KEPT = ("scale", "embedding", "bands", "position_scale")
+"""Parameters that begin as their modules have them: norms, embeddings, band passes."""
+KEPT_MODULES = ("gating/filter", "gating/gate")
+"""Modules that do: gates, which begin open."""
+FILTERS = ("memory", "filter", "merge_filter")
+"""Modules whose kernel (K, D) filters each channel by itself."""
+STACKED = "blocks"
+"""What the names of modules begin with whose parameters have an axis for the layers in front."""
+
+
+def initialized(params: Params, key: Key, how: Initialization) -> Params:
+    """`params` drawn as FunASR's and ESPnet's `--init` draws them: weights by the rule `how`, biases 0.
+
+    `KEPT` and `KEPT_MODULES` stay as they are, as theirs do.
+    """
+    kind, _, shape = how.partition("_")
+
+    def draw(keys: tuple, old: Array) -> Array:
+        path = jax.tree_util.keystr(keys, simple=True, separator="/")
+        *modules, name = path.split("/")
+        if name in KEPT or any(kept in path for kept in KEPT_MODULES):
+            return old
+        stacked = any(module.startswith(STACKED) for module in modules)
+        layer = old.shape[stacked:]
+        if len(layer) < 2:
+            return jnp.zeros_like(old)
+        deviation = DEVIATIONS[kind](*fans(layer, name, modules))
+        own = jax.random.fold_in(key, zlib.crc32(path.encode()))
+        if shape == "normal":
+            return deviation * jax.random.normal(own, old.shape, old.dtype)
+        limit = math.sqrt(3.0) * deviation
+        return jax.random.uniform(own, old.shape, old.dtype, -limit, limit)
+
+    return jax.tree_util.tree_map_with_path(draw, params)
+
+
+def fans(shape: tuple[int, ...], name: str, modules: list[str]) -> tuple[int, int]:
+    """How many numbers go into each that comes out, and come out of each that goes in, as torch counts them."""
+    *window, inside, outside = shape
+    if name.endswith("_bias"):  # one vector a head, (H, 1, K), is a matrix (H, K) of theirs
+        return outside, math.prod(window)
+    if name == "filter" or (modules and modules[-1] in FILTERS):  # (K, D), or (K, 1, D)
+        taps = math.prod(shape[:-1])
+        return taps, taps * outside
+    return math.prod(window) * inside, math.prod(window) * outside
