@@ -17,17 +17,20 @@ import numpy as np
 import torch
 from espnet2.asr.postencoder.length_adaptor_postencoder import LengthAdaptorPostEncoder
 from funasr.models.decoder.rnn_decoder import RNNDecoder
+from funasr.models.decoder.sanm_decoder import ParaformerSANMDecoder
 from funasr.models.decoder.transformer_decoder import (
     DynamicConvolution2DTransformerDecoder,
     DynamicConvolutionTransformerDecoder,
     LightweightConvolution2DTransformerDecoder,
     LightweightConvolutionTransformerDecoder,
 )
+from funasr.models.e2e_asr_paraformer import Paraformer
 from funasr.models.encoder.branchformer_encoder import BranchformerEncoder
 from funasr.models.encoder.conformer_encoder import ConformerEncoder
 from funasr.models.encoder.e_branchformer_encoder import EBranchformerEncoder
 from funasr.models.encoder.rnn_encoder import RNNEncoder
 from funasr.models.encoder.sanm_encoder import SANMEncoder, SANMEncoderChunkOpt
+from funasr.models.predictor.cif import CifPredictorV2, CifPredictorV3
 from funasr.models.preencoder.sinc import LightweightSincConvs
 
 HERE = pathlib.Path(__file__).parent / "more"
@@ -113,6 +116,12 @@ OTHERS: dict[str, Any] = {
         12,
     ),
 }
+WIDTH = 12
+CIF_V3 = {
+    "cnn": {"upsample_times": 5, "upsample_type": "cnn", "smooth_factor2": 0.25, "noise_threshold2": 0.01},
+    "blstm": {"upsample_times": 3, "upsample_type": "cnn_blstm", "use_cif1_cnn": False},
+    "smooth": {"upsample_times": 2, "upsample_type": "cnn", "smooth_factor": 0.8, "noise_threshold": 0.1, "l_order": 2},
+}
 WITH_GRADIENT = ("look_ahead", "blstm", "latest", "legacy", "learned_average", "macaron")
 
 
@@ -185,6 +194,68 @@ def other_case(module: torch.nn.Module, width: int) -> Iterator[tuple[str, np.nd
         yield f"out/y_alone_{row}", module(given, torch.tensor([frames]))[0].numpy()
 
 
+def predictor_case(make: Callable[..., torch.nn.Module], options: dict[str, Any]) -> Iterator[tuple[str, np.ndarray]]:
+    module = drawn(make(WIDTH, **options))
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(len(FRAMES), max(FRAMES), WIDTH, generator=generator)
+    yield from (("in/x", x.numpy()), ("in/x_lens", np.array(FRAMES, np.int32)))
+    yield from ((f"param/{name}", tensor.numpy().copy()) for name, tensor in module.state_dict().items())
+    for row, frames in enumerate(FRAMES):
+        given, mask = x[row : row + 1, :frames], torch.ones(1, 1, frames)
+        embeddings, counts, alphas, _, fine_counts = module(given, mask=mask)
+        fine = module.get_upsample_timestamp(given, mask=mask)[2]
+        named = {"embeds": embeddings, "counts": counts, "alphas": alphas, "fine": fine, "fine_counts": fine_counts}
+        yield from ((f"out/{name}_{row}", value[0].numpy()) for name, value in named.items())
+
+
+def paraformer_alone() -> Iterator[tuple[str, np.ndarray]]:
+    """Each utterance of ../h_paraformer.npz by itself: in a batch the predictor's convolution sees the padding."""
+    given = np.load(HERE.parent / "h_paraformer.npz")
+    sizes = {"attention_heads": 4, "linear_units": 64, "num_blocks": 2, "kernel_size": 11, "sanm_shfit": 0}
+    still = {"dropout_rate": 0.0, "positional_dropout_rate": 0.0}
+    options = {"predictor_weight": 1.0, "ctc_weight": 0.0, "lsm_weight": 0.1, "ctc": None}
+    variants = {
+        "nosampler": {"sampling_ratio": 0.0, "predictor_bias": 1},
+        "nobias_norm": {"sampling_ratio": 0.0, "predictor_bias": 0, "length_normalized_loss": True},
+    }
+    for variant, changes in variants.items():
+        model = Paraformer(
+            vocab_size=31,
+            token_list=["<blank>", "<s>", "</s>", *(f"t{i}" for i in range(27)), "<unk>"],
+            frontend=None,
+            specaug=None,
+            normalize=None,
+            encoder=SANMEncoder(80, output_size=32, input_layer="pe", **sizes, **still),
+            decoder=ParaformerSANMDecoder(31, 32, att_layer_num=2, **sizes, **still),
+            predictor=CifPredictorV2(32, 1, 1, dropout=0.0, tail_threshold=0.45),
+            **options,
+            **changes,
+        )
+        weights = {k.removeprefix("param/"): torch.tensor(given[k]) for k in given if k.startswith("param/")}
+        model.load_state_dict(weights)
+        model.eval()
+        for row, (frames, tokens) in enumerate(zip(given["in/speech_lengths"], given["in/text_lengths"], strict=True)):
+            speech = torch.tensor(given["in/speech"][row : row + 1, :frames])
+            text = torch.tensor(given["in/text"][row : row + 1, :tokens])
+            lengths = torch.tensor([frames]), torch.tensor([tokens])
+            loss, stats, _ = model(speech.clone(), lengths[0], text, lengths[1])
+            yield (
+                f"out/loss_{variant}_{row}",
+                np.array([float(loss), float(stats["loss_att"]), float(stats["loss_pre"])]),
+            )
+            if variant == "nosampler":
+                encoded, encoded_lengths = model.encode(speech.clone(), lengths[0])
+                embeddings, counts, alphas, _ = model.calc_predictor(encoded, encoded_lengths)
+                said, _ = model.cal_decoder_with_predictor(encoded, encoded_lengths, embeddings, counts.round().long())
+                for name, found in (
+                    ("embeds", embeddings),
+                    ("alphas", alphas),
+                    ("log_probs", said),
+                    ("counts", counts),
+                ):
+                    yield f"out/{name}_{row}", found[0].numpy()
+
+
 def save(name: str, options: dict[str, Any], arrays: Iterator[tuple[str, np.ndarray]]) -> None:
     HERE.mkdir(exist_ok=True)
     np.savez_compressed(HERE / f"{name}.npz", options=np.array(json.dumps(options)), **dict(arrays))
@@ -206,6 +277,10 @@ def main() -> None:
             options = common | changes
             arrays = encoder_case(make, options, gradient=case in WITH_GRADIENT)
             save(f"{family}_{case}", options, arrays)
+    save("paraformer", {}, paraformer_alone())
+    for case, changes in CIF_V3.items():
+        options = {"l_order": 1, "r_order": 1, "tail_threshold": 0.45} | changes
+        save(f"cif_v3_{case}", options, predictor_case(CifPredictorV3, options))
     for name, (make, options, width) in OTHERS.items():
         save(name, options, other_case(make(**options), width))
     for name, (make, options) in DECODERS.items():

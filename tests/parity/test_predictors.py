@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxasr.convert import CIF_PREDICTOR, CIF_PREDICTOR_V2, convert_params
+from jaxasr.convert import CIF_PREDICTOR, CIF_PREDICTOR_V2, CIF_PREDICTOR_V3, convert_params
 from jaxasr.nn import cif
-from jaxasr.nn.predictors import CifPredictor, CifPredictorV2
+from jaxasr.nn.predictors import CifPredictor, CifPredictorV2, CifPredictorV3
 
-from .fixtures import assert_rows_close, fixture, shapes_at_init, shapes_of
+from .fixtures import assert_rows_close, fixture, more, shapes_at_init, shapes_of
 
 PREDICTORS = {"v1": (CifPredictor(dropout=0.0), CIF_PREDICTOR), "v2": (CifPredictorV2(), CIF_PREDICTOR_V2)}
 
@@ -106,3 +106,28 @@ def test_integrate_and_fire():
     counts = np.floor(alphas.sum(axis=1) + 1e-6).astype(int)  # what has not fired is no token of theirs
     assert_rows_close(assert_close, found, expected, counts)
     assert_close(jax.jit(cif.fires)(alphas), arrays["out"]["fires"])
+
+
+V3 = {
+    "cnn": CifPredictorV3(upsample=5, upsample_type="cnn", smooth_factor2=0.25, noise_threshold2=0.01),
+    "blstm": CifPredictorV3(from_context=False),
+    "smooth": CifPredictorV3(left=2, smooth_factor=0.8, noise_threshold=0.1, upsample=2, upsample_type="cnn"),
+}
+
+
+@pytest.mark.parametrize("name", V3)
+def test_fine_weights(name):
+    """Each row as it is alone."""
+    arrays, assert_close = more(f"cif_v3_{name}")
+    params, out = convert_params(arrays["param"], CIF_PREDICTOR_V3), arrays["out"]
+    x, lengths = arrays["in"]["x"], arrays["in"]["x_lens"]
+    assert shapes_of(params) == shapes_at_init(V3[name], x, lengths, num_tokens=30)
+    found = jax.jit(functools.partial(V3[name].apply, num_tokens=30, train=False))({"params": params}, x, lengths)
+    for row, frames in enumerate(lengths):
+        count = int(out[f"counts_{row}"])
+        assert found.counts[row] == count
+        assert_close(found.alphas[row, : frames + 1], out[f"alphas_{row}"])
+        assert_close(found.embeddings[row, :count], out[f"embeds_{row}"][:count])
+        fine = found.fine_alphas[row, : frames * V3[name].upsample]
+        assert_close(fine, out[f"fine_{row}"])
+        assert_close(np.sum(fine), out[f"fine_counts_{row}"])
