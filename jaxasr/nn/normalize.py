@@ -3,6 +3,7 @@
 import abc
 import dataclasses
 import pathlib
+import zipfile
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -114,6 +115,37 @@ class UtteranceMvn(MeanVariance):
 def _mean(x: Float[Array, "B T F"], lengths: Int[Array, "B"]) -> Float[Array, "B 1 F"]:
     """Over the frames of `x`, which is 0 in the padding."""
     return jnp.sum(x, axis=1, keepdims=True) / jnp.maximum(lengths, 1)[:, None, None]
+
+
+def read_mvn(path: str | pathlib.Path) -> Cmvn:
+    """Statistics from Kaldi's nnet text (FunASR's am.mvn), or from sums (ESPnet's feats_stats.npz) by their suffix.
+
+    Raises:
+      DataError: the file holds neither.
+    """
+    return read_sums(path) if str(path).endswith(".npz") else read_kaldi_mvn(path)
+
+
+def read_sums(path: str | pathlib.Path) -> Cmvn:
+    """Statistics from the `count`, `sum` and `sum_square` of frames in a NumPy archive (ESPnet's feats_stats.npz)."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            count, total, squares = (np.asarray(arrays[name], np.float64) for name in ("count", "sum", "sum_square"))
+    except OSError as error:
+        raise DataError(
+            f"{path}: {error.strerror or error}; a NumPy archive of sums was expected; check the path."
+        ) from None
+    except (KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise DataError(
+            f"{path}: {error}; a NumPy archive of count, sum and sum_square was expected, as ESPnet's feats_stats.npz; "
+            "give such a file, or a Kaldi nnet text."
+        ) from None
+    if count.size != 1 or total.ndim != 1 or total.shape != squares.shape or not np.isfinite([*total, *squares]).all():
+        raise DataError(
+            f"{path}: count, sum and sum_square of the shapes {count.shape}, {total.shape}, {squares.shape}; one "
+            "number and two finite vectors of the same length were expected; make the file anew."
+        )
+    return Cmvn.from_sums(float(count.item()), total, squares)
 
 
 def read_kaldi_mvn(path: str | pathlib.Path) -> Cmvn:

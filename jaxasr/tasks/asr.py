@@ -31,7 +31,7 @@ from jaxasr.nn.encoders import ENCODERS, Encoder, SanmEncoder
 from jaxasr.nn.frontend import FRONTENDS, Frontend, WavFrontend
 from jaxasr.nn.initialization import Initialization, initialized
 from jaxasr.nn.network import AsrNetwork, AsrOutputs
-from jaxasr.nn.normalize import NORMALIZERS, Cmvn, GlobalMvn, Normalizer, read_kaldi_mvn, write_kaldi_mvn
+from jaxasr.nn.normalize import NORMALIZERS, Cmvn, GlobalMvn, Normalizer, read_kaldi_mvn, read_mvn, write_kaldi_mvn
 from jaxasr.nn.postencoders import POSTENCODERS, PostEncoder
 from jaxasr.nn.preencoders import PREENCODERS, PreEncoder
 from jaxasr.nn.rows import repeat_rows
@@ -85,7 +85,7 @@ class AsrTask(Task[AnyAsrExample, AnyAsrBatch]):
     unknown_symbols: Literal["leave_out", "unk"] = "leave_out"
     """Training utterances with a symbol outside the token list: left out and counted, or read as <unk>."""
     cmvn_file: str | None = None
-    """Kaldi statistics (FunASR's am.mvn); None estimates them on the training set."""
+    """Statistics: Kaldi's (FunASR's am.mvn) or ESPnet's feats_stats.npz; None estimates them on the training set."""
     ctc_weight: float = 0.3
     """Share of the CTC loss; the rest is the attention loss."""
     interctc_layers: tuple[int, ...] = ()
@@ -127,7 +127,7 @@ class AsrTask(Task[AnyAsrExample, AnyAsrBatch]):
                 else Vocabulary.from_texts(texts, tokenizer)
             )
         if task.cmvn is None and self.cmvn_file:
-            task = task.with_resources(cmvn=read_kaldi_mvn(self.cmvn_file))
+            task = task.with_resources(cmvn=read_mvn(self.cmvn_file))
         return task
 
     def with_statistics(self, estimate: Callable[[Callable[[AnyAsrBatch], Any]], Cmvn]) -> "AsrTask":

@@ -1,6 +1,5 @@
 import functools
 import itertools
-import pathlib
 import re
 
 import jax
@@ -12,8 +11,6 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxasr.nn.ctc import ctc_feasible, ctc_loss
 
-PARITY = pathlib.Path(__file__).parents[1] / "parity"
-
 feasible_of = jax.jit(ctc_feasible)
 loss_of = jax.jit(ctc_loss)
 
@@ -23,13 +20,6 @@ def loss_and_gradient(logits, lengths, tokens, token_lengths, weights=1.0, *, bl
     """The losses, and the gradient of their weighted sum."""
     loss, vjp = jax.vjp(lambda x: ctc_loss(x, lengths, tokens, token_lengths, blank_id=blank_id), logits)
     return loss, vjp(jnp.broadcast_to(weights, loss.shape))[0]
-
-
-@jax.jit
-@functools.partial(jax.value_and_grad, argnums=(0, 1, 2), has_aux=True)
-def mean_of_projection(hidden, weight, bias, lengths, tokens, token_lengths):
-    loss = ctc_loss(hidden @ weight.T + bias[None, None], lengths, tokens, token_lengths)
-    return loss.sum() / ctc_feasible(lengths, tokens, token_lengths).sum(), loss
 
 
 def random_batch(seed, B=4, T=20, V=7, U=5, *, scale=1.0):
@@ -275,17 +265,3 @@ def test_rows_spread_over_devices_stay_where_they_are():
     for other_loss, other_gradient in (mapped(*spread), partitioned(*spread)):
         np.testing.assert_allclose(other_loss, loss, rtol=1e-5)
         np.testing.assert_allclose(other_gradient, gradient, atol=1e-5)
-
-
-@pytest.mark.parametrize("name", ["f_ctc", "f_ctc_infeasible"])
-def test_equals_funasr(name):
-    golden = np.load(PARITY / f"{name}.npz")
-    arrays = [golden[key] for key in ("in/hs", "param/ctc_lo.weight", "param/ctc_lo.bias")]
-    lengths, tokens, token_lengths = (golden[f"in/{key}"] for key in ("hs_lens", "ys", "ys_lens"))
-    (mean, loss), gradients = mean_of_projection(*arrays, lengths, tokens, token_lengths)
-    feasible = feasible_of(lengths, tokens, token_lengths)
-    np.testing.assert_array_equal(feasible, np.isfinite(golden["out/per_utt"]))
-    np.testing.assert_allclose(mean, golden["out/loss"], rtol=1e-4)
-    np.testing.assert_allclose(loss, np.where(feasible, golden["out/per_utt"], 0), rtol=1e-4)
-    for key, gradient in zip(("out/dhs", "grad/ctc_lo.weight", "grad/ctc_lo.bias"), gradients, strict=True):
-        np.testing.assert_allclose(gradient, golden[key], rtol=1e-4, atol=1e-4)

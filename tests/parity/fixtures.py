@@ -34,6 +34,11 @@ class Close:
         DEVIATIONS[self.name] = max(here, DEVIATIONS.get(self.name, (0.0, 0.0)))
 
 
+def close_of(name):
+    """The assertion at the tolerance of a file."""
+    return Close(name, **FIXTURES[name]["tolerance"]) if name in FIXTURES else Close(name)
+
+
 def arrays_of(file):
     """The arrays of a file by kind (in, param, out, grad)."""
     kinds = {"in": {}, "param": {}, "out": {}, "grad": {}}
@@ -48,13 +53,13 @@ def arrays_of(file):
 @functools.cache
 def fixture(name):
     """The arrays of a file of the manifest, and an assertion at its tolerance."""
-    return arrays_of(HERE / FIXTURES[name]["file"]), Close(name, **FIXTURES[name]["tolerance"])
+    return arrays_of(HERE / FIXTURES[name]["file"]), close_of(name)
 
 
 @functools.cache
 def more(name):
     """The same of a file that make_fixtures.py made."""
-    return arrays_of(HERE / "more" / f"{name}.npz"), Close(name)
+    return arrays_of(HERE / "more" / f"{name}.npz"), close_of(name)
 
 
 def assert_rows_close(assert_close, found, expected, lengths):

@@ -21,7 +21,7 @@ from jaxasr.nn.decoders import TransformerDecoder
 from jaxasr.nn.encoders import SanmEncoder, TransformerEncoder
 from jaxasr.nn.frontend import SlidingWindow, StftFrontend, WavFrontend, slaney_filterbank
 from jaxasr.nn.losses import label_smoothing_loss
-from jaxasr.nn.normalize import Cmvn, GlobalMvn, UtteranceMvn, read_kaldi_mvn
+from jaxasr.nn.normalize import Cmvn, GlobalMvn, UtteranceMvn, read_kaldi_mvn, read_mvn
 from jaxasr.optim import Adam, AdamW
 from jaxasr.schedules import TriStage, WarmupRsqrt
 from jaxasr.state import init_state, make_train_step
@@ -277,6 +277,13 @@ def test_global_mvn(mean, variance):
     cmvn = Cmvn.from_sums(float(count), total, squares)
     y = jax.jit(GlobalMvn(mean, variance))(x, lengths, cmvn)
     assert_rows_close(assert_close, y, arrays["out"][f"glob_mean{mean:d}_var{variance:d}"], lengths)
+
+
+def test_global_mvn_by_espnets_file():
+    arrays, assert_close = fixture("i_mvn")
+    x, lengths = arrays["in"]["x"], arrays["in"]["x_lens"]
+    y = jax.jit(GlobalMvn())(x, lengths, read_mvn(HERE / "i_feats_stats.npz"))
+    assert_rows_close(assert_close, y, arrays["out"]["glob_mean1_var1"], lengths)
 
 
 @pytest.mark.parametrize(("mean", "variance"), [(True, False), (False, True)])

@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from flax import linen as nn
 
@@ -22,7 +23,7 @@ from jaxasr.nn.encoders import (
 from jaxasr.nn.encoders.base import Taps
 from jaxasr.nn.frontend import GivenFeatures, WavFrontend, mel_filterbank
 from jaxasr.nn.fsmn import FsmnMemory
-from jaxasr.nn.normalize import GlobalMvn, read_kaldi_mvn
+from jaxasr.nn.normalize import GlobalMvn, read_kaldi_mvn, read_mvn
 from jaxasr.nn.positions import sinusoids_halves
 from jaxasr.nn.postencoders import LengthAdaptor
 from jaxasr.nn.predictors import CifPredictorV2, CifPredictorV3
@@ -42,6 +43,11 @@ def build(module: nn.Module, *inputs: Any, **options: Any) -> None:
 
 def statistics(content: str | bytes) -> None:
     read_kaldi_mvn(write("am.mvn", content))
+
+
+def sums(**arrays: Any) -> None:
+    np.savez("stats.npz", **arrays)
+    read_mvn("stats.npz")
 
 
 class Blind(SanmEncoder):
@@ -104,6 +110,9 @@ CASES = {
     "a hop below a sample": lambda: WavFrontend(hop_ms=0.01).output_lengths(8000, 8000),
     "a band above half the rate": lambda: mel_filterbank(80, 512, 8000, 20.0, 8000.0),
     "no statistics": lambda: GlobalMvn()(X, LENGTHS, None),
+    "no sums": lambda: read_mvn("nowhere.npz"),
+    "other sums": lambda: sums(total=np.zeros(3)),
+    "sums of unequal lengths": lambda: sums(count=3.0, sum=np.zeros(3), sum_square=np.zeros(4)),
     "no statistics file": lambda: read_kaldi_mvn("nowhere"),
     "binary statistics": lambda: statistics(b"\xff"),
     "a word among the statistics": lambda: statistics("<AddShift> 1 1\n<LearnRateCoef> 0 [ x ]\n"),
