@@ -289,8 +289,8 @@ class Muon(Moments):
 
     learning_rate: float = 5e-3
     """Highest learning rate; the schedule scales it."""
-    weight_decay: float = 0.01
-    """Share of the learning rate by which weights shrink at every update."""
+    weight_decay: float = 0.1
+    """Share of the learning rate by which weights shrink at every update; without much of it Muon overfits."""
     momentum: float = 0.95
     """Decay of the mean of a kernel's gradients."""
     nesterov: bool = True
