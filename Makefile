@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow lint clean
+.PHONY: demo test test-slow every-part lint clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m jaxasr.train --task=asr --encoder=sanm
@@ -13,6 +13,9 @@ test: $(VENV)/.installed-test lint
 
 test-slow: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m slow -n 0
+
+every-part: $(VENV)/.installed
+	$(BIN)/python benchmarks/every_part.py
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

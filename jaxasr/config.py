@@ -10,7 +10,7 @@ import importlib
 import pathlib
 import sys
 import typing
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import yaml
@@ -260,13 +260,18 @@ def import_modules(names: Sequence[str], where: str) -> None:
 
 
 def parse(
-    cls: type[ConfigT], argv: Sequence[str], *, prog: str, description: str, fallback: str = ""
+    cls: type[ConfigT],
+    argv: Sequence[str],
+    *,
+    prog: str,
+    description: str,
+    fallback: Callable[[str | None], str] | None = None,
 ) -> ConfigT | None:
     """A `cls` from the YAML of `--config` and the flags over it; None when `--print_config` printed it.
 
     Args:
-      fallback: the recipe that is used where neither `--config` nor `--train` is given, or `fallback_ENCODER` where
-        there is one for the encoder asked for; empty for none.
+      fallback: from the encoder asked for, if one is, to the recipe that is used where neither `--config` nor
+        `--train` is given.
 
     Raises:
       ConfigError: a fault in the YAML file or the flags, with the nearest option or choice that there is.
@@ -274,7 +279,7 @@ def parse(
     """
     flags = _flags(argv)
     helping, printing = (coerce(flags.pop(n, Words(["false"])), bool, f"--{n}") for n in ("help", "print_config"))
-    name = "" if "train" in flags else _recipe(fallback, flags.get("encoder", Words()))
+    name = "" if "train" in flags or fallback is None else fallback(next(iter(flags.get("encoder", ())), None))
     if "config" in flags:
         name = coerce(flags.pop("config"), str, "--config") or "."
     mapping = _underscored(read_yaml(name), f"{name}: ") if name else {}
@@ -310,12 +315,6 @@ def _flags(argv: Sequence[str]) -> dict[str, Words]:
         else:
             raise ConfigError(f"{word}: stands before any option; --OPTION=VALUE was expected; correct or remove it.")
     return flags
-
-
-def _recipe(name: str, encoder: Words) -> str:
-    """The recipe, or its variant for this encoder."""
-    variant = "_".join([name, *encoder])
-    return variant if (RECIPES / f"{variant}.yaml").exists() else name
 
 
 def _nested(flags: Mapping[str, Words]) -> dict[str, Any]:

@@ -16,8 +16,6 @@ from jaxasr.launch import with_huge_pages
 from jaxasr.stopping import Ends, Stopped, StopSignals
 from jaxasr.train_config import TrainConfig
 
-DIGITS = "digits"
-
 
 def train(cfg: TrainConfig, *, collate_fn: Callable[..., Any] | None = None) -> pathlib.Path:
     """Trains, keeps the best, averages them and scores the test sets; returns the workdir.
@@ -137,7 +135,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     description = "Trains a model, averages its best validations and scores the test sets."
 
     def run() -> None:
-        cfg = config.parse(TrainConfig, argv, prog="python -m jaxasr.train", description=description, fallback=DIGITS)
+        cfg = config.parse(
+            TrainConfig, argv, prog="python -m jaxasr.train", description=description, fallback=digits_recipe
+        )
         if cfg is not None:
             train(with_bundled_digits(cfg))
 
@@ -146,6 +146,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     except Stopped as stopped:
         print(stopped, file=sys.stderr)
         sys.exit(stopped.exit_status)
+
+
+def digits_recipe(encoder: str | None) -> str:
+    """The recipe for the bundled digits: stacked frames for an encoder that keeps their rate, 10 ms for the others."""
+    from jaxasr.nn.encoders import ENCODERS
+
+    divides = encoder is not None and encoder in ENCODERS and ENCODERS[encoder]().output_lengths(1000) < 1000
+    return "digits_transformer" if divides else "digits"
 
 
 def with_bundled_digits(cfg: TrainConfig) -> TrainConfig:

@@ -226,16 +226,23 @@ def test_an_empty_file_and_a_merge_key_are_fine():
 
 def test_recipes_by_name_and_the_fallback():
     digits = parse("--config=digits")
-    assert digits == parse("--config=configs/digits.yaml") == parse(fallback="digits")
+    assert digits == parse("--config=configs/digits.yaml") == parse(fallback=train.digits_recipe)
     assert digits.task.sample_rate == 8000
-    assert parse("--train=x", fallback="digits") == TrainConfig(train=("x",))
-    assert parse(write("seed: 3"), fallback="digits") == TrainConfig(seed=3)
-    assert parse("--epochs=2", fallback="digits") == dataclasses.replace(digits, epochs=2)
+    assert parse("--train=x", fallback=train.digits_recipe) == TrainConfig(train=("x",))
+    assert parse(write("seed: 3"), fallback=train.digits_recipe) == TrainConfig(seed=3)
+    assert parse("--epochs=2", fallback=train.digits_recipe) == dataclasses.replace(digits, epochs=2)
     own = parse("--config=digits_transformer")  # a recipe for the encoder asked for stands before the other
-    assert (
-        own == parse("--encoder=transformer", fallback="digits") == parse("--encoder", "transformer", fallback="digits")
-    )
-    assert "Did you mean 'train'" in fault("--trains=x", fallback="digits")  # no --train, though it begins like it
+    for asked in (["--encoder=transformer"], ["--encoder", "transformer"]):
+        assert parse(*asked, fallback=train.digits_recipe) == own
+    for name in ("conformer", "branchformer", "e_branchformer", "rnn"):  # encoders that divide the frame rate
+        made = parse(f"--encoder={name}", fallback=train.digits_recipe)
+        assert type(made.task.encoder) is ENCODERS[name]
+        assert made.task.frontend == own.task.frontend
+    assert parse("--encoder=sanm_chunk", fallback=train.digits_recipe).task.frontend == digits.task.frontend
+    assert "encoder 'nope': not known" in fault("--encoder=nope", fallback=train.digits_recipe)
+    assert "Did you mean 'train'" in fault(
+        "--trains=x", fallback=train.digits_recipe
+    )  # no --train, though it begins like it
     write("seed: 4", "digits.yaml")
     assert parse("--config=digits.yaml") == TrainConfig(seed=4)  # a file of the user's is nearer than the recipe
 
@@ -510,7 +517,7 @@ def test_help_shows_choices_and_every_option_with_its_doc_and_default(capsys, mo
 @pytest.mark.parametrize("flag", ["-h", "--help"])
 def test_help_stands_above_other_flags_and_shows_the_recipe(flag, capsys):
     with pytest.raises(SystemExit) as caught:
-        parse("--no_such_option=1", flag, fallback="digits")
+        parse("--no_such_option=1", flag, fallback=train.digits_recipe)
     assert caught.value.code == 0
     out = capsys.readouterr().out
     assert "Defaults are those of digits." in out
