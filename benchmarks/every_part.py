@@ -21,7 +21,7 @@ from jaxasr.nn.decoders import DECODERS
 from jaxasr.nn.encoders import ENCODERS
 
 OPTIONS = {
-    "rnn": ("--encoder.d_model=128", "--encoder.d_hidden=128", "--encoder.num_layers=2", "--interctc_layers=none"),
+    "rnn": ("--encoder.d_model=128", "--encoder.d_hidden=128", "--encoder.num_layers=3"),
     "sanm_chunk": ("--encoder.chunk_size", "12", "--encoder.stride", "8"),
 }
 """What an encoder needs beside its recipe's options."""
