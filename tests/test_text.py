@@ -12,6 +12,7 @@ import rich.console
 import jaxasr
 from jaxasr import checkpoint, config
 from jaxasr.data import manifest, subwords
+from jaxasr.data.lexicon import LookupTokenizer
 from jaxasr.data.manifest import Utterance
 from jaxasr.data.selection import select
 from jaxasr.data.source import Header
@@ -39,6 +40,8 @@ def utterances(texts):
 
 def prepared(name, texts=TEXTS, **options):
     changes = {"size": 20, "algorithm": "bpe"} if name == "bpe" else {}
+    if issubclass(TOKENIZERS[name], LookupTokenizer):
+        changes = {"lines": ("strange s t",)}  # what is not there stays as it is
     tokenizer = TOKENIZERS[name](**changes)
     return dataclasses.replace(tiny.TASK, tokenizer=tokenizer, **options).prepared(utterances(texts))
 
