@@ -118,7 +118,7 @@ def convolution_decoder(groups: int) -> list[Rule]:
         EMBEDDING,
         *_dense(f"{theirs}.linear1", f"{ours}/in/*[i]"),
         *_dense(f"{theirs}.linear2", f"{ours}/out/*[i]"),
-        Rule(f"{theirs}.weight", f"{ours}/kernel[i]", past),
+        Rule(f"{theirs}.weight", f"{ours}/filter[i]", past),
         Rule(f"{theirs}.weight_f", f"{ours}/channel_kernel[i]", np.ravel),
         Rule(f"{theirs}.linear_weight.weight", f"{ours}/weights/kernel[i]", made),
         Rule(f"{theirs}.linear_weight.bias", f"{ours}/weights/bias[i]", made),

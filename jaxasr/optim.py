@@ -54,7 +54,7 @@ class Optimizer(abc.ABC):
 
 
 OPTIMIZERS: Registry[Optimizer] = Registry("optimizer", Optimizer, ("rule",))
-BIASES_AND_NORMS = ("bias", "*_bias", "scale", "*_scale")
+BIASES_AND_NORMS = ("bias", "*_bias", "scale", "*_scale", "bands")
 
 
 @dataclasses.dataclass(frozen=True)

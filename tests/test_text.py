@@ -41,7 +41,11 @@ def utterances(texts):
 def prepared(name, texts=TEXTS, **options):
     changes = {"size": 20, "algorithm": "bpe"} if name == "bpe" else {}
     if issubclass(TOKENIZERS[name], LookupTokenizer):
-        changes = {"lines": ("strange s t",)}  # what is not there stays as it is
+        changes = {
+            "lines": tuple(
+                f"{word} {word}" for word in ["one", "two", "three", "four", "five", "six", "seven", "eight", "x"]
+            )
+        }
     tokenizer = TOKENIZERS[name](**changes)
     return dataclasses.replace(tiny.TASK, tokenizer=tokenizer, **options).prepared(utterances(texts))
 

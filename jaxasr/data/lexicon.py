@@ -46,12 +46,9 @@ class LookupTokenizer(Tokenizer):
     FIRST: ClassVar[bool]
     """Whether the first of several lines for a word counts."""
 
+    file: str | None = None
+    """A word and its tokens a line: a lexicon, in which the first line for a word counts, or FunASR's seg_dict."""
     lines: tuple[str, ...] | None = resource()
-
-    @property
-    def path(self) -> str | None:
-        """The file that was given."""
-        raise NotImplementedError
 
     def _read(self, path: str) -> Self:
         lines = tuple(textfile.lines(path))
@@ -60,7 +57,12 @@ class LookupTokenizer(Tokenizer):
 
     def prepared(self, transcripts: Iterable[str], earlier: pathlib.Path | None = None) -> Self:
         del transcripts, earlier
-        return self if self.lines is not None or self.path is None else self._read(self.path)
+        return self if self.lines is not None or self.file is None else self._read(self.file)
+
+    def inventory(self, transcripts: Iterable[str]) -> list[str]:
+        """All tokens of the file, whether the transcripts have them or not, and the symbols; nothing else is known."""
+        del transcripts
+        return sorted({token for tokens in self.lexicon.values() for token in tokens} | {*self.cleaning.symbols})
 
     def files(self) -> dict[str, bytes]:
         listed = {} if self.lines is None else {self.FILE: "".join(f"{line}\n" for line in self.lines).encode()}
@@ -104,12 +106,6 @@ class PhoneTokenizer(LookupTokenizer):
 
     g2p: Literal["lexicon", "pypinyin_g2p", "pypinyin_g2p_phone"] = "lexicon"
     """A lexicon; or Chinese syllables with their tone, or their initials and finals, by the package pypinyin."""
-    file: str | None = None
-    """The lexicon: a word and its phones a line; of several lines for a word the first counts."""
-
-    @property
-    def path(self) -> str | None:
-        return self.file
 
     def check(self) -> None:
         if (self.g2p == "lexicon") != (self.file is not None or self.lines is not None):
@@ -121,6 +117,9 @@ class PhoneTokenizer(LookupTokenizer):
             _pypinyin()
         elif self.file is not None:
             self._read(self.file)
+
+    def inventory(self, transcripts: Iterable[str]) -> list[str]:
+        return super().inventory(transcripts) if self.g2p == "lexicon" else Tokenizer.inventory(self, transcripts)
 
     def split(self, text: str) -> list[str]:
         if self.g2p == "lexicon":
@@ -169,13 +168,6 @@ class SegDictTokenizer(LookupTokenizer):
 
     FILE = "seg_dict"
     FIRST = False
-
-    file: str | None = None
-    """The seg_dict of a FunASR model: a word and its pieces a line."""
-
-    @property
-    def path(self) -> str | None:
-        return self.file
 
     def check(self) -> None:
         if self.file is None and self.lines is None:

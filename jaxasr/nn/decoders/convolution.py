@@ -63,7 +63,7 @@ class TokenConvolution(nn.Module):
 
     def _fixed(self, rows: int, train: bool) -> Float[Array, "B 1 G K"]:
         shape = (self.groups, self.kernel_size // 2 + 1)
-        weights = self.param("kernel", nn.initializers.uniform(1.0), shape)
+        weights = self.param("filter", nn.initializers.uniform(1.0), shape)
         weights = Dropout(self.dropout)(jnp.broadcast_to(weights[None, None], (rows, 1, *shape)), train=train)
         return jax.nn.softmax(weights, axis=-1)
 

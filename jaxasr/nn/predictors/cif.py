@@ -38,17 +38,21 @@ def windows(x: Float[Array, "B T D"], left: int, right: int) -> Float[Array, "B 
     return jnp.concatenate([padded[:, k : k + x.shape[1]] for k in range(left + 1 + right)], axis=-1)
 
 
-@PREDICTORS.register("cif_v2")
-class CifPredictorV2(Predictor):
-    """A convolution over time; FunASR's `cif_predictor_v2`."""
+class ConvolvedPredictor(Predictor):
+    """A convolution over time makes the weights. Abstract."""
 
     def context(self, x: Float[Array, "B T D"], *, train: bool) -> Float[Array, "B T D"]:
         del train
         return jax.nn.relu(Dense(x.shape[-1], name="conv")(windows(x, self.left, self.right)))
 
 
+@PREDICTORS.register("cif_v2")
+class CifPredictorV2(ConvolvedPredictor):
+    """A convolution over time; FunASR's `cif_predictor_v2`."""
+
+
 @PREDICTORS.register("cif_v3")
-class CifPredictorV3(Predictor):
+class CifPredictorV3(ConvolvedPredictor):
     """`cif_v2` with a second head that weighs finer frames, for timestamps; FunASR's `cif_predictor_v3`.
 
     In a batch their LSTM begins in the padding, and their attention fails; here a row's values are those it has alone.
@@ -64,10 +68,6 @@ class CifPredictorV3(Predictor):
     """As smooth_factor, of the second head."""
     noise_threshold2: float = 0.0
     """As noise_threshold, of the second head."""
-
-    def context(self, x: Float[Array, "B T D"], *, train: bool) -> Float[Array, "B T D"]:
-        del train
-        return jax.nn.relu(Dense(x.shape[-1], name="conv")(windows(x, self.left, self.right)))
 
     def fine_alphas(
         self, x: Float[Array, "B T D"], context: Float[Array, "B T D"], lengths: Int[Array, "B"], *, train: bool
