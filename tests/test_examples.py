@@ -1,11 +1,11 @@
 import importlib.util
 import pathlib
 
-EXAMPLES = pathlib.Path(__file__).parent.parent / "examples"
+ROOT = pathlib.Path(__file__).parent.parent
 
 
-def load(name: str):
-    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+def load(name: str, folder: str = "examples"):
+    spec = importlib.util.spec_from_file_location(name, ROOT / folder / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -30,3 +30,8 @@ def test_an_encoder_of_ones_own_is_a_choice():
         assert cfg.task.encoder == module.GatedConvEncoder(num_layers=2)
     finally:
         ENCODERS._entries.pop("gated_conv")
+
+
+def test_the_page_of_parts_is_what_the_registries_hold():
+    parts = load("parts", "docs")
+    assert parts.PAGE.read_text(encoding="utf-8") == parts.page(), "python docs/parts.py writes it anew"
