@@ -126,12 +126,12 @@ def test_resume_is_exact(finished, tmp_path, batches_before):
 def test_a_run_that_goes_on_reads_no_weights_again(tmp_path, capsys):
     weights = shutil.copytree(PARITY / "more" / "bert_post_norm", tmp_path / "bert")
     blocks = TransformerPostEncoder(num_layers=2, d_model=16, num_heads=2, d_ff=24, weights=str(weights))
-    cfg = tiny.config(tmp_path, task=dataclasses.replace(tiny.TASK, postencoder=blocks), test=())
-    with pytest.raises(DataError, match="the disk is gone"):
-        train(cfg, collate_fn=FailsAt(7))
+    task = dataclasses.replace(tiny.TASK, decoder=None, ctc_weight=1.0, postencoder=blocks)
+    cfg = tiny.config(tmp_path, task=task, test=(), epochs=1)
+    train(cfg)
     assert "32 tensors of 2 blocks; left out: bert.embeddings" in " ".join(capsys.readouterr().out.split())
     shutil.rmtree(weights)
-    train(cfg)
+    train(dataclasses.replace(cfg, epochs=2))
     said = capsys.readouterr().out
     assert "going on from step" in said
     assert "left out: bert" not in said

@@ -36,13 +36,13 @@ def folder_of(name: str) -> pathlib.Path:
 
 
 @functools.cache
-def shapes(postencoder: TransformerPostEncoder):
+def shapes(postencoder):
     """Of its parameters, for frames of width 12."""
     init = functools.partial(postencoder.init, train=False)
     return jax.eval_shape(init, jax.random.key(0), np.zeros((1, 3, 12), np.float32), np.array([3]))["params"]
 
 
-def blocks(postencoder: TransformerPostEncoder, path: pathlib.Path, say=lambda text: None):
+def blocks(postencoder, path, say=lambda text: None):
     postencoder = postencoder.clone(weights=str(path))
     return read_blocks(postencoder, shapes(postencoder), say)
 
