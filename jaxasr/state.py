@@ -1,9 +1,8 @@
 """The state of training, and the updates that advance it."""
 
 import abc
-import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -182,15 +181,31 @@ def make_add(loss_fn: LossFn) -> Callable[[Sums, Any, TrainState, Counts], Sums]
 
 
 def state_creator(cfg: TrainConfig, task: Task, devices: Devices) -> Any:
-    """Key to the state before the first step, on every device; jitted."""
+    """(key, given) to the state before the first step, on every device; jitted. See `Task.given_params`."""
     init, spec = task.model().init, task.batch_spec(BucketShape(1, int(task.input_rate), 1))
-    create = functools.partial(init_state, init, cfg.optimizer, spec, average=cfg.average)
-    return jax.jit(lambda key: create(key), out_shardings=devices.replicated)
+
+    def create(key: Key, given: Params) -> TrainState:
+        def start(key: Key, batch: Any) -> Params:
+            return with_given(init(key, batch), given)
+
+        return init_state(start, cfg.optimizer, spec, key, cfg.average)
+
+    return jax.jit(create, out_shardings=devices.replicated)
+
+
+def with_given(params: Params, given: Params) -> Params:
+    """`params` with those of `given` in their places."""
+    return {
+        name: (with_given(branch, given[name]) if isinstance(branch, Mapping) else given[name])
+        if name in given
+        else branch
+        for name, branch in params.items()
+    }
 
 
 def abstract_state(create: Any, devices: Devices) -> TrainState:
     """Shapes, types and places of the state that `create` makes: what compiling and restoring need, and no array."""
-    return devices.replicated_spec(jax.eval_shape(create, jax.random.key(0)))
+    return devices.replicated_spec(jax.eval_shape(create, jax.random.key(0), {}))
 
 
 class Steps(abc.ABC):

@@ -75,7 +75,7 @@ def loop(
         console.print(f"going on from step {int(state.step)} in epoch {progress.epoch}", highlight=False)
     else:
         steps.announce(data.train.shapes)  # they compile while the state is made
-        state = create(jax.random.key(cfg.seed))
+        state = create(jax.random.key(cfg.seed), data.task.given_params(console.print))
         progress = Progress(data_hash=data.train.fingerprint())
     step, ends = int(state.step), Ends(cfg, data.train, progress, began)
     state = with_total(state, ends.total, devices)

@@ -13,17 +13,22 @@ import pytest
 import rich.console
 
 from jaxasr import logs
+from jaxasr.averages import Ema
 from jaxasr.data.batch import AsrBatch, BucketShape, Collate
 from jaxasr.data.bucketing import PlannedBatch
 from jaxasr.data.pipeline import HostBatch
+from jaxasr.data.tokenizer import Vocabulary
 from jaxasr.errors import ConfigError, TrainingError
 from jaxasr.logs import RunLog, StepLog
+from jaxasr.nn.normalize import Cmvn
 from jaxasr.optim import Sgd
 from jaxasr.parallel import Devices
 from jaxasr.schedules import Constant
-from jaxasr.state import init_state, train_steps
+from jaxasr.state import init_state, state_creator, train_steps
 from jaxasr.tasks.base import Mean, Task, denominator
 from jaxasr.train_config import TrainConfig
+
+from . import tiny
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,3 +144,18 @@ def test_waiting_is_a_share_of_the_time_that_it_was_in(tmp_path, monkeypatch, lo
         steps.flush()
     waiting = [json.loads(line)["waiting_percent"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert 80 < waiting[0] <= 100 and not any(waiting[1:])
+
+
+def test_given_parameters_are_where_a_new_run_begins():
+    """In the average too; what is not given is drawn."""
+    task = dataclasses.replace(tiny.TASK, decoder=None, ctc_weight=1.0).with_resources(
+        vocabulary=Vocabulary(("<blank>", "<s>", "</s>", "a", "<unk>")),
+        cmvn=Cmvn(np.zeros(80, np.float32), np.ones(80, np.float32)),
+    )
+    create = state_creator(TrainConfig(task=task, average=Ema()), task, Devices.first())
+    key = jax.random.key(0)
+    drawn, begun = create(key, {}), create(key, {"ctc": {"bias": np.full(5, 3.0, np.float32)}})
+    for params, before in ((begun.params, drawn.params), (begun.average.params, drawn.average.params)):
+        np.testing.assert_array_equal(params["ctc"].pop("bias"), np.full(5, 3.0))
+        assert not np.any(before["ctc"].pop("bias"))
+        jax.tree.map(np.testing.assert_array_equal, params, before)

@@ -19,6 +19,7 @@ from jaxasr.data.perturb import CommonPreprocessor
 from jaxasr.errors import CheckpointError, DataError, TrainingError
 from jaxasr.inputs import evaluation_inputs
 from jaxasr.logs import StepLog
+from jaxasr.nn.postencoders import TransformerPostEncoder
 from jaxasr.parallel import Devices
 from jaxasr.prepare import prepare, read_manifests
 from jaxasr.tasks import AsrTask
@@ -26,6 +27,7 @@ from jaxasr.train import Stopped, train
 from jaxasr.validate import Validator
 
 from . import tiny
+from .parity.fixtures import HERE as PARITY
 
 
 def records(cfg, split: str) -> list[dict]:
@@ -119,6 +121,21 @@ def test_resume_is_exact(finished, tmp_path, batches_before):
     train(cfg_2)
     assert losses(cfg_2) == losses(cfg)
     assert_same(final_params(cfg_2), final_params(cfg))
+
+
+def test_a_run_that_goes_on_reads_no_weights_again(tmp_path, capsys):
+    weights = shutil.copytree(PARITY / "more" / "bert_post_norm", tmp_path / "bert")
+    blocks = TransformerPostEncoder(num_layers=2, d_model=16, num_heads=2, d_ff=24, weights=str(weights))
+    task = dataclasses.replace(tiny.TASK, decoder=None, ctc_weight=1.0, postencoder=blocks)
+    cfg = tiny.config(tmp_path, task=task, test=(), epochs=1)
+    train(cfg)
+    assert "32 tensors of 2 blocks; left out: bert.embeddings" in " ".join(capsys.readouterr().out.split())
+    shutil.rmtree(weights)
+    train(dataclasses.replace(cfg, epochs=2))
+    said = capsys.readouterr().out
+    assert "going on from step" in said
+    assert "left out: bert" not in said
+    assert checkpoint.load_model(cfg.workdir)[0].postencoder == blocks
 
 
 def test_a_damaged_state_falls_back_to_the_one_before(finished, tmp_path, capsys):

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxasr.errors import ConfigError
+from jaxasr.nn.activations import Activation
 from jaxasr.nn.attention import check_stack
 from jaxasr.nn.dropout import Dropout
 from jaxasr.nn.encoders.attention_block import AttentionBlock
@@ -78,8 +79,14 @@ class LengthAdaptor(PostEncoder):
 class TransformerPostEncoder(PostEncoder):
     """Blocks as BERT has them (Devlin et al., 2019), without positions; FunASR's `hugging_face_transformers`.
 
-    https://arxiv.org/abs/1810.04805. A dense layer brings frames to the width of the blocks.
+    https://arxiv.org/abs/1810.04805. A dense layer brings frames to the width of the blocks, which may start from a
+    model of Hugging Face: then their sizes, and what no tensor says, are to be that model's.
     """
+
+    weights: str | None = None
+    """File or folder with the model.safetensors that the blocks start from; of a BERT-like model."""
+    weights_map: tuple[str, ...] = ()
+    """Parts of its tensors' names that BERT has others for, THEIRS=BERTS, such as transformer.layer=encoder.layer."""
 
     num_layers: int = 2
     """Number of blocks."""
@@ -90,9 +97,15 @@ class TransformerPostEncoder(PostEncoder):
     d_ff: int = 1024
     """Width inside the feed-forward networks."""
     dropout: float = 0.1
-    """Dropout probability of what each part of a block adds, and inside feed-forward parts."""
+    """Dropout probability of what each part of a block adds."""
     attention_dropout: float = 0.1
     """Dropout probability of attention weights."""
+    activation: Activation = "gelu"
+    """Between the layers of the feed-forward networks."""
+    norm_first: bool = False
+    """Normalise what goes into each part of a block and what comes out of the last, not each part's sum."""
+    norm_epsilon: float = 1e-12
+    """What norms add to the variance."""
 
     def output_lengths(self, lengths: LengthsT) -> LengthsT:
         return lengths
@@ -102,10 +115,24 @@ class TransformerPostEncoder(PostEncoder):
         self, x: Float[Array, "B T D"], lengths: Int[Array, "B"], *, train: bool
     ) -> tuple[Float[Array, "B T2 D2"], Int[Array, "B"]]:
         check_stack(self, "--postencoder")
+        if self.norm_epsilon <= 0.0:
+            raise ConfigError(
+                f"--postencoder.norm_epsilon={self.norm_epsilon}: a number above 0 was expected; such as 1e-12."
+            )
         x = Dense(self.d_model, name="input")(zero_padding(x, lengths))
-        options = {"positions": "absolute", "norm_first": False, "concat_after": False, "activation": "gelu"}
-        sizes = self.num_heads, self.d_ff, self.dropout, self.attention_dropout
-        block = AttentionBlock(*sizes, **options, name="blocks")
+        block = AttentionBlock(
+            self.num_heads,
+            self.d_ff,
+            self.dropout,
+            self.attention_dropout,
+            positions="absolute",
+            norm_first=self.norm_first,
+            concat_after=False,
+            activation=self.activation,
+            ff_dropout=0.0,
+            norm_epsilon=self.norm_epsilon,
+            name="blocks",
+        )
         layers = range(1, self.num_layers + 1)
         x, _ = run_blocks(block, x, lengths, train, layers=layers, remat=False, taps=None, norm=lambda y: y)
-        return x, lengths
+        return LayerNorm(epsilon=self.norm_epsilon, name="norm")(x) if self.norm_first else x, lengths

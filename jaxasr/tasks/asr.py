@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxasr.config import resource, slot
+from jaxasr.convert.bert import read_blocks
 from jaxasr.data import textfile
 from jaxasr.data.audio import SoundSource
 from jaxasr.data.batch import AnyAsrBatch, AnyAsrExample, BucketShape, Collate, layout
@@ -32,7 +33,7 @@ from jaxasr.nn.frontend import FRONTENDS, Frontend, WavFrontend
 from jaxasr.nn.initialization import Initialization, initialized
 from jaxasr.nn.network import AsrNetwork, AsrOutputs
 from jaxasr.nn.normalize import NORMALIZERS, Cmvn, GlobalMvn, Normalizer, read_kaldi_mvn, read_mvn, write_kaldi_mvn
-from jaxasr.nn.postencoders import POSTENCODERS, PostEncoder
+from jaxasr.nn.postencoders import POSTENCODERS, PostEncoder, TransformerPostEncoder
 from jaxasr.nn.preencoders import PREENCODERS, PreEncoder
 from jaxasr.nn.rows import repeat_rows
 from jaxasr.nn.specaug import SPECAUGS, SpecAugment, SpecAugmenter
@@ -315,6 +316,12 @@ class AsrTask(Task[AnyAsrExample, AnyAsrBatch]):
             return outputs._replace(moments=gathered(left))
 
         return Model(init, apply)
+
+    def given_params(self, say: Callable[[str], None]) -> Params:
+        if not isinstance(self.postencoder, TransformerPostEncoder) or self.postencoder.weights is None:
+            return {}
+        shapes = self.parameter_shapes()["postencoder"]
+        return {"postencoder": read_blocks(self.postencoder, shapes, say)}
 
     def loss_fn(self) -> Callable[..., tuple[Scalar, Metrics]]:
         apply = self.model().apply

@@ -171,6 +171,14 @@ class Task(abc.ABC, Generic[ExampleT, BatchT]):
     @abc.abstractmethod
     def model(self) -> Model: ...
 
+    def given_params(self, say: Callable[[str], None]) -> Params:
+        """Parameters that a new run starts from as files have them, at their places; `say` is told of the files.
+
+        A run that goes on reads none of them.
+        """
+        del say
+        return {}
+
     @abc.abstractmethod
     def loss_fn(self) -> Callable[..., tuple[Scalar, Metrics]]:
         """(params, batch, key or None, counts=None) to the loss over the global batch and its parts.

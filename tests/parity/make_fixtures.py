@@ -1,8 +1,8 @@
 """Makes `more/*.npz`: what FunASR computes with more of its options, each utterance by itself, on random weights.
 
-It needs FunASR 0.8.8, ESPnet 202511 and torch, which no test does:
+It needs FunASR 0.8.8, ESPnet 202511, transformers 5.24 and torch, which no test does:
 
-  PYTHONPATH=FUNASR:ESPNET python tests/parity/make_fixtures.py
+  PYTHONPATH=FUNASR:ESPNET python tests/parity/make_fixtures.py [NAME...]
 
 Keys are those of the other files: `in/NAME`, `param/STATE_DICT_KEY`, `out/NAME`; `options` holds the JSON of the
 constructor's arguments. Every weight is drawn, those too that modules begin with zeros or ones.
@@ -10,12 +10,14 @@ constructor's arguments. Every weight is drawn, those too that modules begin wit
 
 import json
 import pathlib
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from espnet2.asr.postencoder.length_adaptor_postencoder import LengthAdaptorPostEncoder
+from funasr.models.ctc import CTC
 from funasr.models.decoder.rnn_decoder import RNNDecoder
 from funasr.models.decoder.sanm_decoder import ParaformerSANMDecoder
 from funasr.models.decoder.transformer_decoder import (
@@ -30,8 +32,14 @@ from funasr.models.encoder.conformer_encoder import ConformerEncoder
 from funasr.models.encoder.e_branchformer_encoder import EBranchformerEncoder
 from funasr.models.encoder.rnn_encoder import RNNEncoder
 from funasr.models.encoder.sanm_encoder import SANMEncoder, SANMEncoderChunkOpt
+from funasr.models.encoder.transformer_encoder import TransformerEncoder
+from funasr.models.postencoder.hugging_face_transformers_postencoder import HuggingFaceTransformersPostEncoder
 from funasr.models.predictor.cif import CifPredictorV2, CifPredictorV3
+from funasr.models.preencoder.linear import LinearProjection
 from funasr.models.preencoder.sinc import LightweightSincConvs
+from funasr.modules.embedding import SinusoidalPositionEncoder
+from transformers import AutoModel, BertConfig, BertForMaskedLM, RobertaConfig, RobertaModel
+from transformers.models.roberta_prelayernorm import RobertaPreLayerNormConfig, RobertaPreLayerNormForMaskedLM
 
 HERE = pathlib.Path(__file__).parent / "more"
 FEATURES, FRAMES = 20, (37, 26, 11)
@@ -53,6 +61,18 @@ CONFORMERS = {
     "plain": LATEST | {"use_cnn_module": False, "input_layer": "linear", "activation_type": "selu"},
     "norms_last": LATEST | {"normalize_before": False, "concat_after": True, "input_layer": "conv2d2"},
     "conv2d6": LATEST | {"macaron_style": True, "input_layer": "conv2d6", "activation_type": "hardtanh"},
+}
+TRANSFORMERS = {"conv2d8": {"input_layer": "conv2d8"}, "embed": {"input_layer": "embed"}}
+LONGER = (37, 26, 17)
+CONDITIONED = {
+    "transformer": (TransformerEncoder, {"input_layer": "linear", "linear_units": 24}),
+    "sanm": (SANMEncoder, {"input_layer": "pe", "linear_units": 24, "kernel_size": 5}),
+}
+BERT = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
+BERTS = {
+    "post_norm": (BertConfig, BertForMaskedLM, {"vocab_size": 11}),
+    "relu": (RobertaConfig, RobertaModel, {"vocab_size": 11, "hidden_act": "relu", "layer_norm_eps": 1e-3}),
+    "pre_norm": (RobertaPreLayerNormConfig, RobertaPreLayerNormForMaskedLM, {"vocab_size": 11, "layer_norm_eps": 1e-5}),
 }
 GATING = {"cgmlp_linear_units": 24, "cgmlp_conv_kernel": 5}
 BRANCHFORMERS = {
@@ -103,6 +123,7 @@ DECODERS = {
     "dynamic_conv2d": (DynamicConvolution2DTransformerDecoder, CONVOLUTION),
 }
 OTHERS: dict[str, Any] = {
+    "linear": (LinearProjection, {"input_size": 20, "output_size": 7}, 20),
     "sinc": (LightweightSincConvs, {"fs": 16000, "out_channels": 256}, 400),
     "sinc_relu": (
         LightweightSincConvs,
@@ -120,6 +141,7 @@ WIDTH = 12
 CIF_V3 = {
     "cnn": {"upsample_times": 5, "upsample_type": "cnn", "smooth_factor2": 0.25, "noise_threshold2": 0.01},
     "blstm": {"upsample_times": 3, "upsample_type": "cnn_blstm", "use_cif1_cnn": False},
+    "attn": {"upsample_times": 3, "upsample_type": "cnn_attn"},
     "smooth": {"upsample_times": 2, "upsample_type": "cnn", "smooth_factor": 0.8, "noise_threshold": 0.1, "l_order": 2},
 }
 WITH_GRADIENT = ("look_ahead", "blstm", "latest", "legacy", "learned_average", "macaron")
@@ -150,10 +172,13 @@ def encoder_case(
 ) -> Iterator[tuple[str, np.ndarray]]:
     module = drawn(make(FEATURES, **options))
     generator = torch.Generator().manual_seed(1)
-    x = torch.randn(len(FRAMES), max(FRAMES), FEATURES, generator=generator)
-    yield from (("in/x", x.numpy()), ("in/x_lens", np.array(FRAMES, np.int32)))
+    lengths = LONGER if options.get("input_layer") == "conv2d8" else FRAMES
+    x = torch.randn(len(lengths), max(lengths), FEATURES, generator=generator)
+    if options.get("input_layer") == "embed":
+        x = torch.randint(0, FEATURES, x.shape[:2], generator=generator)
+    yield from (("in/x", x.numpy()), ("in/x_lens", np.array(lengths, np.int32)))
     yield from ((f"param/{name}", tensor.numpy().copy()) for name, tensor in module.state_dict().items())
-    for row, frames in enumerate(FRAMES):
+    for row, frames in enumerate(lengths):
         with torch.set_grad_enabled(gradient):
             y = encoded(module, x[row : row + 1, :frames].clone(), torch.tensor([frames]))
             slope = torch.randn(y.shape[1:], generator=generator)
@@ -182,6 +207,55 @@ def decoder_case(make: Callable[..., torch.nn.Module], options: dict[str, Any]) 
     yield "out/logits", logits.numpy()
 
 
+class Positions(torch.nn.Module):
+    """Those that SAN-M has without convolutions, behind them."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return SinusoidalPositionEncoder()(x * x.shape[2] ** 0.5)
+
+
+def sanm_conv2d() -> torch.nn.Module:
+    """With convolutions before it, for which features must be as wide as the model; its positions are another's."""
+    module = SANMEncoder(FEATURES, **SANM | {"output_size": FEATURES, "input_layer": "conv2d"})
+    module.embed.out[1] = Positions()
+    return module
+
+
+def conditioned_case(make: Callable[..., torch.nn.Module], options: dict[str, Any]) -> Iterator[tuple[str, np.ndarray]]:
+    """An encoder with a CTC head that it looks at after its second block of attention, as models put them together."""
+    model = torch.nn.Module()
+    model.encoder, model.ctc = make(FEATURES, **options), CTC(VOCABULARY, 16)
+    model.encoder.conditioning_layer = torch.nn.Linear(VOCABULARY, 16)
+    drawn(model)
+    x = torch.randn(len(FRAMES), max(FRAMES), FEATURES, generator=torch.Generator().manual_seed(1))
+    yield from (("in/x", x.numpy()), ("in/x_lens", np.array(FRAMES, np.int32)))
+    yield from ((f"param/{name}", tensor.numpy().copy()) for name, tensor in model.state_dict().items())
+    for row, frames in enumerate(FRAMES):
+        (y, between), _, _ = model.encoder(x[row : row + 1, :frames], torch.tensor([frames]), ctc=model.ctc)
+        yield f"out/y_alone_{row}", y.numpy()
+        yield f"out/log_probs_{row}", model.ctc.log_softmax(y).numpy()
+        yield f"out/between_{row}", model.ctc.log_softmax(between[0][1]).numpy()
+
+
+def bert_case(name: str) -> Iterator[tuple[str, np.ndarray]]:
+    """The model goes to a folder, as Hugging Face keeps it, of which FunASR's post-encoder is made."""
+    make_config, make, options = BERTS[name]
+    folder = HERE / f"bert_{name}"
+    model = make(make_config(max_position_embeddings=8, **BERT, **options))
+    drawn(model.base_model)
+    model.save_pretrained(folder)
+    module = HuggingFaceTransformersPostEncoder(12, str(folder))
+    last = getattr(AutoModel.from_pretrained(folder), "LayerNorm", torch.nn.Identity())  # FunASR leaves it out
+    module.linear_in = drawn(module.linear_in)
+    module.eval()
+    x = torch.randn(len(FRAMES), max(FRAMES), 12, generator=torch.Generator().manual_seed(1))
+    yield from (("in/x", x.numpy()), ("in/x_lens", np.array(FRAMES, np.int32)))
+    yield from ((f"param/{name}", tensor.numpy().copy()) for name, tensor in module.state_dict().items())
+    yield from ((f"param/transformer.LayerNorm.{name}", tensor.numpy()) for name, tensor in last.state_dict().items())
+    y, _ = module(x.clone(), torch.tensor(FRAMES))
+    yield "out/y", last(y).numpy()
+
+
 def other_case(module: torch.nn.Module, width: int) -> Iterator[tuple[str, np.ndarray]]:
     """What stands before or behind an encoder."""
     drawn(module)
@@ -196,6 +270,8 @@ def other_case(module: torch.nn.Module, width: int) -> Iterator[tuple[str, np.nd
 
 def predictor_case(make: Callable[..., torch.nn.Module], options: dict[str, Any]) -> Iterator[tuple[str, np.ndarray]]:
     module = drawn(make(WIDTH, **options))
+    if options["upsample_type"] == "cnn_attn":  # which is given a mask of coarse frames for fine ones
+        module.self_attn.register_forward_pre_hook(lambda _, given: (given[0], None))
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(len(FRAMES), max(FRAMES), WIDTH, generator=generator)
     yield from (("in/x", x.numpy()), ("in/x_lens", np.array(FRAMES, np.int32)))
@@ -257,6 +333,8 @@ def paraformer_alone() -> Iterator[tuple[str, np.ndarray]]:
 
 
 def save(name: str, options: dict[str, Any], arrays: Iterator[tuple[str, np.ndarray]]) -> None:
+    if sys.argv[1:] and name not in sys.argv[1:]:
+        return
     HERE.mkdir(exist_ok=True)
     np.savez_compressed(HERE / f"{name}.npz", options=np.array(json.dumps(options)), **dict(arrays))
     print(name)
@@ -268,6 +346,7 @@ def main() -> None:
         "conformer": (ConformerEncoder, SMALL | STILL | {"linear_units": 24, "cnn_module_kernel": 7}, CONFORMERS),
         "branchformer": (BranchformerEncoder, SMALL | STILL | GATING, BRANCHFORMERS),
         "e_branchformer": (EBranchformerEncoder, SMALL | STILL | GATING, E_BRANCHFORMERS),
+        "transformer": (TransformerEncoder, SMALL | STILL | {"linear_units": 24}, TRANSFORMERS),
         "sanm": (SANMEncoder, SANM, SANMS),
         "sanm_chunk": (SANMEncoderChunkOpt, SANM, SANM_CHUNKS),
         "rnn": (RNNEncoder, {"num_layers": 3, "hidden_size": 12, "output_size": 16}, RNNS),
@@ -278,6 +357,14 @@ def main() -> None:
             arrays = encoder_case(make, options, gradient=case in WITH_GRADIENT)
             save(f"{family}_{case}", options, arrays)
     save("paraformer", {}, paraformer_alone())
+    save("sanm_conv2d", SANM, encoder_case(lambda _, **options: sanm_conv2d(), SANM, gradient=False))
+    for case, (make, changes) in CONDITIONED.items():
+        options = (
+            SMALL | STILL | changes | {"num_blocks": 3, "interctc_layer_idx": [1], "interctc_use_conditioning": True}
+        )
+        save(f"conditioned_{case}", options, conditioned_case(make, options))
+    for case in BERTS:
+        save(f"bert_{case}", {}, bert_case(case))
     for case, changes in CIF_V3.items():
         options = {"l_order": 1, "r_order": 1, "tail_threshold": 0.45} | changes
         save(f"cif_v3_{case}", options, predictor_case(CifPredictorV3, options))

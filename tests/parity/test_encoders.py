@@ -7,7 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxasr.convert import BRANCHFORMER_ENCODER, CONFORMER_ENCODER, RNN_ENCODER, SANM_ENCODER, convert_params
+from jaxasr.convert import (
+    BRANCHFORMER_ENCODER,
+    CONFORMER_ENCODER,
+    RNN_ENCODER,
+    SANM_ENCODER,
+    TRANSFORMER_ENCODER,
+    convert_params,
+    of_units,
+)
 from jaxasr.nn.batch_norm import MOMENTS, STATS, gathered, running, variables_of
 from jaxasr.nn.encoders import (
     BranchformerEncoder,
@@ -16,11 +24,13 @@ from jaxasr.nn.encoders import (
     RnnEncoder,
     SanmChunkEncoder,
     SanmEncoder,
+    TransformerEncoder,
 )
 
 from .fixtures import assert_trees_close, fixture, more
 
 SIZES = {"num_layers": 2, "d_model": 16, "num_heads": 2, "dropout": 0.0}
+TRANSFORMER = TransformerEncoder(**SIZES, d_ff=24)
 CONFORMER = ConformerEncoder(**SIZES, d_ff=24, kernel_size=7)
 BRANCHFORMER = BranchformerEncoder(**SIZES, d_gate=24, kernel_size=5)
 SANM = SanmEncoder(**SIZES, d_ff=24, kernel_size=5)
@@ -29,6 +39,8 @@ RNN = RnnEncoder(num_layers=3, d_hidden=12, d_model=16, subsample=(2, 2, 1))
 E_BRANCHFORMER = EBranchformerEncoder(**SIZES, d_gate=24, kernel_size=5, d_ff=24)
 
 CASES = {
+    "transformer_conv2d8": TRANSFORMER.clone(subsampling="conv2d8"),
+    "transformer_embed": TRANSFORMER.clone(subsampling="embed", num_units=20),
     "conformer_latest": CONFORMER,
     "conformer_legacy": CONFORMER.clone(positions="relative_legacy"),
     "conformer_absolute": CONFORMER.clone(positions="absolute", macaron=False, activation="relu"),
@@ -48,6 +60,7 @@ CASES = {
     "e_branchformer_none": E_BRANCHFORMER.clone(feed_forward=False, subsampling="linear"),
     "sanm_one_block": SANM.clone(num_layers=1),
     "sanm_causal": SANM.clone(kernel_size=7, shift=3),
+    "sanm_conv2d": SANM.clone(d_model=20, subsampling="conv2d"),
     "sanm_chunk_look_ahead": SANM_CHUNK.clone(chunk_size=(8,), stride=(5,)),
     "sanm_chunk_look_back_2": SANM_CHUNK.clone(chunk_size=(6,), stride=(6,), look_back=(2,)),
     "sanm_chunk_pad_left": SANM_CHUNK.clone(chunk_size=(9,), stride=(4,), pad_left=(3,)),
@@ -57,6 +70,8 @@ CASES = {
     "rnn_lstm_without_projection": RNN.clone(bidirectional=False, projection=False),
 }
 RULES = {
+    "transformer_embed": of_units(TRANSFORMER_ENCODER),
+    "transformer": TRANSFORMER_ENCODER,
     "sanm": SANM_ENCODER,
     "conformer": CONFORMER_ENCODER,
     "branchformer": BRANCHFORMER_ENCODER,
@@ -69,11 +84,13 @@ RULES = {
 def case(name):
     """Arrays by kind, the assertion, our encoder and our variables."""
     arrays, assert_close = more(name)
+    if arrays["in"]["x"].ndim == 2:  # numbers of units
+        arrays["in"]["x"] = np.float32(arrays["in"]["x"][..., None])
     return arrays, assert_close, CASES[name], variables_of(convert_params(arrays["param"], rules_of(name)))
 
 
 def rules_of(name):
-    return next(rules for family, rules in RULES.items() if name.startswith(f"{family}_"))
+    return next(rules for family, rules in RULES.items() if f"{name}_".startswith(f"{family}_"))
 
 
 @pytest.mark.parametrize("name", CASES)

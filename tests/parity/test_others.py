@@ -6,14 +6,25 @@ import jax
 import numpy as np
 import pytest
 
-from jaxasr.convert import LENGTH_ADAPTOR, SINC_PREENCODER, convert_params
+from jaxasr.convert import (
+    LENGTH_ADAPTOR,
+    LINEAR_PREENCODER,
+    SANM_ENCODER,
+    SINC_PREENCODER,
+    TRANSFORMER_ENCODER,
+    asr_model,
+    convert_params,
+)
 from jaxasr.nn.batch_norm import variables_of
+from jaxasr.nn.encoders import SanmEncoder, TransformerEncoder
+from jaxasr.nn.network import AsrNetwork
 from jaxasr.nn.postencoders import LengthAdaptor
-from jaxasr.nn.preencoders import SincPreEncoder, band_edges
+from jaxasr.nn.preencoders import LinearPreEncoder, SincPreEncoder, band_edges
 
-from .fixtures import more
+from .fixtures import more, shapes_at_init, shapes_of
 
 CASES = {
+    "linear": (LinearPreEncoder(7), LINEAR_PREENCODER),
     "sinc": (SincPreEncoder(), SINC_PREENCODER),
     "sinc_relu": (SincPreEncoder(128, 8000, "bark", "none", "relu"), SINC_PREENCODER),
     "length_adaptor": (LengthAdaptor(num_layers=2), LENGTH_ADAPTOR),
@@ -36,6 +47,29 @@ def test_every_row_is_what_it_is_alone(name):
         alone = arrays["out"][f"y_alone_{row}"][0]
         assert len(alone) == frames
         assert_close(y[row, :frames], alone, err_msg=f"row {row}")
+
+
+SIZES = {"num_layers": 3, "d_model": 16, "num_heads": 2, "d_ff": 24, "dropout": 0.0}
+CONDITIONED = {
+    "transformer": (TransformerEncoder(**SIZES, subsampling="linear"), 1, TRANSFORMER_ENCODER),
+    "sanm": (SanmEncoder(**SIZES, kernel_size=5), 2, SANM_ENCODER),  # they do not count its first block
+}
+
+
+@pytest.mark.parametrize("name", CONDITIONED)
+def test_self_conditioned_ctc(name):
+    """Each row as it is alone."""
+    arrays, assert_close = more(f"conditioned_{name}")
+    encoder, layer, rules = CONDITIONED[name]
+    network = AsrNetwork(encoder, None, vocab_size=19, has_ctc=True, interctc_layers=(layer,), conditioning=True)
+    params = convert_params(arrays["param"], asr_model(rules))
+    x, lengths = arrays["in"]["x"], arrays["in"]["x_lens"]
+    assert shapes_of(params) == shapes_at_init(network, x, lengths, np.zeros((3, 1), np.int32))
+    found = jax.jit(functools.partial(network.apply, train=False, method="encode"))({"params": params}, x, lengths)
+    log_probs, between = jax.nn.log_softmax(found.ctc_logits), jax.nn.log_softmax(found.intermediate_logits[0])
+    for row, frames in enumerate(lengths):
+        for kind, y in (("y_alone", found.encoded), ("log_probs", log_probs), ("between", between)):
+            assert_close(y[row, :frames], arrays["out"][f"{kind}_{row}"][0], err_msg=f"{kind} of row {row}")
 
 
 @pytest.mark.parametrize(

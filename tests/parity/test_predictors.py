@@ -111,6 +111,7 @@ def test_integrate_and_fire():
 V3 = {
     "cnn": CifPredictorV3(upsample=5, upsample_type="cnn", smooth_factor2=0.25, noise_threshold2=0.01),
     "blstm": CifPredictorV3(from_context=False),
+    "attn": CifPredictorV3(upsample_type="cnn_attn"),
     "smooth": CifPredictorV3(left=2, smooth_factor=0.8, noise_threshold=0.1, upsample=2, upsample_type="cnn"),
 }
 

@@ -33,6 +33,9 @@ class AttentionBlock(nn.Module):
     macaron: bool = False
     kernel_size: int | None = None
     conv_norm: Literal["batch", "layer"] = "batch"
+    ff_dropout: float | None = None
+    """Inside feed-forward parts; None for `dropout`."""
+    norm_epsilon: float = 1e-12
 
     @nn.compact
     def __call__(
@@ -40,12 +43,13 @@ class AttentionBlock(nn.Module):
     ) -> tuple[Float[Array, "B T D"], Moments | None]:
         """Frames, and what the running statistics of the convolution's batch norm are to learn, if there is one."""
         drop = Dropout(self.dropout)
+        ff_dropout = self.dropout if self.ff_dropout is None else self.ff_dropout
         share = 0.5 if self.macaron else 1.0  # of each of two feed-forward parts
         moments = None
 
         if self.macaron:
             before, after = self._norm("macaron")
-            y = FeedForward(self.d_ff, self.dropout, self.activation, name="macaron")(before(x), train=train)
+            y = FeedForward(self.d_ff, ff_dropout, self.activation, name="macaron")(before(x), train=train)
             x = after(x + share * drop(y, train=train))
 
         before, after = self._norm("attention")
@@ -64,15 +68,15 @@ class AttentionBlock(nn.Module):
             x = after(x + drop(y, train=train))
 
         before, after = self._norm("ff")
-        y = FeedForward(self.d_ff, self.dropout, self.activation, name="ff")(before(x), train=train)
+        y = FeedForward(self.d_ff, ff_dropout, self.activation, name="ff")(before(x), train=train)
         x = after(x + share * drop(y, train=train))
         if self.kernel_size is not None:
-            x = LayerNorm(name="norm")(x)
+            x = LayerNorm(epsilon=self.norm_epsilon, name="norm")(x)
         return x, None if moments is None else moments.within("conv", "norm")
 
     def _norm(self, name: str) -> tuple[Callable[[Array], Array], Callable[[Array], Array]]:
         """What stands before a part and what stands after its sum: one of the two is its norm."""
-        norm = LayerNorm(name=f"{name}_norm")
+        norm = LayerNorm(epsilon=self.norm_epsilon, name=f"{name}_norm")
 
         def nothing(x: Array) -> Array:
             return x

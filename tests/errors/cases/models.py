@@ -1,16 +1,22 @@
 """Models on disk, and other toolkits' parameters."""
 
 import dataclasses
+import functools
 import pathlib
+from typing import Any
 
+import jax
 import numpy as np
 
 from jaxasr.checkpoint import PARAMS_FILE, load_model, load_params, load_task, save_model
 from jaxasr.convert import CTC_HEAD, SANM_ENCODER, convert_params
+from jaxasr.convert.bert import read_blocks
 from jaxasr.data.tokenizer import Vocabulary
 from jaxasr.info import parameters
+from jaxasr.nn.postencoders import TransformerPostEncoder
 from tests import tiny
 from tests.errors.files import write
+from tests.parity.fixtures import HERE as PARITY
 
 TASK = dataclasses.replace(tiny.TASK, normalizer=None, decoder=None, ctc_weight=1.0).with_resources(
     vocabulary=Vocabulary(("<blank>", "<s>", "</s>", "a", "<unk>"))
@@ -33,6 +39,23 @@ def no_task() -> None:
     load_task(pathlib.Path(write("model/config.yaml", "sample_rate: 8000\n")).parent)
 
 
+BERT = PARITY / "more" / "bert_post_norm"
+
+
+def bert(path: str | pathlib.Path = BERT, **options: Any) -> None:
+    """Reads the blocks of a model of two, for a post-encoder that fits them but for `options`."""
+    sizes = {"num_layers": 2, "d_model": 16, "num_heads": 2, "d_ff": 24}
+    postencoder = TransformerPostEncoder(**sizes | options, weights=str(path))
+    init = functools.partial(postencoder.init, train=False)
+    shapes = jax.eval_shape(init, jax.random.key(0), np.zeros((1, 3, 4), np.float32), np.array([3]))["params"]
+    read_blocks(postencoder, shapes, print)
+
+
+def bert_beside_rubbish() -> None:
+    write("config.json", "{")
+    bert("model.safetensors")
+
+
 CASES = {
     "an empty folder": lambda: load_model("."),
     "a config.yaml without a task": no_task,
@@ -42,4 +65,12 @@ CASES = {
     "parameters that are none, looked at": lambda: parameters(pathlib.Path(write(PARAMS_FILE, "rubbish"))),
     "a tensor without a rule": lambda: convert_params({"lm.weight": np.zeros(1)}, CTC_HEAD),
     "a layer left out": lambda: convert_params({"encoders.1.norm1.weight": np.zeros(1)}, SANM_ENCODER),
+    "a map of one name": lambda: bert(weights_map=("encoder",)),
+    "weights that are none": lambda: bert(write("model.safetensors", "rubbish")),
+    "a configuration that is none": bert_beside_rubbish,
+    "heads of another number": lambda: bert(num_heads=4),
+    "weights of no encoder": lambda: bert(weights_map=("encoder=coder",)),
+    "fewer blocks than layers": lambda: bert(num_layers=3),
+    "more blocks than layers": lambda: bert(num_layers=1),
+    "blocks of another width": lambda: bert(d_ff=32),
 }

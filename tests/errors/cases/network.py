@@ -25,7 +25,7 @@ from jaxasr.nn.frontend import GivenFeatures, WavFrontend, mel_filterbank
 from jaxasr.nn.fsmn import FsmnMemory
 from jaxasr.nn.normalize import GlobalMvn, read_kaldi_mvn, read_mvn
 from jaxasr.nn.positions import sinusoids_halves
-from jaxasr.nn.postencoders import LengthAdaptor
+from jaxasr.nn.postencoders import LengthAdaptor, TransformerPostEncoder
 from jaxasr.nn.predictors import CifPredictorV2, CifPredictorV3
 from jaxasr.nn.preencoders import LinearPreEncoder, SincPreEncoder
 from jaxasr.nn.specaug import SPECAUGS, SpecAugment
@@ -142,6 +142,7 @@ CASES = {
     "a preencoder of no width": lambda: build(LinearPreEncoder(width=0), X, LENGTHS, train=False),
     "band passes over mel bands": lambda: build(SincPreEncoder(), X, LENGTHS, train=False),
     "fewer than no convolutions": lambda: build(LengthAdaptor(num_layers=-1), X, LENGTHS, train=False),
+    "norms that add nothing": lambda: build(TransformerPostEncoder(norm_epsilon=0.0), X, LENGTHS, train=False),
     "intermediate CTC before frames are joined": lambda: AsrTask(
         interctc_layers=(2,), postencoder=LengthAdaptor()
     ).check(),
