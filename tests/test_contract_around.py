@@ -9,7 +9,7 @@ import pytest
 
 from jaxasr.nn.batch_norm import MOMENTS, STATS
 from jaxasr.nn.masking import length_mask
-from jaxasr.nn.postencoders import POSTENCODERS, LengthAdaptor
+from jaxasr.nn.postencoders import POSTENCODERS, LengthAdaptor, PostEncoder
 from jaxasr.nn.preencoders import PREENCODERS
 
 from .test_contract import (
@@ -135,3 +135,9 @@ def test_running_statistics_learn_what_they_are(name):
 @every
 def test_is_a_value(name):
     assert_is_value(lambda: CASES[name].clone())
+
+
+@pytest.mark.parametrize("name", [name for name, module in CASES.items() if isinstance(module, PostEncoder)])
+def test_a_postencoder_says_its_width(name):
+    module, variables, x, run = case(name)
+    assert module.output_width(x.shape[-1]) == run(variables, x, LENGTHS)[0].shape[-1]

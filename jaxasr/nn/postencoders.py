@@ -22,6 +22,11 @@ class PostEncoder(nn.Module):
     """Encoded frames in, frames for CTC head and decoder out."""
 
     @abc.abstractmethod
+    def output_width(self, width: int) -> int:
+        """The width of the frames that come out, of those going in."""
+        raise NotImplementedError
+
+    @abc.abstractmethod
     def output_lengths(self, lengths: LengthsT) -> LengthsT:
         """How many frames come out for so many going in; works on an int and on an array."""
         raise NotImplementedError
@@ -34,7 +39,9 @@ class PostEncoder(nn.Module):
         raise NotImplementedError
 
 
-POSTENCODERS: Registry[PostEncoder] = Registry("postencoder", PostEncoder, ("__call__", "output_lengths"))
+POSTENCODERS: Registry[PostEncoder] = Registry(
+    "postencoder", PostEncoder, ("__call__", "output_width", "output_lengths")
+)
 
 
 @POSTENCODERS.register("length_adaptor")
@@ -50,6 +57,9 @@ class LengthAdaptor(PostEncoder):
     """Width of the frames: a dense layer and a norm come first; None keeps the encoder's."""
     dropout: float = 0.1
     """Dropout probability behind that norm."""
+
+    def output_width(self, width: int) -> int:
+        return self.d_model or width
 
     def output_lengths(self, lengths: LengthsT) -> LengthsT:
         return lengths // 2**self.num_layers
@@ -106,6 +116,9 @@ class TransformerPostEncoder(PostEncoder):
     """Normalise what goes into each part of a block and what comes out of the last, not each part's sum."""
     norm_epsilon: float = 1e-12
     """What norms add to the variance."""
+
+    def output_width(self, width: int) -> int:
+        return self.d_model
 
     def output_lengths(self, lengths: LengthsT) -> LengthsT:
         return lengths

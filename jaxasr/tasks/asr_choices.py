@@ -77,11 +77,14 @@ def _check_intermediate(task: "AsrTask") -> None:
             f"--interctc_weight={task.interctc_weight}: a share of the CTC loss between 0 and 1 was expected; "
             "change the weights, or remove the layers."
         )
-    if layers and task.postencoder is not None and task.postencoder.output_lengths(1000) != 1000:
-        raise ConfigError(
-            f"--interctc_layers={layers} with --postencoder={POSTENCODERS.name_of(type(task.postencoder))}: frames of "
-            "one rate were expected on their way and in the end; remove one of the two."
-        )
+    if layers and task.postencoder is not None:
+        width, name = task.encoder.output_width, POSTENCODERS.name_of(type(task.postencoder))
+        if task.postencoder.output_lengths(1000) != 1000 or task.postencoder.output_width(width) != width:
+            raise ConfigError(
+                f"--interctc_layers={layers} with --postencoder={name}: frames of one rate and of the encoder's width "
+                f"{width} were expected in the end, since one CTC head looks at all; remove one of the two, or give "
+                f"--postencoder.d_model={width}."
+            )
     if layers and "taps" not in inspect.signature(type(task.encoder).__call__).parameters:
         raise ConfigError(
             f"--interctc_layers={layers}: --encoder={ENCODERS.name_of(type(task.encoder))} shows no layer but its "

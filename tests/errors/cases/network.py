@@ -146,6 +146,9 @@ CASES = {
     "intermediate CTC before frames are joined": lambda: AsrTask(
         interctc_layers=(2,), postencoder=LengthAdaptor()
     ).check(),
+    "intermediate CTC of another width": lambda: AsrTask(
+        interctc_layers=(2,), postencoder=TransformerPostEncoder(d_model=16)
+    ).check(),
     "a recurrent decoder without cells": lambda: build(
         RnnDecoder(num_layers=0), LENGTHS[None], X, LENGTHS, vocab_size=9, train=False
     ),
