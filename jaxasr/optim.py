@@ -273,7 +273,7 @@ def each_matrix(transform: "GradientTransformation") -> "GradientTransformation"
     return optax.GradientTransformation(init, update)
 
 
-FILTERS_AND_HEADS = ("memory", "*filter", "conv[0-9]*", "ctc", "output")
+FILTERS_AND_HEADS = ("memory", "filter", "merge_filter", "conv[0-9]*", "conv/kernel", "ctc", "output")
 
 
 @OPTIMIZERS.register("muon")
@@ -284,7 +284,7 @@ class Muon(Moments):
     A kernel's momentum is made orthogonal by Newton-Schulz iterations and scaled to the root mean square that Adam's
     updates have (Liu et al., 2025, https://arxiv.org/abs/2502.16982, equation 4), so that one learning rate and one
     weight decay suit all parameters. A kernel of more than two axes, such as that of layers stacked by
-    `nn.scan`, is a stack of matrices. Biases, norms and embeddings are no kernels.
+    `nn.scan`, is a stack of matrices. Biases, norms and embeddings are no kernels, and one column is no matrix.
     """
 
     learning_rate: float = 5e-3
@@ -332,7 +332,7 @@ class Muon(Moments):
         adam = matching(params, self.adam_kernels, "--optimizer.adam_kernels", usual=FILTERS_AND_HEADS)
 
         def label(keys: Any, array: Any, adam: bool) -> str:
-            kernel = path_of(keys[-1:]) == "kernel" and array.ndim >= 2
-            return "muon" if kernel and not adam else "adam"
+            matrix = path_of(keys[-1:]) == "kernel" and array.ndim >= 2 and array.shape[-1] > 1
+            return "muon" if matrix and not adam else "adam"
 
         return jax.tree_util.tree_map_with_path(label, params, adam)

@@ -120,11 +120,17 @@ def test_noise_comes_from_the_key_alone(name):
         assert_differ(noisy, run(variables, x, LENGTHS, keys[1])[0], lengths)
 
 
-@every
+LEARNING = ["sinc"]
+"""Those with running statistics."""
+
+
+def test_no_other_has_running_statistics():
+    assert [name for name in CASES if STATS in case(name)[1]] == LEARNING
+
+
+@pytest.mark.parametrize("name", LEARNING)
 def test_running_statistics_learn_what_they_are(name):
     module, variables, x, _ = case(name)
-    if STATS not in variables:
-        return
     options = {"train": True, "rngs": {"dropout": jax.random.key(0)}, "mutable": [MOMENTS]}
     _, left = jax.eval_shape(lambda v, x: module.apply(v, x, LENGTHS, **options), variables, x)
     total, count = left[MOMENTS]["of_submodules"]

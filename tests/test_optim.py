@@ -1,15 +1,22 @@
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import linen as nn
 
 from jaxasr.checkpoint import flatten
 from jaxasr.errors import ConfigError
-from jaxasr.nn.encoders import ENCODERS
-from jaxasr.optim import Adafactor, Adam, AdamW, Lion, Muon, Sgd
+from jaxasr.nn.decoders import DECODERS, PARALLEL_DECODERS
+from jaxasr.nn.encoders import ENCODERS, BranchformerEncoder, ConformerEncoder
+from jaxasr.nn.layers import Dense
+from jaxasr.nn.postencoders import POSTENCODERS, LengthAdaptor, TransformerPostEncoder
+from jaxasr.nn.predictors import PREDICTORS
+from jaxasr.nn.preencoders import PREENCODERS, LinearPreEncoder, SincPreEncoder
+from jaxasr.optim import Adafactor, Adam, AdamW, Lion, Muon, Sgd, path_of
 from jaxasr.schedules import WarmupRsqrt
 from jaxasr.state import init_state, make_train_step
 from jaxasr.tasks.base import Mean
@@ -171,16 +178,51 @@ def test_muon_moves_by_orthogonal_matrices():
     assert np.all((singular > 0.6) & (singular < 1.3))
 
 
-@pytest.mark.parametrize("name", list(ENCODERS))
-def test_muon_leaves_filters_to_adam(name):
-    """A filter over time is one vector a channel, not a matrix."""
-    encoder, x = ENCODERS[name](num_layers=2), np.zeros((1, 40, 80), np.float32)
-    init = functools.partial(encoder.init, train=False)
-    params = jax.eval_shape(init, jax.random.key(0), x, np.array([40]))["params"]
-    labels = flatten(Muon().labels(params))
-    filters = {path for path in labels if path.split("/")[-2] in ("memory", "filter", "merge_filter", "conv0", "conv1")}
-    assert all(labels[path] == "adam" for path in filters) and (filters or name == "rnn")
-    assert sum(str(label) == "muon" for label in labels.values()) >= 4
+X, LENGTHS, TOKENS = np.zeros((1, 40, 80), np.float32), np.array([40]), np.zeros((1, 3), np.int32)
+HEARD, HEARD_LENGTHS = np.zeros((1, 3, 80), np.float32), np.array([3])
+PARTS = {
+    **{name: (ENCODERS[name](num_layers=2), (X, LENGTHS), {}) for name in ENCODERS},
+    "conformer, conv2d6": (ConformerEncoder(num_layers=2, subsampling="conv2d6", d_model=16), (X, LENGTHS), {}),
+    "branchformer, learned average": (BranchformerEncoder(merge="learned_average", d_model=16), (X, LENGTHS), {}),
+    **{f"decoder {name}": (DECODERS[name](), (TOKENS, X, LENGTHS), {"vocab_size": 9}) for name in DECODERS},
+    **{
+        f"decoder {name}": (PARALLEL_DECODERS[name](d_model=80), (HEARD, HEARD_LENGTHS, X, LENGTHS), {"vocab_size": 9})
+        for name in PARALLEL_DECODERS
+    },
+    **{f"predictor {name}": (PREDICTORS[name](), (X, LENGTHS), {"num_tokens": 3}) for name in PREDICTORS},
+    "preencoder linear": (LinearPreEncoder(), (X, LENGTHS), {}),
+    "preencoder sinc": (SincPreEncoder(), (np.zeros((1, 3, 400), np.float32), np.array([3])), {}),
+    "postencoder length_adaptor": (LengthAdaptor(d_model=8), (X, LENGTHS), {}),
+    "postencoder transformer": (TransformerPostEncoder(), (X, LENGTHS), {}),
+}
+
+
+@pytest.mark.parametrize("name", list(PARTS))
+def test_muon_takes_matrices_alone(name):
+    """Kernels of dense layers; but of none that says one number, and of none that a convolution is computed by."""
+    part, inputs, options = PARTS[name]
+    dense = set()
+
+    def note(call, args, kwargs, context):
+        if type(context.module) is Dense:  # a head is another class
+            dense.add("/".join((*context.module.path, "kernel")))
+        return call(*args, **kwargs)
+
+    with nn.intercept_methods(note):
+        init = functools.partial(part.init, train=False, **options)
+        params = jax.eval_shape(init, jax.random.key(0), *inputs)["params"]
+    labels = Muon().labels(params)
+    found = {path_of(keys) for keys, label in jax.tree_util.tree_leaves_with_path(labels) if label == "muon"}
+    widths = {path_of(keys): leaf.shape[-1] for keys, leaf in jax.tree_util.tree_leaves_with_path(params)}
+    matrices = {path for path in dense if widths[path] > 1 and not re.search(r"(^|/)conv\d*/kernel", path)}
+    assert found == matrices
+    assert matrices or name in ("predictor cif", "predictor cif_v2", "preencoder sinc")
+
+
+def test_every_part_of_a_network_is_shown_to_muon():
+    named = {type(part) for part, *_ in PARTS.values()}
+    for registry in (ENCODERS, DECODERS, PARALLEL_DECODERS, PREDICTORS, PREENCODERS, POSTENCODERS):
+        assert named >= {registry[name] for name in registry}
 
 
 # --- weight decay ------------------------------------------------------------------------------------------------

@@ -1,9 +1,9 @@
 """The network of joint CTC and attention recognition: encoder, CTC head, attention decoder."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxasr.nn.batch_norm import Moments
@@ -70,13 +70,13 @@ class AsrNetwork(nn.Module):
         """What the network says without its decoder."""
         said: list[Array] = []
 
-        def show(x: Array) -> Array | None:
-            said.append(self.ctc(x))
-            return (
-                self.condition(jax.nn.softmax(said[-1].astype(jnp.float32)).astype(x.dtype))
-                if self.conditioning
-                else None
-            )
+        def show(x: Array, come_out: Callable[[Array], Array]) -> Array | None:
+            if not self.conditioning:
+                said.append(self.ctc(come_out(x)))
+                return None
+            logits = self.ctc(x)
+            said.append(come_out(logits))
+            return self.condition(jax.nn.softmax(logits).astype(x.dtype))
 
         taps = {"taps": Taps(self.interctc_layers, show)} if self.interctc_layers else {}
         if self.preencoder is not None:

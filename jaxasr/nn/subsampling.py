@@ -1,7 +1,7 @@
 """Convolutions over time and frequency that divide the frame rate."""
 
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -21,16 +21,6 @@ CONVOLUTIONS: Mapping[str, Convolutions] = {
     "conv2d6": ((3, 2), (5, 3)),
     "conv2d8": ((3, 2), (3, 2), (3, 2)),
 }
-
-
-def check_subsampling(encoder: Any) -> None:
-    """Raises ConfigError where an encoder's `subsampling_channels` are none, or those of no convolution."""
-    channels = encoder.subsampling_channels
-    if channels is not None and (channels < 1 or encoder.subsampling not in CONVOLUTIONS):
-        raise ConfigError(
-            f"--encoder.subsampling_channels={channels} with --encoder.subsampling={encoder.subsampling}: 1 or more, "
-            f"and one of {', '.join(CONVOLUTIONS)}, were expected; remove it, or change the subsampling."
-        )
 
 
 def output_lengths(lengths: LengthsT, convolutions: Convolutions) -> LengthsT:
@@ -116,9 +106,14 @@ class ConvSubsampling(nn.Module):
                 f"ConvSubsampling: features of width {x.shape[2]}; {shortest(self.convolutions)} or more were expected "
                 "by its convolutions; give more --frontend.num_mels, or another --encoder.subsampling."
             )
+        channels = self.d_model if self.channels is None else self.channels
+        if channels < 1:
+            raise ConfigError(
+                f"ConvSubsampling: {channels} channels; 1 or more were expected; change --encoder.subsampling_channels."
+            )
         missing = max(shortest(self.convolutions) - x.shape[1], 0)
         y = jnp.pad(x, ((0, 0), (0, missing), (0, 0)))[..., None]  # (B, T, F, 1)
         for number, (size, stride) in enumerate(self.convolutions):
-            y = nn.relu(Conv2d(self.channels or self.d_model, size, stride, name=f"conv{number}")(y))
+            y = nn.relu(Conv2d(channels, size, stride, name=f"conv{number}")(y))
         y = y.reshape(*y.shape[:2], -1)  # (B, T2, F2 * channels)
         return Dense(self.d_model, name="out")(y), output_lengths(lengths, self.convolutions)

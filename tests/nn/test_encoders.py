@@ -10,7 +10,15 @@ import pytest
 
 from jaxasr.errors import ConfigError
 from jaxasr.nn import subsampling
-from jaxasr.nn.encoders import ConformerEncoder, SanmEncoder, Taps, TransformerEncoder
+from jaxasr.nn.encoders import (
+    BranchformerEncoder,
+    ConformerEncoder,
+    EBranchformerEncoder,
+    RnnEncoder,
+    SanmEncoder,
+    Taps,
+    TransformerEncoder,
+)
 
 SIZES = {"num_layers": 5, "d_model": 8, "num_heads": 2, "d_ff": 16}
 ENCODERS = [
@@ -51,7 +59,7 @@ def test_a_tap_sees_what_the_encoder_cut_off_there_says(encoder):
     @jax.jit
     def run(variables, x):
         seen = []
-        y, lengths = encoder.apply(variables, x, LENGTHS, train=False, taps=Taps(layers, seen.append))
+        y, lengths = encoder.apply(variables, x, LENGTHS, train=False, taps=Taps(layers, lambda y, _: seen.append(y)))
         return y, lengths, seen
 
     y, lengths, seen = run(variables, inputs())
@@ -72,7 +80,7 @@ def test_what_a_tap_gives_back_goes_on():
 
     @jax.jit
     def found(variables, x):
-        return encoder.apply(variables, x, LENGTHS, train=False, taps=Taps((3,), lambda y: 0.5 * y))[0]
+        return encoder.apply(variables, x, LENGTHS, train=False, taps=Taps((3,), lambda y, _: 0.5 * y))[0]
 
     @jax.jit
     def expected(variables, end_params, x):
@@ -92,7 +100,7 @@ def test_remat_changes_nothing(encoder):
         @jax.grad
         def gradient(variables):
             rngs = {"dropout": jax.random.key(3)}
-            y, _ = encoder.apply(variables, inputs(), LENGTHS, train=True, rngs=rngs, taps=Taps((2,), lambda y: y))
+            y, _ = encoder.apply(variables, inputs(), LENGTHS, train=True, rngs=rngs, taps=Taps((2,), lambda y, _: y))
             return jnp.sum(jnp.sin(y[0]))
 
         return gradient(variables)
@@ -119,7 +127,7 @@ def test_remat_holds_outside_of_loops():
 
     @jax.grad
     def gradient(variables, x):
-        y, _ = encoder.apply(variables, x, LENGTHS, train=False, taps=Taps((2, 3), lambda y: None))
+        y, _ = encoder.apply(variables, x, LENGTHS, train=False, taps=Taps((2, 3), lambda *_: None))
         return jnp.sum(y)
 
     encoder = SanmEncoder(**SIZES | {"num_layers": 4}, kernel_size=3, remat=True)
@@ -133,9 +141,38 @@ def test_taps_are_layers_before_the_last(layers):
     with pytest.raises(ConfigError, match="an encoder of 5 layers; rising numbers from 1 to 4 were expected"):
         jax.eval_shape(
             lambda: ENCODERS[0].init(
-                jax.random.key(0), inputs(), LENGTHS, train=False, taps=Taps(layers, lambda y: None)
+                jax.random.key(0), inputs(), LENGTHS, train=False, taps=Taps(layers, lambda *_: None)
             )
         )
+
+
+IDLE = [
+    (SanmEncoder(), {"subsampling_channels": 8}),
+    (TransformerEncoder(subsampling="linear"), {"subsampling_channels": 8}),
+    (TransformerEncoder(), {"num_units": 9}),
+    (TransformerEncoder(subsampling="none"), {"positions": "scaled"}),
+    (BranchformerEncoder(subsampling="none"), {"positions": "scaled"}),
+    (BranchformerEncoder(), {"gate_share": 0.3}),
+    (BranchformerEncoder(merge="learned_average"), {"gate_share": 0.3}),
+    (ConformerEncoder(convolution=False), {"kernel_size": 7}),
+    (ConformerEncoder(convolution=False), {"conv_norm": "layer"}),
+    (EBranchformerEncoder(feed_forward=False), {"macaron": False}),
+    (EBranchformerEncoder(feed_forward=False), {"d_ff": 64}),
+    (EBranchformerEncoder(feed_forward=False), {"activation": "relu"}),
+    (RnnEncoder(projection=False), {"subsample": (2,)}),
+    (RnnEncoder(num_layers=1), {"dropout": 0.1}),
+]
+
+
+@pytest.mark.parametrize(("encoder", "change"), IDLE)
+def test_an_option_that_changes_nothing_is_refused(encoder, change):
+    def build(encoder):
+        return jax.eval_shape(lambda: encoder.init(jax.random.key(0), inputs(), LENGTHS, train=False))
+
+    build(encoder)  # at their defaults options are not given
+    ((name, _),) = change.items()
+    with pytest.raises(ConfigError, match=rf"--encoder\.{name}=.* with --encoder\..*: it would change nothing; "):
+        build(encoder.clone(**change))
 
 
 # --- subsampling -------------------------------------------------------------------------------------------------

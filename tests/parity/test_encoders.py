@@ -35,7 +35,7 @@ CONFORMER = ConformerEncoder(**SIZES, d_ff=24, kernel_size=7)
 BRANCHFORMER = BranchformerEncoder(**SIZES, d_gate=24, kernel_size=5)
 SANM = SanmEncoder(**SIZES, d_ff=24, kernel_size=5)
 SANM_CHUNK = SanmChunkEncoder(**SIZES, d_ff=24, kernel_size=5)
-RNN = RnnEncoder(num_layers=3, d_hidden=12, d_model=16, subsample=(2, 2, 1))
+RNN = RnnEncoder(num_layers=3, d_hidden=12, d_model=16)
 E_BRANCHFORMER = EBranchformerEncoder(**SIZES, d_gate=24, kernel_size=5, d_ff=24)
 
 CASES = {
@@ -45,7 +45,9 @@ CASES = {
     "conformer_legacy": CONFORMER.clone(positions="relative_legacy"),
     "conformer_absolute": CONFORMER.clone(positions="absolute", macaron=False, activation="relu"),
     "conformer_scaled": CONFORMER.clone(positions="scaled", macaron=False, activation="tanh"),
-    "conformer_plain": CONFORMER.clone(macaron=False, convolution=False, subsampling="linear", activation="selu"),
+    "conformer_plain": ConformerEncoder(
+        **SIZES, d_ff=24, macaron=False, convolution=False, subsampling="linear", activation="selu"
+    ),
     "conformer_norms_last": CONFORMER.clone(macaron=False, norm_first=False, concat_after=True, subsampling="conv2d2"),
     "conformer_conv2d6": CONFORMER.clone(subsampling="conv2d6", activation="hardtanh"),
     "branchformer_concat": BRANCHFORMER,
@@ -57,7 +59,9 @@ CASES = {
     "branchformer_absolute": BRANCHFORMER.clone(positions="absolute"),
     "e_branchformer_macaron": E_BRANCHFORMER,
     "e_branchformer_one_feed_forward": E_BRANCHFORMER.clone(macaron=False, merge_kernel_size=5, activation="relu"),
-    "e_branchformer_none": E_BRANCHFORMER.clone(feed_forward=False, subsampling="linear"),
+    "e_branchformer_none": EBranchformerEncoder(
+        **SIZES, d_gate=24, kernel_size=5, feed_forward=False, subsampling="linear"
+    ),
     "sanm_one_block": SANM.clone(num_layers=1),
     "sanm_causal": SANM.clone(kernel_size=7, shift=3),
     "sanm_conv2d": SANM.clone(d_model=20, subsampling="conv2d"),

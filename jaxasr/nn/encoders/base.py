@@ -17,8 +17,12 @@ class Taps(NamedTuple):
 
     layers: tuple[int, ...]
     """Numbers of the blocks after which they are shown, the first block being 1, in rising order."""
-    show: Callable[[Float[Array, "B T D"]], Float[Array, "B T D"] | None]
-    """Takes the frames, normalised as at the encoder's end; what it returns, unless None, is added to what goes on."""
+    show: Callable[[Float[Array, "B W D"], Callable[[Array], Array]], Float[Array, "B W D"] | None]
+    """Takes the frames, normalised as at the encoder's end, and `come_out`; what it returns, unless None, is added to
+    what goes on. It must make each frame's of that frame alone."""
+    come_out: Callable[[Float[Array, "B W N"]], Float[Array, "B T N"]] = lambda x: x
+    """Of what was made of the frames shown, that of those which come out: an encoder may hold a frame at several of its
+    W places, or none."""
 
     def check(self, num_layers: int) -> None:
         """Raises ConfigError where the encoder has no such layers; its last one's frames come out anyway."""
@@ -29,9 +33,9 @@ class Taps(NamedTuple):
                 f"{num_layers - 1} were expected; change them."
             )
 
-    def after(self, layer: int, x: Float[Array, "B T D"], norm: Callable[[Array], Array]) -> Float[Array, "B T D"]:
+    def after(self, layer: int, x: Float[Array, "B W D"], norm: Callable[[Array], Array]) -> Float[Array, "B W D"]:
         """What goes on from layer number `layer`, whose output is `x`."""
-        added = self.show(norm(x)) if layer in self.layers else None
+        added = self.show(norm(x), self.come_out) if layer in self.layers else None
         return x if added is None else x + added
 
 
@@ -61,6 +65,15 @@ class Encoder(nn.Module):
         An encoder that takes `taps: Taps | None = None` as well can learn with intermediate CTC.
         """
         raise NotImplementedError
+
+    def check_unread(self, chosen: str, *names: str) -> None:
+        """Raises ConfigError where one of the options `names`, which `chosen` as it is makes idle, has been changed."""
+        for name in names:
+            if (value := getattr(self, name)) != (default := getattr(type(self), name)):
+                raise ConfigError(
+                    f"--encoder.{name}={value} with --encoder.{chosen}={getattr(self, chosen)}: it would change "
+                    f"nothing; {default} was expected; remove it, or change --encoder.{chosen}."
+                )
 
 
 ENCODERS: Registry[Encoder] = Registry("encoder", Encoder, ("__call__", "output_width", "output_lengths"))

@@ -150,8 +150,13 @@ class BranchformerEncoder(BranchedEncoder):
     """Weight of the gating MLP in the mean with fixed weights."""
 
     def block(self) -> nn.Module:
-        if not 0.0 <= self.gate_share <= 1.0:
-            raise ConfigError(f"--encoder.gate_share={self.gate_share}: a share from 0 to 1 was expected; change it.")
+        if not 0.0 < self.gate_share < 1.0:
+            raise ConfigError(
+                f"--encoder.gate_share={self.gate_share}: a share between 0 and 1 was expected, or one of the branches "
+                "would be idle; change it."
+            )
+        if self.merge != "fixed_average":
+            self.check_unread("merge", "gate_share")
         return BranchformerBlock(self.branches(), self.dropout, self.merge, self.gate_share, name="blocks")
 
 
@@ -174,6 +179,8 @@ class EBranchformerEncoder(BranchedEncoder):
     """Frames that the filter over the merged branches sees; odd."""
 
     def block(self) -> nn.Module:
+        if not self.feed_forward:
+            self.check_unread("feed_forward", "macaron", "d_ff", "activation")
         return EBranchformerBlock(
             self.branches(),
             self.dropout,

@@ -40,6 +40,8 @@ class ConformerEncoder(StackedEncoder):
         return self.norm_first
 
     def block(self) -> nn.Module:
+        if not self.convolution:
+            self.check_unread("convolution", "kernel_size", "conv_norm")
         return AttentionBlock(
             self.num_heads,
             self.d_ff,

@@ -74,11 +74,17 @@ class RnnEncoder(Encoder):
 
     def _check(self, taps: Taps | None) -> None:
         sizes: dict[str, Any] = {name: getattr(self, name) for name in ("num_layers", "d_hidden", "d_model")}
-        if min(*sizes.values(), *self.subsample, 1) < 1:
+        room = max(self.num_layers, len(type(self).subsample))
+        if min(*sizes.values(), *self.subsample, 1) < 1 or len(self.subsample) > room:
             raise ConfigError(
                 f"--encoder: {', '.join(f'{name}={size}' for name, size in sizes.items())}, "
-                f"subsample={list(self.subsample)}; 1 or more of each was expected; change them."
+                f"subsample={list(self.subsample)}; 1 or more of each, and no more steps than layers, were expected; "
+                "change them."
             )
+        if not self.projection:
+            self.check_unread("projection", "subsample")
+        if self.num_layers == 1:
+            self.check_unread("num_layers", "dropout")
         if taps is None:
             return
         taps.check(self.num_layers)

@@ -8,18 +8,18 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxasr.errors import ConfigError
-from jaxasr.nn.attention import DotProductAttention, check_stack, merge_heads, split_heads
+from jaxasr.nn.attention import DotProductAttention, merge_heads, split_heads
 from jaxasr.nn.dropout import Dropout
-from jaxasr.nn.encoders.base import ENCODERS, Encoder, Taps
+from jaxasr.nn.encoders.base import ENCODERS, Taps
 from jaxasr.nn.encoders.chunks import ChunkLayout, Chunks
 from jaxasr.nn.encoders.stack import run_block, run_blocks
+from jaxasr.nn.encoders.stacked import BlockEncoder
 from jaxasr.nn.feedforward import FeedForward
 from jaxasr.nn.fsmn import FsmnMemory
 from jaxasr.nn.layers import Dense, LayerNorm
-from jaxasr.nn.masking import length_mask, zero_padding
+from jaxasr.nn.masking import length_mask
 from jaxasr.nn.positions import sinusoids_halves
-from jaxasr.nn.subsampling import CONVOLUTIONS, ConvSubsampling, check_subsampling, output_lengths
-from jaxasr.typing import Array, Bool, Float, Int, LengthsT
+from jaxasr.typing import Array, Bool, Float, Int
 
 
 class Reach(NamedTuple):
@@ -77,7 +77,7 @@ class SanmBlock(nn.Module):
         return x + Dropout(self.dropout)(y, train=train), None
 
 
-class SanmStackEncoder(Encoder):
+class SanmStackEncoder(BlockEncoder):
     """What SAN-M encoders share. Abstract.
 
     The first block maps the width of a (stacked) feature frame, or of what the convolutions make of frames, to
@@ -86,31 +86,12 @@ class SanmStackEncoder(Encoder):
 
     subsampling: Literal["conv2d", "conv2d2", "conv2d6", "conv2d8", "none"] = "none"
     """Convolutions before the blocks that divide the frame rate by 4, 2, 6 or 8."""
-    subsampling_channels: int | None = None
-    """Channels of those convolutions, most of their cost; None for d_model."""
-    num_layers: int = 6
-    """Number of blocks, the first one included."""
-    d_model: int = 256
-    """Width of a frame between blocks."""
-    num_heads: int = 4
-    """Attention heads; must divide d_model."""
     d_ff: int = 1024
     """Width inside the feed-forward networks."""
     kernel_size: int = 11
     """Taps of the FSMN memory, in frames."""
-    dropout: float = 0.1
-    """Dropout probability of every block's two outputs and inside the feed-forward network."""
     attention_dropout: float = 0.0
     """Dropout probability of attention weights and of the FSMN memory."""
-    remat: bool = False
-    """Compute each block's inside anew in the backward pass: less memory, about a third more time."""
-
-    @property
-    def output_width(self) -> int:
-        return self.d_model
-
-    def output_lengths(self, lengths: LengthsT) -> LengthsT:
-        return output_lengths(lengths, CONVOLUTIONS.get(self.subsampling, ()))
 
     def memory_shift(self) -> int:
         """Frames by which the FSMN memory looks further back."""
@@ -126,16 +107,8 @@ class SanmStackEncoder(Encoder):
     def __call__(
         self, x: Float[Array, "B T F"], lengths: Int[Array, "B"], *, train: bool, taps: Taps | None = None
     ) -> tuple[Float[Array, "B T2 D"], Int[Array, "B"]]:
-        check_stack(self, "--encoder")
-        check_subsampling(self)
-        if taps:
-            taps.check(self.num_layers)
         norm = LayerNorm(name="norm")
-        x = zero_padding(x, lengths)  # a weight of 0 does not stop a NaN there
-        if self.subsampling != "none":
-            convolutions = CONVOLUTIONS[self.subsampling]
-            convolve = ConvSubsampling(self.d_model, convolutions, self.subsampling_channels, name="subsampling")
-            x, lengths = convolve(x, lengths)
+        x, lengths = self.convolved(x, lengths, taps)
         positions = jnp.asarray(sinusoids_halves(x.shape[1], x.shape[2]), x.dtype)
         x = x * jnp.asarray(self.d_model**0.5, x.dtype) + positions[None]
         return norm(self.encode(x, lengths, norm, train=train, taps=taps)), lengths
@@ -202,15 +175,10 @@ class SanmChunkEncoder(SanmStackEncoder):
         self, x: Float[Array, "B T F"], lengths: Int[Array, "B"], norm: LayerNorm, *, train: bool, taps: Taps | None
     ) -> Float[Array, "B T D"]:
         layout = self._layout(x.shape[1], train)
-
-        def show(y: Array) -> Array | None:
-            added = taps.show(layout.folded(y)) if taps else None
-            return None if added is None else layout.unfolded(added, lengths)
-
         filled = layout.filled(lengths)
         reach = Reach(filled, layout.visible()[None] & filled[:, None, :])
-        unfolded_taps = Taps(taps.layers, show) if taps else None
-        return layout.folded(self.run(layout.unfolded(x, lengths), reach, norm, train=train, taps=unfolded_taps))
+        taps = taps._replace(come_out=layout.folded) if taps else None
+        return layout.folded(self.run(layout.unfolded(x, lengths), reach, norm, train=train, taps=taps))
 
     def _layout(self, frames: int, train: bool) -> ChunkLayout:
         """That of the chunk size drawn, or chosen; all have as many places, so that the choice may be traced."""

@@ -1,7 +1,7 @@
-"""What encoders made of equal attention blocks share."""
+"""What encoders made of blocks share."""
 
 import abc
-from typing import ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -15,39 +15,28 @@ from jaxasr.nn.encoders.stack import run_blocks
 from jaxasr.nn.layers import Dense, LayerNorm
 from jaxasr.nn.masking import length_mask, zero_padding
 from jaxasr.nn.positions import sinusoids_interleaved
-from jaxasr.nn.subsampling import CONVOLUTIONS, ConvSubsampling, check_subsampling, output_lengths
+from jaxasr.nn.subsampling import CONVOLUTIONS, ConvSubsampling, output_lengths
 from jaxasr.typing import Array, Float, Int, LengthsT
 
 Subsampling: TypeAlias = Literal["conv2d", "conv2d2", "conv2d6", "conv2d8", "linear", "embed", "none"]
 Positions: TypeAlias = Literal["relative", "relative_legacy", "absolute", "scaled"]
 
 
-class StackedEncoder(Encoder):
-    """Frames brought to width `d_model`, with their positions, through equal blocks and a norm. Abstract."""
+class BlockEncoder(Encoder):
+    """Frames, behind convolutions that may divide their rate, through blocks of one width. Abstract."""
 
-    relu_after_linear: ClassVar[bool] = False
-    """Whether subsampling `linear` ends in a ReLU."""
-    bare_without_subsampling: ClassVar[bool] = True
-    """Whether subsampling `none` leaves frames without positions, unscaled, and without dropout."""
-
-    subsampling: Subsampling = "conv2d"
-    """Convolutions that divide the frame rate by 4, 2, 6 or 8; linear, none and embed, of frames that are numbers of
-    units, keep it."""
+    subsampling: Any = "none"
+    """One of `CONVOLUTIONS`, or what stands in their place."""
     subsampling_channels: int | None = None
     """Channels of those convolutions, most of their cost; None for d_model, as FunASR and ESPnet."""
-    num_units: int | None = None
-    """How many units there are, with subsampling embed."""
     num_layers: int = 6
     """Number of blocks."""
     d_model: int = 256
     """Width of a frame between blocks."""
     num_heads: int = 4
     """Attention heads; must divide d_model."""
-    positions: Positions = "relative"
-    """Distances in attention's scores, relative or in ESPnet's first form, or sinusoids added to frames, absolute or
-    scaled by a learnt number."""
     dropout: float = 0.1
-    """Dropout probability of the embedded frames, of what each part of a block adds, and inside feed-forward parts."""
+    """Dropout probability of what each part of a block adds, and inside feed-forward parts."""
     attention_dropout: float = 0.0
     """Dropout probability of attention weights."""
     remat: bool = False
@@ -59,6 +48,41 @@ class StackedEncoder(Encoder):
 
     def output_lengths(self, lengths: LengthsT) -> LengthsT:
         return output_lengths(lengths, CONVOLUTIONS.get(self.subsampling, ()))
+
+    def convolved(
+        self, x: Float[Array, "B T F"], lengths: Int[Array, "B"], taps: Taps | None
+    ) -> tuple[Float[Array, "B T2 F2"], Int[Array, "B"]]:
+        """What the convolutions, if there are any, make of frames; raises ConfigError where options cannot be."""
+        check_stack(self, "--encoder")
+        if taps:
+            taps.check(self.num_layers)
+        x = zero_padding(x, lengths)  # a weight of 0 does not stop a NaN there
+        if self.subsampling not in CONVOLUTIONS:
+            self.check_unread("subsampling", "subsampling_channels")
+            return x, lengths
+        convolutions = CONVOLUTIONS[self.subsampling]
+        convolve = ConvSubsampling(self.d_model, convolutions, self.subsampling_channels, name="subsampling")
+        return convolve(x, lengths)
+
+
+class StackedEncoder(BlockEncoder):
+    """Frames brought to width `d_model`, with their positions, through equal blocks and a norm. Abstract."""
+
+    relu_after_linear: ClassVar[bool] = False
+    """Whether subsampling `linear` ends in a ReLU."""
+    bare_without_subsampling: ClassVar[bool] = True
+    """Whether subsampling `none` leaves frames without positions, unscaled, and without dropout."""
+
+    subsampling: Subsampling = "conv2d"
+    """Convolutions that divide the frame rate by 4, 2, 6 or 8; linear, none and embed, of frames that are numbers of
+    units, keep it."""
+    num_units: int | None = None
+    """How many units there are, with subsampling embed."""
+    positions: Positions = "relative"
+    """Distances in attention's scores, relative or in ESPnet's first form, or sinusoids added to frames, absolute or
+    scaled by a learnt number."""
+    dropout: float = 0.1
+    """Dropout probability of the embedded frames, of what each part of a block adds, and inside feed-forward parts."""
 
     @abc.abstractmethod
     def block(self) -> nn.Module:
@@ -72,13 +96,12 @@ class StackedEncoder(Encoder):
     def __call__(
         self, x: Float[Array, "B T F"], lengths: Int[Array, "B"], *, train: bool, taps: Taps | None = None
     ) -> tuple[Float[Array, "B T2 D"], Int[Array, "B"]]:
-        check_stack(self, "--encoder")
-        check_subsampling(self)
-        if taps:
-            taps.check(self.num_layers)
-        # a weight of 0 does not stop a NaN in the padding
-        x, lengths = self._subsampled(zero_padding(x, lengths), lengths, train)
-        if not (self.subsampling == "none" and self.bare_without_subsampling):
+        x, lengths = self.convolved(x, lengths, taps)
+        x = self._widened(x, train)
+        bare = self.subsampling == "none" and self.bare_without_subsampling
+        if bare and self.positions == "scaled":
+            self.check_unread("subsampling", "positions")
+        if not bare:
             x = Dropout(self.dropout)(self._positioned(x), train=train)
         norm = LayerNorm(name="norm") if self.has_norm() else lambda y: y
         layers = range(1, self.num_layers + 1)
@@ -86,26 +109,22 @@ class StackedEncoder(Encoder):
         leave_moments(self, None if moments is None else moments.within("blocks"))
         return norm(x), lengths
 
-    def _subsampled(self, x: Array, lengths: Array, train: bool) -> tuple[Array, Array]:
-        """Frames of width D, and how many of each row are real."""
-        if self.subsampling in CONVOLUTIONS:
-            convolutions = CONVOLUTIONS[self.subsampling]
-            return ConvSubsampling(self.d_model, convolutions, self.subsampling_channels, name="subsampling")(
-                x, lengths
-            )
+    def _widened(self, x: Float[Array, "B T F"], train: bool) -> Float[Array, "B T D"]:
+        """Frames of width D."""
         if self.subsampling == "embed":
-            return self._embedded(x), lengths
+            return self._embedded(x)
+        self.check_unread("subsampling", "num_units")
         if self.subsampling == "linear":
             # the epsilon is torch's: this norm of theirs, unlike all the others, has the default one
             x = LayerNorm(epsilon=1e-5, name="input_norm")(Dense(self.d_model, name="input")(x))
             x = Dropout(self.dropout)(x, train=train)
-            return nn.relu(x) if self.relu_after_linear else x, lengths
+            return nn.relu(x) if self.relu_after_linear else x
         if x.shape[2] != self.d_model:
             # without positions a frame of zeros, as SpecAugment makes, would stay one without a bias, and through a
             # norm's epsilon its gradient would be a million times the others'
             bias = nn.initializers.normal(x.shape[2] ** -0.5)
             x = Dense(self.d_model, bias_init=bias, name="input")(x)
-        return x, lengths
+        return x
 
     def _embedded(self, x: Float[Array, "B T 1"]) -> Float[Array, "B T D"]:
         if self.num_units is None or self.num_units < 1 or x.shape[2] != 1 or x.dtype != jnp.float32:

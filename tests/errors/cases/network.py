@@ -93,7 +93,7 @@ CASES = {
     "two views without SpecAugment": lambda: AsrTask(cr_weight=0.2, specaug=None).check(),
     "conditioning on nothing": lambda: AsrTask(interctc_conditioning=True).check(),
     "a list for sub-words still to be learnt": lambda: AsrTask(tokenizer=BpeTokenizer(), token_list="t.txt").check(),
-    "a layer that the encoder does not have": lambda: Taps((5,), lambda x: x).check(2),
+    "a layer that the encoder does not have": lambda: Taps((5,), lambda *_: None).check(2),
     "a speed of 5": lambda: CommonPreprocessor(speeds=(5.0,)).check(),
     "a gain below 0": lambda: CommonPreprocessor(volume_db=-1.0).check(),
     "a probability of 50": lambda: CommonPreprocessor(noise_probability=50.0).check(),
@@ -120,13 +120,17 @@ CASES = {
     "an encoder without layers": lambda: build(SanmEncoder(num_layers=0), X, LENGTHS, train=False),
     "features too narrow to divide": lambda: build(ConvSubsampling(8, CONVOLUTIONS["conv2d8"]), X, LENGTHS),
     "channels of no convolution": lambda: build(SanmEncoder(subsampling_channels=8), X, LENGTHS, train=False),
+    "convolutions without channels": lambda: build(ConvSubsampling(8, CONVOLUTIONS["conv2d"], 0), X, LENGTHS),
+    "a filter in no convolution": lambda: build(
+        ConformerEncoder(convolution=False, kernel_size=7), X, LENGTHS, train=False
+    ),
     "features of odd width": lambda: sinusoids_halves(4, 7),
     "a filter without a middle": lambda: build(ConformerEncoder(kernel_size=4), X, LENGTHS, train=False),
     "a gate of an odd width": lambda: build(BranchformerEncoder(d_gate=7), X, LENGTHS, train=False),
     "a gate of more than all": lambda: build(BranchformerEncoder(gate_share=1.5), X, LENGTHS, train=False),
     "a recurrent encoder without layers": lambda: build(RnnEncoder(num_layers=0), X, LENGTHS, train=False),
     "intermediate CTC where the frame rate changes": lambda: build(
-        RnnEncoder(), X, LENGTHS, train=False, taps=Taps((1,), lambda x: None)
+        RnnEncoder(), X, LENGTHS, train=False, taps=Taps((1,), lambda *_: None)
     ),
     "strides for other chunk sizes": lambda: build(
         SanmChunkEncoder(chunk_size=(8, 12, 16), stride=(5, 8)), X, LENGTHS, train=False
