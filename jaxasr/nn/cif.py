@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from jaxasr.typing import Array, Float, Int
 
@@ -10,25 +11,33 @@ def integrate_and_fire(x: Float[Array, "B T D"], alphas: Float[Array, "B T"], nu
     """The frames of each of the first `num_tokens` tokens, weighed and added up.
 
     Frames are cut where the running sum S of the weights reaches 1, 2, 3, ...: token k, from 0, gets of frame t the
-    part of its weight that lies in [k, k + 1), ``relu(min(S_t, k + 1) - max(S_{t-1}, k))``. What FunASR does frame by
-    frame is the same where no weight exceeds 1; where one does, its loop fires once for the frame and carries more
-    than 1 on, and here as many tokens end in the frame as its weight is worth, which is right.
+    part of its weight that lies in [k, k + 1), ``clip(S_t - k, 0, 1) - clip(S_{t-1} - k, 0, 1)``. What FunASR does
+    frame by frame is the same where no weight exceeds 1; where one does, its loop fires once for the frame and carries
+    more than 1 on, and here as many tokens end in the frame as its weight is worth, which is right. Where a frame is
+    cut at its very end, the gradient is that of a little more weight, as FunASR's is.
     """
-    total = jnp.cumsum(alphas.astype(jnp.float32), axis=1)[:, None]  # (B, 1, T)
-    before = total - alphas.astype(jnp.float32)[:, None]
+    total = _running_sum(alphas)[:, None]  # (B, 1, T + 1)
     token = jnp.arange(num_tokens, dtype=jnp.float32)[None, :, None]
-    shares = jax.nn.relu(jnp.minimum(total, token + 1.0) - jnp.maximum(before, token))  # (B, U, T)
+    shares = _filled(total[..., 1:] - token) - _filled(total[..., :-1] - token)  # (B, U, T)
     return jnp.einsum("but,btd->bud", shares.astype(x.dtype), x)
 
 
-def fires(alphas: Float[Array, "B T"]) -> Float[Array, "B T"]:
-    """What has been integrated since the last token when frame t is added, before it fires: from 1 on it does."""
-    alphas = alphas.astype(jnp.float32)
-    total = jnp.cumsum(alphas, axis=1)
-    return total - jnp.floor(total - alphas)
+def fires(alphas: Float[Array, "B T"], counts: Float[Array, "B"] | Int[Array, "B"]) -> Float[Array, "B T"]:
+    """What has been integrated since the last token when frame t is added, before it fires.
+
+    From 1 on it does; as many tokens end in the frame as the whole part says.
+
+    Args:
+      counts: how many tokens the weights are worth. A sum that rounding leaves below it, by less than a thousandth of a
+        token, is taken for it, so that the last token fires.
+    """
+    total = lax.cummax(_running_sum(alphas), axis=1)  # XLA adds in pairs: rounding may let a sum fall
+    counts = counts[:, None].astype(jnp.float32)
+    total = jnp.where(total > counts - 1e-3, jnp.maximum(total, counts), total)
+    return total[:, 1:] - jnp.floor(total[:, :-1])
 
 
-def scaled_to(alphas: Float[Array, "B T"], counts: Int[Array, "B"]) -> Float[Array, "B T"]:
+def scaled_to(alphas: Float[Array, "B T"], counts: Float[Array, "B"] | Int[Array, "B"]) -> Float[Array, "B T"]:
     """The weights, so scaled that they add up to `counts`; those of a row that has none stay 0."""
     total = jnp.sum(alphas, axis=1)
     return alphas * (counts / jnp.where(total > 0.0, total, 1.0))[:, None]
@@ -41,3 +50,13 @@ def with_tail(
     ends = jnp.arange(alphas.shape[1] + 1)[None, :] == lengths[:, None]
     alphas = jnp.pad(alphas, ((0, 0), (0, 1))) + jnp.where(ends, jnp.asarray(tail, alphas.dtype), 0.0)
     return jnp.pad(x, ((0, 0), (0, 1), (0, 0))), alphas
+
+
+def _running_sum(alphas: Float[Array, "B T"]) -> Float[jax.Array, "B T+1"]:
+    """In float32, before the first frame and after each."""
+    return jnp.pad(jnp.cumsum(alphas.astype(jnp.float32), axis=1), ((0, 0), (1, 0)))
+
+
+def _filled(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """``clip(x, 0, 1)`` with a gradient of 1 at 0 and of 0 at 1; JAX's own is a half at either."""
+    return jnp.where((x >= 0.0) & (x < 1.0), x, (x >= 1.0).astype(x.dtype))

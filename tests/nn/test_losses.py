@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxasr.nn.losses import consistency_loss, label_smoothing_loss, token_accuracy
+from jaxasr.nn.losses import consistency_loss, count_loss, label_smoothing_loss, token_accuracy
 
 loss_of = jax.jit(label_smoothing_loss, static_argnums=3)
 accuracy_of = jax.jit(token_accuracy)
@@ -130,3 +130,10 @@ def test_padding_of_views_changes_nothing(garbage):
     dirty = np.where(padded[:, :, None], np.float32(garbage), logits)
     for found, expected in zip(pulled(dirty, lengths), pulled(logits, lengths), strict=True):
         np.testing.assert_array_equal(found, expected)
+
+
+def test_counts_by_hand():
+    counts, lengths = np.float32([2.5, 4.0, 0.25]), np.array([4, 4, 0])
+    loss, gradient = jax.jit(jax.vmap(jax.value_and_grad(count_loss)))(counts, lengths)
+    np.testing.assert_array_equal(loss, [1.5, 0.0, 0.25])
+    np.testing.assert_array_equal(gradient[::2], [-1.0, 1.0])

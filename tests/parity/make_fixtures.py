@@ -141,8 +141,8 @@ WIDTH = 12
 CIF_V3 = {
     "cnn": {"upsample_times": 5, "upsample_type": "cnn", "smooth_factor2": 0.25, "noise_threshold2": 0.01},
     "blstm": {"upsample_times": 3, "upsample_type": "cnn_blstm", "use_cif1_cnn": False},
-    "attn": {"upsample_times": 3, "upsample_type": "cnn_attn"},
     "smooth": {"upsample_times": 2, "upsample_type": "cnn", "smooth_factor": 0.8, "noise_threshold": 0.1, "l_order": 2},
+    "attention": {"upsample_times": 2, "upsample_type": "cnn_attn"},
 }
 WITH_GRADIENT = ("look_ahead", "blstm", "latest", "legacy", "learned_average", "macaron")
 
@@ -270,8 +270,9 @@ def other_case(module: torch.nn.Module, width: int) -> Iterator[tuple[str, np.nd
 
 def predictor_case(make: Callable[..., torch.nn.Module], options: dict[str, Any]) -> Iterator[tuple[str, np.ndarray]]:
     module = drawn(make(WIDTH, **options))
-    if options["upsample_type"] == "cnn_attn":  # which is given a mask of coarse frames for fine ones
-        module.self_attn.register_forward_pre_hook(lambda _, given: (given[0], None))
+    if options["upsample_type"] == "cnn_attn":  # it is given the mask of fewer frames than there are, and fails
+        attend = module.self_attn.forward
+        module.self_attn.forward = lambda x, mask: attend(x, None)
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(len(FRAMES), max(FRAMES), WIDTH, generator=generator)
     yield from (("in/x", x.numpy()), ("in/x_lens", np.array(FRAMES, np.int32)))
@@ -284,52 +285,65 @@ def predictor_case(make: Callable[..., torch.nn.Module], options: dict[str, Any]
         yield from ((f"out/{name}_{row}", value[0].numpy()) for name, value in named.items())
 
 
-def paraformer_alone() -> Iterator[tuple[str, np.ndarray]]:
-    """Each utterance of ../h_paraformer.npz by itself: in a batch the predictor's convolution sees the padding."""
-    given = np.load(HERE.parent / "h_paraformer.npz")
+VARIANTS: dict[str, dict[str, Any]] = {
+    "nosampler": {"sampling_ratio": 0.0, "predictor_bias": 1},
+    "sampler": {"sampling_ratio": 0.75, "predictor_bias": 1},
+    "nobias_norm": {"sampling_ratio": 0.0, "predictor_bias": 0, "length_normalized_loss": True},
+}
+
+
+def paraformer(weights: dict[str, torch.Tensor], options: dict[str, Any]) -> Paraformer:
     sizes = {"attention_heads": 4, "linear_units": 64, "num_blocks": 2, "kernel_size": 11, "sanm_shfit": 0}
     still = {"dropout_rate": 0.0, "positional_dropout_rate": 0.0}
-    options = {"predictor_weight": 1.0, "ctc_weight": 0.0, "lsm_weight": 0.1, "ctc": None}
-    variants = {
-        "nosampler": {"sampling_ratio": 0.0, "predictor_bias": 1},
-        "nobias_norm": {"sampling_ratio": 0.0, "predictor_bias": 0, "length_normalized_loss": True},
-    }
-    for variant, changes in variants.items():
-        model = Paraformer(
-            vocab_size=31,
-            token_list=["<blank>", "<s>", "</s>", *(f"t{i}" for i in range(27)), "<unk>"],
-            frontend=None,
-            specaug=None,
-            normalize=None,
-            encoder=SANMEncoder(80, output_size=32, input_layer="pe", **sizes, **still),
-            decoder=ParaformerSANMDecoder(31, 32, att_layer_num=2, **sizes, **still),
-            predictor=CifPredictorV2(32, 1, 1, dropout=0.0, tail_threshold=0.45),
-            **options,
-            **changes,
-        )
-        weights = {k.removeprefix("param/"): torch.tensor(given[k]) for k in given if k.startswith("param/")}
-        model.load_state_dict(weights)
-        model.eval()
-        for row, (frames, tokens) in enumerate(zip(given["in/speech_lengths"], given["in/text_lengths"], strict=True)):
-            speech = torch.tensor(given["in/speech"][row : row + 1, :frames])
-            text = torch.tensor(given["in/text"][row : row + 1, :tokens])
-            lengths = torch.tensor([frames]), torch.tensor([tokens])
-            loss, stats, _ = model(speech.clone(), lengths[0], text, lengths[1])
-            yield (
-                f"out/loss_{variant}_{row}",
-                np.array([float(loss), float(stats["loss_att"]), float(stats["loss_pre"])]),
-            )
+    model = Paraformer(
+        vocab_size=31,
+        token_list=["<blank>", "<s>", "</s>", *(f"t{i}" for i in range(27)), "<unk>"],
+        frontend=None,
+        specaug=None,
+        normalize=None,
+        encoder=SANMEncoder(80, output_size=32, input_layer="pe", **sizes, **still),
+        decoder=ParaformerSANMDecoder(31, 32, att_layer_num=2, **sizes, **still),
+        predictor=CifPredictorV2(32, 1, 1, dropout=0.0, tail_threshold=0.45),
+        predictor_weight=1.0,
+        ctc_weight=0.0,
+        lsm_weight=0.1,
+        ctc=None,
+        **options,
+    )
+    model.load_state_dict(weights)
+    return model.eval()
+
+
+def paraformer_case() -> Iterator[tuple[str, np.ndarray]]:
+    """Each utterance of ../h_paraformer.npz by itself: in a batch the predictor's convolution sees the padding.
+
+    It fires a little early, so that rounding costs no row its last token. The gradient is of the losses with the
+    sampler, added up.
+    """
+    torch.randperm, torch.Tensor.cuda = torch.arange, lambda x: x  # type: ignore[assignment]  # as the file was made
+    file = np.load(HERE.parent / "h_paraformer.npz")
+    weights = {k.removeprefix("param/"): torch.tensor(file[k]) for k in file if k.startswith("param/")}
+    given = [torch.tensor(file[f"in/{name}"]) for name in ("speech", "speech_lengths", "text", "text_lengths")]
+    for variant, options in VARIANTS.items():
+        model = paraformer(weights, options)
+        model.predictor.threshold = 1.0 - 1e-5
+        for row, (frames, tokens) in enumerate(zip(given[1], given[3], strict=True)):
+            alone = [x[row : row + 1] for x in given]
+            alone[0], alone[2] = alone[0][:, :frames], alone[2][:, :tokens]
+            with torch.set_grad_enabled(variant == "sampler"):
+                loss, stats, _ = model(*(x.clone() for x in alone))
+                if variant == "sampler":
+                    loss.sum().backward()
+            parts = (loss, *(stats[name] for name in ("loss_att", "loss_pre", "acc")))
+            yield f"out/loss_{variant}_{row}", np.array([float(part.detach()) for part in parts])
             if variant == "nosampler":
-                encoded, encoded_lengths = model.encode(speech.clone(), lengths[0])
+                encoded, encoded_lengths = model.encode(alone[0].clone(), alone[1])
                 embeddings, counts, alphas, _ = model.calc_predictor(encoded, encoded_lengths)
                 said, _ = model.cal_decoder_with_predictor(encoded, encoded_lengths, embeddings, counts.round().long())
-                for name, found in (
-                    ("embeds", embeddings),
-                    ("alphas", alphas),
-                    ("log_probs", said),
-                    ("counts", counts),
-                ):
-                    yield f"out/{name}_{row}", found[0].numpy()
+                named = {"embeds": embeddings, "alphas": alphas, "log_probs": said, "counts": counts}
+                yield from ((f"out/{name}_{row}", found[0].numpy()) for name, found in named.items())
+        if variant == "sampler":
+            yield from ((f"grad/{name}", p.grad.numpy()) for name, p in model.named_parameters())
 
 
 def save(name: str, options: dict[str, Any], arrays: Iterator[tuple[str, np.ndarray]]) -> None:
@@ -356,7 +370,7 @@ def main() -> None:
             options = common | changes
             arrays = encoder_case(make, options, gradient=case in WITH_GRADIENT)
             save(f"{family}_{case}", options, arrays)
-    save("paraformer", {}, paraformer_alone())
+    save("paraformer", {}, paraformer_case())
     save("sanm_conv2d", SANM, encoder_case(lambda _, **options: sanm_conv2d(), SANM, gradient=False))
     for case, (make, changes) in CONDITIONED.items():
         options = (

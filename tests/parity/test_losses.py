@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxasr.nn.ctc import ctc_feasible, ctc_loss
-from jaxasr.nn.losses import label_smoothing_loss, token_accuracy
+from jaxasr.nn.losses import count_loss, label_smoothing_loss, token_accuracy
 
 from .fixtures import fixture
 
@@ -55,3 +55,11 @@ def test_label_smoothing(smoothing, per_token):
     correct, counts = jax.jit(token_accuracy)(logits, targets, lengths)
     np.testing.assert_array_equal(counts, lengths)
     assert correct.sum() / counts.sum() == out["acc"]
+
+
+def test_counts():
+    arrays, assert_close = fixture("f_label_smoothing_mae_acc")
+    lengths, counts = arrays["in"]["mae_target_len"], arrays["in"]["mae_pred_len"]
+    loss = np.sum(jax.jit(count_loss)(counts, lengths))
+    assert_close(loss / len(lengths), arrays["out"]["mae_norm0"])
+    assert_close(loss / np.sum(lengths), arrays["out"]["mae_norm1"])

@@ -9,9 +9,10 @@ import pytest
 
 from jaxasr.convert import CIF_PREDICTOR, CIF_PREDICTOR_V2, CIF_PREDICTOR_V3, convert_params
 from jaxasr.nn import cif
+from jaxasr.nn.losses import count_loss
 from jaxasr.nn.predictors import CifPredictor, CifPredictorV2, CifPredictorV3
 
-from .fixtures import assert_rows_close, fixture, more, shapes_at_init, shapes_of
+from .fixtures import assert_rows_close, assert_trees_close, fixture, more, shapes_at_init, shapes_of
 
 PREDICTORS = {"v1": (CifPredictor(dropout=0.0), CIF_PREDICTOR), "v2": (CifPredictorV2(), CIF_PREDICTOR_V2)}
 
@@ -64,6 +65,9 @@ def test_while_the_number_of_tokens_is_known(version):
     assert 0 < lost(arrays).sum() < len(tokens)
     there = ~lost(arrays)[..., None]
     assert_close(np.where(there, found.embeddings, 0.0), np.where(there, out["train_embeds"], 0.0))
+    fires = jax.jit(cif.fires)(found.alphas, tokens)
+    assert_rows_close(assert_close, fires, out["train_fires"], lengths)
+    np.testing.assert_array_equal(np.sum(np.floor(fires), axis=1), tokens)
 
 
 @pytest.mark.parametrize("version", PREDICTORS)
@@ -75,27 +79,29 @@ def test_while_the_number_of_tokens_is_not_known(version):
     np.testing.assert_array_equal(found.counts, out["infer_token_num"])
     assert_rows_close(assert_close, found.alphas, out["infer_alphas"], lengths + 1)
     assert_rows_close(assert_close, found.embeddings, out["infer_embeds"], out["infer_token_num"].astype(int))
-    assert_rows_close(assert_close, jax.jit(cif.fires)(found.alphas), out["infer_fires"], lengths + 1)
+    fires = jax.jit(cif.fires)(found.alphas, found.counts)
+    assert_rows_close(assert_close, fires, out["infer_fires"], lengths + 1)
+    np.testing.assert_array_equal(np.floor(fires), out["infer_frame_alignments"])
+    np.testing.assert_array_equal(found.counts, out["infer_frame_alignment_lens"])
 
 
 @pytest.mark.parametrize("version", PREDICTORS)
 def test_gradient(version):
-    """Of rows that have all their tokens, by their own frames: theirs goes on into the padding."""
+    """Without the tokens that they lost, by the rows' own frames: theirs goes on into the padding."""
     arrays, assert_close, predictor, params, hidden, lengths = case(version)
-    whole = ~lost(arrays).any(axis=1)
+    slope = np.where(lost(arrays)[..., None], 0.0, arrays["in"]["cotangent_train_embeds"])
     tokens = (arrays["in"]["target"] >= 0).sum(axis=1)
 
     @jax.jit
-    @functools.partial(jax.grad, argnums=1)
+    @functools.partial(jax.grad, argnums=(0, 1))
     def gradient(params, hidden):
         options = {"num_tokens": tokens.max(), "token_lengths": tokens, "train": False}
         found = predictor.apply({"params": params}, hidden, lengths, **options)
-        slope = np.where(whole[:, None, None], arrays["in"]["cotangent_train_embeds"], 0.0)
-        return jnp.sum(found.embeddings * slope) + jnp.sum(jnp.abs(found.counts - tokens))
+        return jnp.sum(found.embeddings * slope) + jnp.sum(count_loss(found.counts, tokens))
 
-    assert whole.any()
-    expected = arrays["out"]["train_dhidden"]
-    assert_rows_close(assert_close, gradient(params, hidden), expected, np.where(whole, lengths, 0))
+    of_params, of_hidden = gradient(params, hidden)
+    assert_rows_close(assert_close, of_hidden, arrays["out"]["train_dhidden"], lengths)
+    assert_trees_close(assert_close, of_params, convert_params(arrays["grad"], PREDICTORS[version][1]))
 
 
 def test_integrate_and_fire():
@@ -105,13 +111,13 @@ def test_integrate_and_fire():
     found = jax.jit(cif.integrate_and_fire, static_argnums=2)(hidden, alphas, expected.shape[1])
     counts = np.floor(alphas.sum(axis=1) + 1e-6).astype(int)  # what has not fired is no token of theirs
     assert_rows_close(assert_close, found, expected, counts)
-    assert_close(jax.jit(cif.fires)(alphas), arrays["out"]["fires"])
+    assert_close(jax.jit(cif.fires)(alphas, counts), arrays["out"]["fires"])
 
 
 V3 = {
     "cnn": CifPredictorV3(upsample=5, upsample_type="cnn", smooth_factor2=0.25, noise_threshold2=0.01),
     "blstm": CifPredictorV3(from_context=False),
-    "attn": CifPredictorV3(upsample_type="cnn_attn"),
+    "attention": CifPredictorV3(upsample=2, upsample_type="cnn_attn"),
     "smooth": CifPredictorV3(left=2, smooth_factor=0.8, noise_threshold=0.1, upsample=2, upsample_type="cnn"),
 }
 

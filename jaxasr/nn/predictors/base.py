@@ -69,11 +69,10 @@ class Predictor(nn.Module):
           num_tokens: U, the room; of a row that has more, `counts` says how many.
           token_lengths: the number of tokens where it is known; weights are scaled to it. None leaves it to them.
         """
-        if min(self.left, self.right) < 0 or self.smooth_factor <= 0.0 or not 0.0 <= self.tail_threshold < 1.0:
+        if min(self.left, self.right) < 0 or not 0.0 <= self.tail_threshold < 1.0:
             raise ConfigError(
-                f"--predictor: left={self.left}, right={self.right}, smooth_factor={self.smooth_factor}, "
-                f"tail_threshold={self.tail_threshold}; frames from 0, a positive factor and a share from 0 to below 1 "
-                "were expected; change them."
+                f"--predictor: left={self.left}, right={self.right}, tail_threshold={self.tail_threshold}; frames "
+                "from 0 on, and a share from 0 to below 1, were expected; change them."
             )
         x = zero_padding(x, lengths)
         context = self.context(x, train=train)
@@ -92,7 +91,12 @@ class Predictor(nn.Module):
 def weights(
     logits: Float[Array, "B T 1"], lengths: Int[Array, "B"], smooth_factor: float, noise_threshold: float
 ) -> Float[Array, "B T"]:
-    """Weights of frames, 0 in the padding."""
+    """Weights of frames, 0 in the padding: ``relu(sigmoid(logits) * smooth_factor - noise_threshold)``."""
+    if not 0.0 <= noise_threshold < smooth_factor:  # else every weight is 0, and so is its gradient
+        raise ConfigError(
+            f"--predictor: smooth_factor={smooth_factor}, noise_threshold={noise_threshold}; a factor above a "
+            "threshold from 0 on was expected; change them."
+        )
     alphas = jax.nn.relu(jax.nn.sigmoid(logits[..., 0]) * smooth_factor - noise_threshold)
     return jnp.where(length_mask(lengths, alphas.shape[1]), alphas, 0.0)
 

@@ -51,6 +51,10 @@ class CifPredictorV2(ConvolvedPredictor):
     """A convolution over time; FunASR's `cif_predictor_v2`."""
 
 
+HEADS = 4
+"""Of the attention in `CifPredictorV3`, as in FunASR's."""
+
+
 @PREDICTORS.register("cif_v3")
 class CifPredictorV3(ConvolvedPredictor):
     """`cif_v2` with a second head that weighs finer frames, for timestamps; FunASR's `cif_predictor_v3`.
@@ -77,6 +81,11 @@ class CifPredictorV3(ConvolvedPredictor):
                 f"--predictor.upsample={self.upsample}: 1 fine frame or more in an encoded one was expected; change it."
             )
         B, T, D = x.shape
+        if self.upsample_type == "cnn_attn" and D % HEADS:
+            raise ConfigError(
+                f"--predictor.upsample_type=cnn_attn: frames of width {D}; a width that its {HEADS} attention heads "
+                "divide was expected; change --encoder.d_model or --predictor.upsample_type."
+            )
         y = Dense(self.upsample * D, use_bias=False, name="upsample")(context if self.from_context else x)
         y = y.reshape(B, T * self.upsample, D)
         y = y + self.param("upsample_bias", nn.initializers.zeros, (D,)).astype(x.dtype)[None, None]
@@ -86,7 +95,7 @@ class CifPredictorV3(ConvolvedPredictor):
             y = RecurrentLayer("lstm", D, bidirectional=True, name="blstm")(y, lengths)
         elif self.upsample_type == "cnn_attn":
             block = AttentionBlock(
-                4, 2 * D, 0.1, 0.1, "absolute", norm_first=True, concat_after=False, name="attention"
+                HEADS, 2 * D, 0.1, 0.1, "absolute", norm_first=True, concat_after=False, name="attention"
             )
             y, _ = block(y, lengths, train)
         return weights(Head(1, name="output2")(y), lengths, self.smooth_factor2, self.noise_threshold2)

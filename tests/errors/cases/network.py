@@ -159,6 +159,12 @@ CASES = {
     "a predictor's tail of a whole token": lambda: build(
         CifPredictorV2(tail_threshold=1.0), X, LENGTHS, num_tokens=1, train=False
     ),
+    "a predictor whose weights are all 0": lambda: build(
+        CifPredictorV2(noise_threshold=1.0), X, LENGTHS, num_tokens=1, train=False
+    ),
+    "heads that do not divide the fine frames' width": lambda: build(
+        CifPredictorV3(upsample_type="cnn_attn"), X[..., :6], LENGTHS, num_tokens=1, train=False
+    ),
     "no fine frames": lambda: build(CifPredictorV3(upsample=0), X, LENGTHS, num_tokens=1, train=False),
     "a filter that misses the frame": lambda: build(FsmnMemory(kernel_size=3, shift=3), X, FRAMES),
     "a dropout of 1": lambda: build(Dropout(1.0), X, train=True),
