@@ -33,12 +33,8 @@ MODULES = {
     "predictor `cif_v3`": "cif_v3_",
     "integrate-and-fire": "e_cif_raw",
     "CTC": "f_ctc",
-<<<<<<< HEAD
     "self-conditioned CTC": "conditioned_",
-    "label smoothing, accuracy": "f_label_smoothing_mae_acc",
-=======
     "label smoothing, accuracy, number of tokens": "f_label_smoothing_mae_acc",
->>>>>>> h_para
     "CTC and attention: outputs, losses, gradient": "g_aed_sanm_transformer",
     "Paraformer: outputs, losses, gradients": "h_paraformer paraformer",
     "optimizers, schedules": "k_optim_warmup_clip",
