@@ -7,7 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxasr.convert import CTC_HEAD, convert_params
 from jaxasr.nn.ctc import ctc_feasible, ctc_loss
+from jaxasr.nn.layers import Head
 from jaxasr.nn.losses import count_loss, label_smoothing_loss, token_accuracy
 
 from .fixtures import fixture
@@ -34,6 +36,16 @@ def test_ctc(name):
     expected = out["dhs"], arrays["grad"]["ctc_lo.weight"], arrays["grad"]["ctc_lo.bias"]
     for gradient, wanted in zip(gradients, expected, strict=True):
         assert_close(gradient, wanted)
+
+
+@pytest.mark.parametrize("name", ["f_ctc", "f_ctc_infeasible"])
+def test_ctc_head(name):
+    arrays, assert_close = fixture(name)
+    head = Head(29)
+    params = convert_params(arrays["param"], CTC_HEAD)
+    logits = jax.jit(head.apply)({"params": params}, arrays["in"]["hs"])
+    assert_close(jax.nn.log_softmax(logits), arrays["out"]["log_probs"])
+    np.testing.assert_array_equal(np.argmax(logits, axis=-1), arrays["out"]["argmax"])
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])

@@ -288,11 +288,22 @@ def test_global_mvn_by_espnets_file():
 
 @pytest.mark.parametrize(("mean", "variance"), [(True, False), (False, True)])
 def test_utterance_mvn(mean, variance):
-    """Not both: with both FunASR divides by the root of the deviation, and counts padded frames."""
     arrays, assert_close = fixture("i_mvn")
     x, lengths = arrays["in"]["x"], arrays["in"]["x_lens"]
     y = jax.jit(UtteranceMvn(mean, variance))(x, lengths, None)
     assert_rows_close(assert_close, y, arrays["out"][f"utt_mean{mean:d}_var{variance:d}"], lengths)
+
+
+def test_utterance_mvn_of_mean_and_variance():
+    """FunASR divides by the root of the deviation, and has counted each padded frame as one of 0 before the mean."""
+    arrays, assert_close = fixture("i_mvn")
+    x, lengths = arrays["in"]["x"], arrays["in"]["x_lens"]
+    rows = [np.float64(row[:length]) for row, length in zip(x, lengths, strict=True)]
+    y = jax.jit(UtteranceMvn(True, True))(x, lengths, None)
+    assert_rows_close(assert_close, y, [(row - row.mean(axis=0)) / row.std(axis=0) for row in rows], lengths)
+    padded = [row.var(axis=0) + (x.shape[1] - len(row)) / len(row) * row.mean(axis=0) ** 2 for row in rows]
+    theirs = [(row - row.mean(axis=0)) / variance**0.25 for row, variance in zip(rows, padded, strict=True)]
+    assert_rows_close(assert_close, arrays["out"]["utt_mean1_var1"], theirs, lengths)
 
 
 # --- k: optimizers -----------------------------------------------------------------------------------------------
