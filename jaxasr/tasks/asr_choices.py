@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 def check_choices(task: "AsrTask") -> None:
     """Raises ConfigError where choices mean nothing together; the parts check their own options."""
     _check_inputs(task)
+    _check_units(task)
     _check_losses(task)
     _check_intermediate(task)
     _check_views(task)
@@ -38,6 +39,19 @@ def _check_inputs(task: "AsrTask") -> None:
     if task.cmvn_file and not (task.normalizer is not None and task.normalizer.needs_statistics):
         raise ConfigError(
             f"--cmvn_file={task.cmvn_file}: the normalizer takes none; remove it, or give --normalizer=global_mvn."
+        )
+
+
+def _check_units(task: "AsrTask") -> None:
+    if getattr(task.encoder, "subsampling", None) != "embed":
+        return
+    width = task.frontend.for_encoder(1).output_width
+    changed = [name for name in ("normalizer", "specaug", "preencoder") if getattr(task, name) is not None]
+    if width != 1 or changed:
+        raise ConfigError(
+            f"--encoder.subsampling=embed: frames of width {width}, changed by {', '.join(changed) or 'nothing'}; "
+            "each frame the number of a unit, as it is, was expected; give --frontend=features --frontend.width=1 "
+            "--frontend.lfr_m=1 --frontend.lfr_n=1 --normalizer=none --specaug=none --preencoder=none."
         )
 
 

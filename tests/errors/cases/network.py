@@ -142,6 +142,11 @@ CASES = {
     "a decoder's filter without a middle": lambda: build(
         LightweightConvDecoder(kernel_size=4), LENGTHS[None], X, LENGTHS, vocab_size=9, train=False
     ),
+    "units that are normalised": lambda: AsrTask(
+        preprocess=None,
+        frontend=GivenFeatures(width=1),
+        encoder=ConformerEncoder(subsampling="embed", num_units=9),
+    ).check(),
     "units of mel bands": lambda: build(ConformerEncoder(subsampling="embed", num_units=9), X, LENGTHS, train=False),
     "a preencoder of no width": lambda: build(LinearPreEncoder(width=0), X, LENGTHS, train=False),
     "band passes over mel bands": lambda: build(SincPreEncoder(), X, LENGTHS, train=False),
