@@ -39,6 +39,7 @@ from jaxasr.nn.rows import DATA_AXIS
 from jaxasr.nn.specaug import SPECAUGS, SpecAugment
 from jaxasr.optim import OPTIMIZERS, Optimizer
 from jaxasr.parallel import Devices, pmapped
+from jaxasr.reporting.looks import last_attention
 from jaxasr.schedules import SCHEDULES, Constant, Noam
 from jaxasr.state import TrainState, init_state, make_count, make_train_step, train_steps
 from jaxasr.tasks import TASKS, AsrTask
@@ -377,6 +378,17 @@ def test_decoder_padding_changes_nothing(name):
         for extra in (0, 5):
             dirty = padded(memory, MEMORY_LENGTHS, garbage, extra)
             assert_rows_close(decode(variables, tokens, dirty, MEMORY_LENGTHS), logits, ALL_TOKENS)
+
+
+@every_decoder
+def test_decoder_shows_where_it_looks(name):
+    decoder, variables, tokens, memory, _ = decoder_case(name)
+    options = {"vocab_size": SYMBOLS, "train": False, "mutable": ["intermediates"]}
+    _, sown = jit(functools.partial(decoder.apply, **options))(variables, tokens, memory, MEMORY_LENGTHS)
+    weights = last_attention({"intermediates": {"decoder": sown["intermediates"]}})
+    assert weights.shape[0] == 3 and weights.shape[2:] == (6, 13)
+    np.testing.assert_allclose(weights.sum(axis=-1), 1.0, rtol=1e-5)
+    assert not np.any(weights * ~length_mask(MEMORY_LENGTHS, 13)[:, None, None])
 
 
 @every_decoder

@@ -29,8 +29,8 @@ def convolution_decoder(groups: int) -> list[Rule]:
     """Of a decoder with a filter over tokens for self-attention; the taps that would see the future are left out."""
 
     def past(x: np.ndarray) -> np.ndarray:
-        """Taps (G, 1, K) up to the middle one, as (G, K // 2 + 1)."""
-        return x[:, 0, : x.shape[2] // 2 + 1]
+        """Taps (G, 1, K) up to the middle one, as (K // 2 + 1, G)."""
+        return filters(x)[: x.shape[2] // 2 + 1]
 
     def made(x: np.ndarray) -> np.ndarray:
         """The same of the rows of a dense layer that makes them, (G * K, ...)."""
@@ -43,7 +43,7 @@ def convolution_decoder(groups: int) -> list[Rule]:
         *dense(f"{theirs}.linear1", f"{ours}/in/*[i]"),
         *dense(f"{theirs}.linear2", f"{ours}/out/*[i]"),
         Rule(f"{theirs}.weight", f"{ours}/filter[i]", past),
-        Rule(f"{theirs}.weight_f", f"{ours}/channel_kernel[i]", np.ravel),
+        Rule(f"{theirs}.weight_f", f"{ours}/channel_filter[i]", filters),
         Rule(f"{theirs}.linear_weight.weight", f"{ours}/weights/kernel[i]", made),
         Rule(f"{theirs}.linear_weight.bias", f"{ours}/weights/bias[i]", made),
         *dense(f"{theirs}.linear_weight_f", f"{ours}/channel_weights/*[i]"),

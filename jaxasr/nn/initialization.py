@@ -1,6 +1,7 @@
 """Parameters drawn anew, all by one rule, in place of each module's own."""
 
 import math
+import re
 import zlib
 from collections.abc import Callable, Mapping
 from typing import Literal, TypeAlias
@@ -24,6 +25,8 @@ KEPT_MODULES = ("gating/filter", "gating/gate")
 """Modules that do: gates, which begin open."""
 FILTERS = ("memory", "filter", "merge_filter")
 """Modules whose kernel (K, D) filters each channel by itself."""
+JOINED = re.compile(r"conv\d*")
+"""Modules whose kernel (K * D, D) is a convolution over K frames: a dense layer of frames side by side."""
 STACKED = "blocks"
 """What the names of modules begin with whose parameters have an axis for the layers in front."""
 
@@ -59,7 +62,9 @@ def fans(shape: tuple[int, ...], name: str, modules: list[str]) -> tuple[int, in
     *window, inside, outside = shape
     if name.endswith("_bias"):  # one vector a head, (H, 1, K), is a matrix (H, K) of theirs
         return outside, math.prod(window)
-    if name == "filter" or (modules and modules[-1] in FILTERS):  # (K, D), or (K, 1, D)
+    if name.endswith("filter") or modules[-1] in FILTERS:  # (K, D), or (K, 1, D)
         taps = math.prod(shape[:-1])
         return taps, taps * outside
+    if not window and JOINED.fullmatch(modules[-1]):
+        return inside, inside
     return math.prod(window) * inside, math.prod(window) * outside

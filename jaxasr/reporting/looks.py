@@ -61,10 +61,10 @@ def _inspected(task: AsrTask, params: Params, batch: Any) -> tuple[Any, Any, Any
     outputs, sown = task.network().apply(variables_of(params), *inputs, train=False, mutable=["intermediates"])
     logits: Any = outputs.ctc_logits  # pyright: ignore[reportAttributeAccessIssue]
     probabilities = None if logits is None else jax.nn.softmax(logits.astype(jnp.float32))
-    return probabilities, outputs.lengths, _last_layer(sown)  # pyright: ignore[reportAttributeAccessIssue]
+    return probabilities, outputs.lengths, last_attention(sown)  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def _last_layer(sown: Any) -> Any:
+def last_attention(sown: Any) -> Any:
     """The weights (B, H, U, T) of the decoder's last attention to the encoder; None where it sows none."""
     leaves = jax.tree_util.tree_leaves_with_path(sown.get("intermediates", {}).get("decoder", {}))
     found = [leaf for path, leaf in leaves if "memory_attention" in jax.tree_util.keystr(path)]

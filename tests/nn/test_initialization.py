@@ -82,6 +82,10 @@ def test_gates_begin_open():
         ((3, 3, 4, 6), "kernel", ["conv0"], (36, 54)),  # Conv2d (6, 4, 3, 3)
         ((11, 6), "kernel", ["memory"], (11, 66)),  # Conv1d (6, 1, 11), each channel by itself
         ((9, 1, 6), "filter", ["attention"], (9, 54)),  # Conv1d (6, 1, 9)
+        ((9, 6), "filter", ["convolution"], (9, 54)),  # (6, 1, 9), one filter a group of channels
+        ((9, 1), "channel_filter", ["convolution"], (9, 9)),  # (1, 1, 9)
+        ((12, 4), "kernel", ["conv"], (12, 12)),  # Conv1d (4, 4, 3)
+        ((8, 4), "kernel", ["conv0"], (8, 8)),  # Conv1d (4, 4, 2)
         ((4, 1, 8), "content_bias", ["attention"], (8, 4)),  # (4, 8)
     ],
 )

@@ -62,9 +62,9 @@ class TokenConvolution(nn.Module):
         return Dense(D, name="out")(summed), seen[:, U:]
 
     def _fixed(self, rows: int, train: bool) -> Float[Array, "B 1 G K"]:
-        shape = (self.groups, self.kernel_size // 2 + 1)
-        weights = self.param("filter", nn.initializers.uniform(1.0), shape)
-        weights = Dropout(self.dropout)(jnp.broadcast_to(weights[None, None], (rows, 1, *shape)), train=train)
+        shape = (self.kernel_size // 2 + 1, self.groups)
+        weights = self.param("filter", nn.initializers.uniform(1.0), shape).T
+        weights = Dropout(self.dropout)(jnp.broadcast_to(weights[None, None], (rows, 1, *weights.shape)), train=train)
         return jax.nn.softmax(weights, axis=-1)
 
     def _made(self, y: Float[Array, "B U D"], position: Int[Array, ""] | int, train: bool) -> Float[Array, "B U G K"]:
@@ -80,7 +80,7 @@ class TokenConvolution(nn.Module):
         if self.dynamic:
             weights = Dense(size, name="channel_weights")(y)
         else:
-            weights = jax.nn.softmax(self.param("channel_kernel", nn.initializers.uniform(1.0), (size,)))
+            weights = jax.nn.softmax(self.param("channel_filter", nn.initializers.uniform(1.0), (size, 1))[:, 0])
             weights = Dropout(self.dropout)(jnp.broadcast_to(weights[None, None], (B, 1, size)), train=train)
         padded = jnp.pad(y, ((0, 0), (0, 0), (size // 2, size // 2)))
         windows = jnp.stack([padded[..., k : k + D] for k in range(size)], axis=-1)

@@ -96,8 +96,8 @@ class RnnStep(nn.Module):
         memory: Float[Array, "B T D"],
         keys: Float[Array, "B T A"],
         mask: Bool[Array, "B T"],
-    ) -> tuple[RnnCache, Float[Array, "B H+D"]]:
-        """The new states, and the last cell's, after dropout, beside what was looked at."""
+    ) -> tuple[RnnCache, tuple[Float[Array, "B H+D"], Float[Array, "B T"]]]:
+        """The new states; the last cell's, after dropout, beside what was looked at, and the weights of that."""
         drop = Dropout(self.dropout)
         attention = FrameAttention(*self.attention, name="attention")
         assert carry.weights is not None
@@ -109,11 +109,12 @@ class RnnStep(nn.Module):
         for layer in range(self.num_layers):
             before = carry.hidden[layer], carry.cell[layer]
             given = Dense(gates * self.d_hidden, name=f"layer{layer}_in")(y)
-            after, y = cell(self.d_hidden, name=f"layer{layer}")(before, given)
-            states.append(after)
+            state, y = cell(self.d_hidden, name=f"layer{layer}")(before, given)
+            states.append(state)
             y = drop(y, train=self.train)
         hidden, cells = (jnp.stack(same) for same in zip(*states, strict=True))
-        return RnnCache(hidden, cells, weights.astype(memory.dtype)[None]), jnp.concatenate([y, context], axis=-1)
+        after = RnnCache(hidden, cells, weights.astype(memory.dtype)[None])
+        return after, (jnp.concatenate([y, context], axis=-1), weights)
 
 
 @DECODERS.register("rnn")
@@ -183,6 +184,7 @@ class RnnDecoder(Decoder):
         options = self.cell, self.num_layers, self.d_hidden, self.dropout, attention, train
         keys = Dense(self.d_attention, name="keys")(memory)
         keys = jnp.tanh(keys) if self.attention == "dot" else keys
-        state, y = step(*options, name="step")(state, x, memory, keys, mask)
+        state, (y, weights) = step(*options, name="step")(state, x, memory, keys, mask)
+        self.sow("intermediates", "memory_attention", weights[:, None])  # (B, 1, U, T), as of one head
         y = y if self.context_residual else y[..., : self.d_hidden]
         return Head(vocab_size, name="output")(y), None if cache is None else state
