@@ -14,6 +14,7 @@ from jaxasr.nn.encoders.attention_block import AttentionBlock
 from jaxasr.nn.encoders.stack import run_blocks
 from jaxasr.nn.layers import Dense, LayerNorm
 from jaxasr.nn.masking import zero_padding
+from jaxasr.nn.options import check_unread
 from jaxasr.registry import Registry
 from jaxasr.typing import Array, Float, Int, LengthsT
 
@@ -73,6 +74,8 @@ class LengthAdaptor(PostEncoder):
                 f"--postencoder: num_layers={self.num_layers}, d_model={self.d_model}; layers from 0 and a width of 1 "
                 "or more, or none, were expected; change them."
             )
+        if self.d_model is None:
+            check_unread("postencoder", self, "d_model", "dropout")
         x = zero_padding(x, lengths)
         if self.d_model is not None:
             x = LayerNorm(epsilon=1e-5, name="input_norm")(Dense(self.d_model, name="input")(x))

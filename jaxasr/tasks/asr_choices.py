@@ -36,6 +36,12 @@ def _check_inputs(task: "AsrTask") -> None:
             f"--token_list={task.token_list} with a tokenizer that learns its tokens: these are not on a list made "
             "before; one of the two was expected; remove --token_list, or give --tokenizer.model."
         )
+    rate = getattr(task.preencoder, "sample_rate", task.sample_rate)
+    if rate != task.sample_rate:
+        raise ConfigError(
+            f"--preencoder.sample_rate={rate} with --sample_rate={task.sample_rate}: the same was expected; change "
+            "one of them."
+        )
     if task.cmvn_file and not (task.normalizer is not None and task.normalizer.needs_statistics):
         raise ConfigError(
             f"--cmvn_file={task.cmvn_file}: the normalizer takes none; remove it, or give --normalizer=global_mvn."

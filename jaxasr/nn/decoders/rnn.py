@@ -15,6 +15,7 @@ from jaxasr.nn.decoders.base import DECODERS, Cache, Decoder
 from jaxasr.nn.decoders.transformer import readable
 from jaxasr.nn.dropout import Dropout
 from jaxasr.nn.layers import Dense, Head
+from jaxasr.nn.options import check_unread
 from jaxasr.nn.recurrent import CELLS, CellName
 from jaxasr.typing import Array, Bool, Float, Int
 
@@ -165,6 +166,8 @@ class RnnDecoder(Decoder):
                 f"attention_filter={self.attention_filter}; 1 or more of each, and a filter from 0 frames on, were "
                 "expected; change them."
             )
+        if self.attention != "location":
+            check_unread("decoder", self, "attention", "attention_channels", "attention_filter")
         memory, mask = readable(memory, memory_lengths)
         mask = mask[:, 0]
         x = nn.Embed(vocab_size, self.d_hidden, name="embed")(tokens).astype(memory.dtype)

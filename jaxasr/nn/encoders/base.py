@@ -66,14 +66,5 @@ class Encoder(nn.Module):
         """
         raise NotImplementedError
 
-    def check_unread(self, chosen: str, *names: str) -> None:
-        """Raises ConfigError where one of the options `names`, which `chosen` as it is makes idle, has been changed."""
-        for name in names:
-            if (value := getattr(self, name)) != (default := getattr(type(self), name)):
-                raise ConfigError(
-                    f"--encoder.{name}={value} with --encoder.{chosen}={getattr(self, chosen)}: it would change "
-                    f"nothing; {default} was expected; remove it, or change --encoder.{chosen}."
-                )
-
 
 ENCODERS: Registry[Encoder] = Registry("encoder", Encoder, ("__call__", "output_width", "output_lengths"))

@@ -18,6 +18,7 @@ from jaxasr.nn.encoders.stacked import Positions, StackedEncoder, self_attention
 from jaxasr.nn.feedforward import FeedForward
 from jaxasr.nn.layers import Dense, LayerNorm
 from jaxasr.nn.masking import length_mask
+from jaxasr.nn.options import check_unread
 from jaxasr.typing import Array, Float, Int
 
 
@@ -156,7 +157,7 @@ class BranchformerEncoder(BranchedEncoder):
                 "would be idle; change it."
             )
         if self.merge != "fixed_average":
-            self.check_unread("merge", "gate_share")
+            check_unread("encoder", self, "merge", "gate_share")
         return BranchformerBlock(self.branches(), self.dropout, self.merge, self.gate_share, name="blocks")
 
 
@@ -180,7 +181,7 @@ class EBranchformerEncoder(BranchedEncoder):
 
     def block(self) -> nn.Module:
         if not self.feed_forward:
-            self.check_unread("feed_forward", "macaron", "d_ff", "activation")
+            check_unread("encoder", self, "feed_forward", "macaron", "d_ff", "activation")
         return EBranchformerBlock(
             self.branches(),
             self.dropout,

@@ -8,6 +8,7 @@ from jaxasr.nn.activations import Activation
 from jaxasr.nn.encoders.attention_block import AttentionBlock
 from jaxasr.nn.encoders.base import ENCODERS
 from jaxasr.nn.encoders.stacked import StackedEncoder
+from jaxasr.nn.options import check_unread
 
 
 @ENCODERS.register("conformer")
@@ -41,7 +42,7 @@ class ConformerEncoder(StackedEncoder):
 
     def block(self) -> nn.Module:
         if not self.convolution:
-            self.check_unread("convolution", "kernel_size", "conv_norm")
+            check_unread("encoder", self, "convolution", "kernel_size", "conv_norm")
         return AttentionBlock(
             self.num_heads,
             self.d_ff,

@@ -10,6 +10,7 @@ from jaxasr.nn.dropout import Dropout
 from jaxasr.nn.encoders.base import ENCODERS, Encoder, Taps
 from jaxasr.nn.layers import Dense
 from jaxasr.nn.masking import zero_padding
+from jaxasr.nn.options import check_unread
 from jaxasr.nn.recurrent import CellName, RecurrentLayer
 from jaxasr.typing import Array, Float, Int, LengthsT
 
@@ -82,9 +83,9 @@ class RnnEncoder(Encoder):
                 "change them."
             )
         if not self.projection:
-            self.check_unread("projection", "subsample")
+            check_unread("encoder", self, "projection", "subsample")
         if self.num_layers == 1:
-            self.check_unread("num_layers", "dropout")
+            check_unread("encoder", self, "num_layers", "dropout")
         if taps is None:
             return
         taps.check(self.num_layers)

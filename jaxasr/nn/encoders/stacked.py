@@ -14,6 +14,7 @@ from jaxasr.nn.encoders.base import Encoder, Taps
 from jaxasr.nn.encoders.stack import run_blocks
 from jaxasr.nn.layers import Dense, LayerNorm
 from jaxasr.nn.masking import length_mask, zero_padding
+from jaxasr.nn.options import check_unread
 from jaxasr.nn.positions import sinusoids_interleaved
 from jaxasr.nn.subsampling import CONVOLUTIONS, ConvSubsampling, output_lengths
 from jaxasr.typing import Array, Float, Int, LengthsT
@@ -58,7 +59,7 @@ class BlockEncoder(Encoder):
             taps.check(self.num_layers)
         x = zero_padding(x, lengths)  # a weight of 0 does not stop a NaN there
         if self.subsampling not in CONVOLUTIONS:
-            self.check_unread("subsampling", "subsampling_channels")
+            check_unread("encoder", self, "subsampling", "subsampling_channels")
             return x, lengths
         convolutions = CONVOLUTIONS[self.subsampling]
         convolve = ConvSubsampling(self.d_model, convolutions, self.subsampling_channels, name="subsampling")
@@ -100,7 +101,7 @@ class StackedEncoder(BlockEncoder):
         x = self._widened(x, train)
         bare = self.subsampling == "none" and self.bare_without_subsampling
         if bare and self.positions == "scaled":
-            self.check_unread("subsampling", "positions")
+            check_unread("encoder", self, "subsampling", "positions")
         if not bare:
             x = Dropout(self.dropout)(self._positioned(x), train=train)
         norm = LayerNorm(name="norm") if self.has_norm() else lambda y: y
@@ -113,7 +114,7 @@ class StackedEncoder(BlockEncoder):
         """Frames of width D."""
         if self.subsampling == "embed":
             return self._embedded(x)
-        self.check_unread("subsampling", "num_units")
+        check_unread("encoder", self, "subsampling", "num_units")
         if self.subsampling == "linear":
             # the epsilon is torch's: this norm of theirs, unlike all the others, has the default one
             x = LayerNorm(epsilon=1e-5, name="input_norm")(Dense(self.d_model, name="input")(x))

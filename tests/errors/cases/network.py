@@ -21,7 +21,7 @@ from jaxasr.nn.encoders import (
     SanmEncoder,
 )
 from jaxasr.nn.encoders.base import Taps
-from jaxasr.nn.frontend import GivenFeatures, WavFrontend, mel_filterbank
+from jaxasr.nn.frontend import GivenFeatures, SlidingWindow, WavFrontend, mel_filterbank
 from jaxasr.nn.fsmn import FsmnMemory
 from jaxasr.nn.normalize import GlobalMvn, read_kaldi_mvn, read_mvn
 from jaxasr.nn.positions import sinusoids_halves
@@ -150,6 +150,9 @@ CASES = {
     "units of mel bands": lambda: build(ConformerEncoder(subsampling="embed", num_units=9), X, LENGTHS, train=False),
     "a preencoder of no width": lambda: build(LinearPreEncoder(width=0), X, LENGTHS, train=False),
     "band passes over mel bands": lambda: build(SincPreEncoder(), X, LENGTHS, train=False),
+    "band passes at another rate": lambda: AsrTask(
+        sample_rate=8000, frontend=SlidingWindow(window=400), preencoder=SincPreEncoder()
+    ).check(),
     "fewer than no convolutions": lambda: build(LengthAdaptor(num_layers=-1), X, LENGTHS, train=False),
     "norms that add nothing": lambda: build(TransformerPostEncoder(norm_epsilon=0.0), X, LENGTHS, train=False),
     "intermediate CTC before frames are joined": lambda: AsrTask(
@@ -158,6 +161,10 @@ CASES = {
     "intermediate CTC of another width": lambda: AsrTask(
         interctc_layers=(2,), postencoder=TransformerPostEncoder(d_model=16)
     ).check(),
+    "a filter that attention has no use for": lambda: build(
+        RnnDecoder(attention="dot", attention_channels=3), LENGTHS[None], X, LENGTHS, vocab_size=9, train=False
+    ),
+    "dropout of nothing": lambda: build(LengthAdaptor(dropout=0.2), X, LENGTHS, train=False),
     "a recurrent decoder without cells": lambda: build(
         RnnDecoder(num_layers=0), LENGTHS[None], X, LENGTHS, vocab_size=9, train=False
     ),
