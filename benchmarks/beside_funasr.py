@@ -24,7 +24,7 @@ from jaxasr.data.batch import AsrFeatureBatch
 from jaxasr.data.tokenizer import Vocabulary
 from jaxasr.nn.decoders import TransformerDecoder
 from jaxasr.nn.encoders import SanmEncoder
-from jaxasr.nn.frontend import GivenFeatures
+from jaxasr.nn.frontends import GivenFeatures
 from jaxasr.optim import Adam
 from jaxasr.schedules import Constant
 from jaxasr.state import init_state, make_train_step

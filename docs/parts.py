@@ -11,7 +11,7 @@ from jaxasr.data.perturb import PREPROCESSORS
 from jaxasr.data.tokenizer import TOKENIZERS
 from jaxasr.nn.decoders import DECODERS, PARALLEL_DECODERS
 from jaxasr.nn.encoders import ENCODERS
-from jaxasr.nn.frontend import FRONTENDS
+from jaxasr.nn.frontends import FRONTENDS
 from jaxasr.nn.normalize import NORMALIZERS
 from jaxasr.nn.postencoders import POSTENCODERS
 from jaxasr.nn.predictors import PREDICTORS

@@ -13,7 +13,7 @@ from jaxasr.data import manifest
 from jaxasr.data.tokenizer import WordTokenizer
 from jaxasr.nn.decoders import TransformerDecoder
 from jaxasr.nn.encoders import SanmEncoder
-from jaxasr.nn.frontend import WavFrontend
+from jaxasr.nn.frontends import WavFrontend
 
 
 def main() -> list[float]:

@@ -32,7 +32,7 @@ from jaxasr.nn.batch_norm import STATS, running, split_stats
 from jaxasr.nn.ctc import ctc_feasible
 from jaxasr.nn.decoders import DECODERS
 from jaxasr.nn.encoders import ENCODERS, Taps
-from jaxasr.nn.frontend import FRONTENDS
+from jaxasr.nn.frontends import FRONTENDS
 from jaxasr.nn.masking import length_mask
 from jaxasr.nn.normalize import NORMALIZERS, Cmvn, UtteranceMvn
 from jaxasr.nn.rows import DATA_AXIS

@@ -18,7 +18,7 @@ from jaxasr.data.utterance import Utterance
 from jaxasr.decode import DecodeOptions
 from jaxasr.errors import ConfigError, DataError
 from jaxasr.logs import StepLog
-from jaxasr.nn.frontend import GivenFeatures, WavFrontend
+from jaxasr.nn.frontends import GivenFeatures, WavFrontend
 from jaxasr.report import ReportOptions
 from jaxasr.train import Stopped, train
 from jaxasr.train_config import TrainConfig

@@ -18,7 +18,7 @@ from jaxasr.data.selection import INFEASIBLE
 from jaxasr.data.tokenizer import WordTokenizer
 from jaxasr.errors import DataError
 from jaxasr.inputs import Inputs, check_feasible, evaluation_inputs, training_inputs
-from jaxasr.nn.frontend import WavFrontend
+from jaxasr.nn.frontends import WavFrontend
 from jaxasr.tasks import AsrTask
 from tests.data import loading
 

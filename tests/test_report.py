@@ -21,7 +21,7 @@ from jaxasr.data.batch import AsrExample, BucketShape
 from jaxasr.decode import Hypothesis, write_hypotheses
 from jaxasr.errors import ConfigError
 from jaxasr.logs import RunLog
-from jaxasr.nn.frontend import GivenFeatures
+from jaxasr.nn.frontends import GivenFeatures
 from jaxasr.parallel import Devices
 from jaxasr.prepare import Prepared, prepare
 from jaxasr.reporting import browser, charts, gather, heat, looks, options, words

@@ -8,7 +8,7 @@ from jaxasr.data.perturb import CommonPreprocessor
 from jaxasr.data.tokenizer import WordTokenizer
 from jaxasr.nn.decoders import TransformerDecoder
 from jaxasr.nn.encoders import SanmEncoder
-from jaxasr.nn.frontend import WavFrontend
+from jaxasr.nn.frontends import WavFrontend
 from jaxasr.optim import AdamW
 from jaxasr.schedules import WarmupLinear
 from jaxasr.tasks import AsrTask

@@ -29,7 +29,7 @@ from jaxasr.errors import ConfigError
 from jaxasr.nn.batch_norm import MOMENTS, STATS, gathered, variables_of, with_stats
 from jaxasr.nn.decoders import DECODERS, Decoder, TransformerDecoder
 from jaxasr.nn.encoders import ENCODERS, Encoder, SanmEncoder
-from jaxasr.nn.frontend import FRONTENDS, Frontend, WavFrontend
+from jaxasr.nn.frontends import FRONTENDS, Frontend, WavFrontend
 from jaxasr.nn.initialization import Initialization, initialized
 from jaxasr.nn.network import AsrNetwork, AsrOutputs
 from jaxasr.nn.normalize import NORMALIZERS, Cmvn, GlobalMvn, Normalizer, read_kaldi_mvn, read_mvn, write_kaldi_mvn

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from jaxasr.errors import ConfigError
 from jaxasr.nn.encoders import ENCODERS
-from jaxasr.nn.frontend import FRONTENDS
+from jaxasr.nn.frontends import FRONTENDS
 from jaxasr.nn.postencoders import POSTENCODERS
 from jaxasr.nn.specaug import SPECAUGS
 

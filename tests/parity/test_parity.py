@@ -19,7 +19,8 @@ from jaxasr.data.tokenizer import Vocabulary
 from jaxasr.errors import CheckpointError
 from jaxasr.nn.decoders import TransformerDecoder
 from jaxasr.nn.encoders import SanmEncoder, TransformerEncoder
-from jaxasr.nn.frontend import SlidingWindow, StftFrontend, WavFrontend, slaney_filterbank
+from jaxasr.nn.frontends import SlidingWindow, StftFrontend, WavFrontend
+from jaxasr.nn.frontends.mel import slaney_filterbank
 from jaxasr.nn.losses import label_smoothing_loss
 from jaxasr.nn.normalize import Cmvn, GlobalMvn, UtteranceMvn, read_kaldi_mvn, read_mvn
 from jaxasr.optim import Adam, AdamW

@@ -11,7 +11,7 @@ import pytest
 from jaxasr.data.features import FeatureSource
 from jaxasr.data.source import Header
 from jaxasr.data.utterance import Utterance
-from jaxasr.nn.frontend import GivenFeatures, SlidingWindow, StftFrontend
+from jaxasr.nn.frontends import GivenFeatures, SlidingWindow, StftFrontend
 from tests import tiny
 from tests.errors.files import write
 

@@ -21,7 +21,8 @@ from jaxasr.nn.encoders import (
     SanmEncoder,
 )
 from jaxasr.nn.encoders.base import Taps
-from jaxasr.nn.frontend import GivenFeatures, SlidingWindow, WavFrontend, mel_filterbank
+from jaxasr.nn.frontends import GivenFeatures, SlidingWindow, WavFrontend
+from jaxasr.nn.frontends.mel import mel_filterbank
 from jaxasr.nn.fsmn import FsmnMemory
 from jaxasr.nn.normalize import GlobalMvn, read_kaldi_mvn, read_mvn
 from jaxasr.nn.positions import sinusoids_halves

@@ -12,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxasr.errors import ConfigError
-from jaxasr.nn.frontend import WavFrontend, mel_filterbank, stack_frames
+from jaxasr.nn.frontends import WavFrontend
+from jaxasr.nn.frontends.mel import mel_filterbank
+from jaxasr.nn.frontends.stacking import stack_frames
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3))
