@@ -96,38 +96,29 @@ def make_apply(
     """
     transform = optimizer.build()
 
-    def apply(state: TrainState, gradient: Gradient) -> tuple[TrainState, Metrics]:
-        grad_norm = optax.tree.norm(gradient.grads)
-        finite = jnp.isfinite(grad_norm) & jnp.isfinite(gradient.loss)
-        rate = optimizer.learning_rate * schedule(state.step - state.skipped, state.total_steps)
+    def moved(state: TrainState, gradient: Gradient, rate: Scalar) -> TrainState:
         updates, opt_state = transform.update(gradient.grads, state.opt_state, state.params)
         params = jax.tree.map(lambda p, u: p - rate * u, state.params, updates)
-        metrics = dict(gradient.metrics)
-        seen = metrics.pop(STATS, None)
+        seen = gradient.metrics.get(STATS)
         stats = state.stats if seen is None else running(state.stats, *seen)
         averaged = None
         if average is not None and state.average is not None:
             averaged = average.update(state.average, with_stats(params, stats), state.step + 1, state.total_steps)
-        params, opt_state, averaged, stats = jax.tree.map(
-            lambda new, old: jnp.where(finite, new, old),
-            (params, opt_state, averaged, stats),
-            (state.params, state.opt_state, state.average, state.stats),
-        )
+        return state._replace(params=params, opt_state=opt_state, average=averaged, stats=stats)
+
+    def apply(state: TrainState, gradient: Gradient) -> tuple[TrainState, Metrics]:
+        grad_norm = optax.tree.norm(gradient.grads)
+        finite = jnp.isfinite(grad_norm) & jnp.isfinite(gradient.loss)
+        rate = optimizer.learning_rate * schedule(state.step - state.skipped, state.total_steps)
+        after = jax.tree.map(lambda new, old: jnp.where(finite, new, old), moved(state, gradient, rate), state)
         bad = (~finite).astype(jnp.int32)
-        new_state = TrainState(
-            step=state.step + 1,
-            skipped=state.skipped + bad,
-            skipped_in_a_row=(state.skipped_in_a_row + 1) * bad,
-            total_steps=state.total_steps,
-            key=state.key,
-            params=params,
-            opt_state=opt_state,
-            average=averaged,
-            stats=stats,
+        after = after._replace(
+            step=state.step + 1, skipped=state.skipped + bad, skipped_in_a_row=(state.skipped_in_a_row + 1) * bad
         )
         one = jnp.ones((), jnp.float32)
+        metrics = {name: value for name, value in gradient.metrics.items() if name != STATS}
         extra = {"grad_norm": Mean(grad_norm, one), "learning_rate": Mean(rate, one), "skipped": Mean(bad, one)}
-        return new_state, metrics | extra | {"skipped_in_a_row": Mean(new_state.skipped_in_a_row, one)}
+        return after, metrics | extra | {"skipped_in_a_row": Mean(after.skipped_in_a_row, one)}
 
     return apply
 
