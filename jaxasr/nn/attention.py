@@ -203,9 +203,9 @@ class RelativeAttention(nn.Module):
         q, k, v = (split_heads(Dense(self.d_model, name=name)(x), self.num_heads) for name in ("q", "k", "v"))
         to_keys = Dense(self.d_model, use_bias=False, name="positions")
         shape = (self.num_heads, 1, self.d_model // self.num_heads)
+        init = nn.initializers.glorot_uniform(in_axis=0, out_axis=2)
         content, position = (
-            self.param(name, nn.initializers.glorot_uniform(), shape).astype(x.dtype)[None]
-            for name in ("content_bias", "position_bias")
+            self.param(name, init, shape).astype(x.dtype)[None] for name in ("content_bias", "position_bias")
         )
         scores_of = legacy_scores if self.legacy else relative_scores
         bias = scores_of(q + position, lengths, lambda table: split_heads(to_keys(table), self.num_heads))

@@ -5,7 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxasr.nn.attention import DotProductAttention, MultiHeadAttention, attend, merge_heads, split_heads
+from jaxasr.nn.attention import (
+    DotProductAttention,
+    MultiHeadAttention,
+    RelativeAttention,
+    attend,
+    merge_heads,
+    split_heads,
+)
 from jaxasr.nn.dropout import keep_mask
 
 
@@ -173,3 +180,12 @@ def test_bfloat16_gradients_stand_a_common_mean_of_keys_and_values():
     exact = gradients_by(plainly, q, k, v, mask)
     for found, wanted in zip(gradients_by(ours, q, k, v, mask, 0.0, jnp.bfloat16), exact, strict=True):
         assert np.linalg.norm(found - wanted) < 0.03 * np.linalg.norm(wanted)
+
+
+def test_biases_of_relative_attention_are_drawn_as_matrices_of_heads_and_channels():
+    x, lengths = jnp.zeros((1, 2, 256)), jnp.array([2])
+    init = functools.partial(RelativeAttention(4, 256, 0.0).init, train=False)
+    params = jax.jit(init)(jax.random.key(0), x, lengths)["params"]
+    limit = np.sqrt(6 / (4 + 64))
+    for name in ("content_bias", "position_bias"):
+        assert 0.9 * limit < np.max(np.abs(params[name])) <= limit

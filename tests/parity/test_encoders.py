@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from jaxasr.convert import (
     BRANCHFORMER_ENCODER,
@@ -16,7 +17,8 @@ from jaxasr.convert import (
     convert_params,
     of_units,
 )
-from jaxasr.nn.batch_norm import MOMENTS, STATS, gathered, running, variables_of
+from jaxasr.nn.batch_norm import MOMENTS, STATS, BatchNorm, gathered, running, variables_of
+from jaxasr.nn.convolution import DepthwiseConv
 from jaxasr.nn.encoders import (
     BranchformerEncoder,
     ConformerEncoder,
@@ -26,6 +28,7 @@ from jaxasr.nn.encoders import (
     SanmEncoder,
     TransformerEncoder,
 )
+from jaxasr.nn.subsampling import ConvSubsampling
 
 from .fixtures import assert_trees_close, fixture, more
 
@@ -116,7 +119,7 @@ def test_every_parameter_is_filled(name):
     assert jax.tree.map(np.shape, dict(variables)) == jax.tree.map(lambda x: x.shape, dict(expected))
 
 
-@pytest.mark.parametrize("name", ["conformer_latest", "conformer_norms_last"])
+@pytest.mark.parametrize("name", [name for name in CASES if "y_train" in more(name)[0]["out"]])
 def test_batch_norm_while_training(name):
     """Of a batch without padding, which FunASR's batch norm would count."""
     arrays, assert_close, encoder, variables = case(name)
@@ -129,17 +132,14 @@ def test_batch_norm_while_training(name):
 
     (y, _), left = train(variables, x)
     assert_close(y, out["y_train"])
-    stats = running(variables[STATS], *gathered(left))
-    after = {key.removeprefix("after/"): value for key, value in out.items() if key.startswith("after/")}
-    expected = convert_params(after, CONFORMER_ENCODER)[STATS]
-    jax.tree.map(assert_close, stats, expected)
+    assert_stats_close(assert_close, running(variables[STATS], *gathered(left)), out, "after/")
 
 
 @functools.cache
 def given_conformer():
     """The file of the manifest: arrays, the assertion, encoder and variables."""
     arrays, assert_close = fixture("c_conformer_encoder_latest")
-    encoder = ConformerEncoder(num_layers=2, d_model=32, num_heads=4, d_ff=64, kernel_size=15)
+    encoder = ConformerEncoder(num_layers=2, d_model=32, num_heads=4, d_ff=64, kernel_size=15, dropout=0.0)
     return arrays, assert_close, encoder, variables_of(convert_params(arrays["param"], CONFORMER_ENCODER))
 
 
@@ -153,17 +153,55 @@ def test_conformer():
         assert_close(y[row, :frames], expected, err_msg=f"row {row}")
 
 
-def test_conformer_gradient_of_the_row_without_padding():
-    """The others' are of frames that see the padding."""
+def with_faults(call, args, kwargs, context):
+    """What theirs does with a batch: up to two frames more a row, filters and norms that see the padding."""
+    if context.method_name == "__call__" and isinstance(context.module, ConvSubsampling):
+        return call(*args, **kwargs)[0], given_conformer()[0]["out"]["y_lens"]
+    if context.method_name == "__call__" and isinstance(context.module, DepthwiseConv | BatchNorm):
+        return call(args[0], np.full(len(args[0]), args[0].shape[1]), **kwargs)
+    return call(*args, **kwargs)
+
+
+def test_conformer_in_a_batch():
+    """Outputs and every gradient of theirs, with their faults."""
     arrays, assert_close, encoder, variables = given_conformer()
-    x, lengths, slope = (arrays["in"][name] for name in ("x", "x_lens", "cotangent"))
+    given, out = arrays["in"], arrays["out"]
 
     @jax.jit
-    @jax.grad
-    def gradient(x):
-        return jnp.sum(encoder.apply(variables, x, lengths, train=False)[0][0] * slope[0])
+    def run(params, x):
+        def scalar(params, x):
+            y, _ = encoder.apply({**variables, "params": params}, x, given["x_lens"], train=False)
+            return jnp.sum(y * given["cotangent"]), y
 
-    assert_close(gradient(x)[0], arrays["out"]["dx"][0])
+        with nn.intercept_methods(with_faults):
+            return jax.value_and_grad(scalar, argnums=(0, 1), has_aux=True)(params, x)
+
+    (scalar, y), (of_params, of_x) = run(variables["params"], given["x"])
+    assert_close(y, out["y"])
+    assert_close(scalar, out["scalar"])
+    real = np.arange(given["x"].shape[1])[None, :, None] < given["x_lens"][:, None, None]
+    assert_close(of_x, out["dx"] * real)  # padding that theirs sees here is no input, though it be zeros
+    assert_trees_close(assert_close, of_params, convert_params(arrays["grad"], CONFORMER_ENCODER))
+
+
+def test_conformer_in_a_batch_while_training():
+    arrays, assert_close, encoder, variables = given_conformer()
+    given, out = arrays["in"], arrays["out"]
+
+    @jax.jit
+    def run(x):
+        rngs = {"dropout": jax.random.key(0)}
+        with nn.intercept_methods(with_faults):
+            return encoder.apply(variables, x, given["x_lens"], train=True, rngs=rngs, mutable=[MOMENTS])
+
+    (y, _), left = run(given["x"])
+    assert_close(y, out["y_train_mode"])
+    assert_stats_close(assert_close, running(variables[STATS], *gathered(left)), out, "train_buffer_after/")
+
+
+def assert_stats_close(assert_close, stats, out, prefix):
+    after = {key.removeprefix(prefix): value for key, value in out.items() if key.startswith(prefix)}
+    jax.tree.map(assert_close, stats, convert_params(after, CONFORMER_ENCODER)[STATS])
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if more(name)[0]["grad"]])
