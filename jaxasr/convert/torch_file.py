@@ -150,7 +150,8 @@ class _Archive:
         info = self._zip.getinfo(f"{self._root}data/{key}")
         if info.compress_type == zipfile.ZIP_STORED:
             # the header before the bytes has lengths of its own, which the table of contents does not tell
-            name, extra = struct.unpack_from("<HH", self._bytes, info.header_offset + 26)
+            lengths = self._bytes[info.header_offset + 26 : info.header_offset + 30]
+            name, extra = struct.unpack("<HH", lengths.tobytes())
             start = info.header_offset + 30 + name + extra
             raw = self._bytes[start : start + info.file_size]
         else:
