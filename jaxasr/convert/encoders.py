@@ -37,15 +37,21 @@ def _after_conv2d(x: np.ndarray) -> np.ndarray:
 
 CONVOLUTIONS = [
     *(rule for i in range(3) for rule in _conv2d(f"embed.conv.{2 * i}", f"subsampling/conv{i}")),
-    Rule("embed.out.0.weight", "subsampling/out/kernel", _after_conv2d),
-    Rule("embed.out.0.bias", "subsampling/out/bias", same),
+    *(
+        rule
+        for out in ("embed.out.0", "embed.out")  # the second ESPnet's of today
+        for rule in (
+            Rule(f"{out}.weight", "subsampling/out/kernel", _after_conv2d),
+            Rule(f"{out}.bias", "subsampling/out/bias", same),
+        )
+    ),
 ]
 INPUT_LAYER = [
     *CONVOLUTIONS,
     *dense("embed", "input/*"),  # of input_layer none
     *dense("embed.0", "input/*"),
     *norm("embed.1", "input_norm/*"),
-    *(Rule(f"embed.{place}.alpha", "position_scale", same) for place in ("0", "1", "3", "4", "out.1")),
+    *(Rule(f"embed.{place}.alpha", "position_scale", same) for place in ("0", "1", "3", "out.1", "pos_enc")),
 ]
 """What stands before the blocks of all encoders but SAN-M's."""
 

@@ -8,6 +8,7 @@ Keys are those of the other files: `in/NAME`, `param/STATE_DICT_KEY`, `out/NAME`
 constructor's arguments. Every weight is drawn, those too that modules begin with zeros or ones.
 """
 
+import collections
 import json
 import pathlib
 import sys
@@ -346,6 +347,30 @@ def paraformer_case() -> Iterator[tuple[str, np.ndarray]]:
             yield from ((f"grad/{name}", p.grad.numpy()) for name, p in model.named_parameters())
 
 
+def saved_by_torch() -> None:
+    """Files of torch itself, in its two formats, for tests/test_torch_file.py."""
+    table = torch.arange(24.0).reshape(4, 6)
+    state = collections.OrderedDict(
+        table=table,
+        column=table[:, 2],
+        turned=table.T[1:3],
+        half=table[0].half(),
+        brain=table[1].bfloat16(),
+        double=table[2].double(),
+        numbers=torch.arange(3),
+        flags=torch.tensor([True, False]),
+        scalar=torch.tensor(3, dtype=torch.int32),
+        nothing=torch.zeros(0, 3),
+        parameter=torch.nn.Parameter(torch.ones(2)),
+    )
+    linear = torch.nn.Linear(2, 1).state_dict()  # whose dictionary has attributes
+    state["linear"] = linear["weight"].fill_(7.0)
+    linear["bias"].fill_(8.0)
+    torch.save({"model": state, "epoch": 3, "history": [1.5, "x", None, True], "other": linear}, HERE / "torch_zip.pt")
+    torch.save(linear, HERE / "torch_linear.pt")
+    torch.save(linear, HERE / "torch_old.pt", _use_new_zipfile_serialization=False)
+
+
 def save(name: str, options: dict[str, Any], arrays: Iterator[tuple[str, np.ndarray]]) -> None:
     if sys.argv[1:] and name not in sys.argv[1:]:
         return
@@ -356,6 +381,8 @@ def save(name: str, options: dict[str, Any], arrays: Iterator[tuple[str, np.ndar
 
 @torch.no_grad()
 def main() -> None:
+    if not sys.argv[1:] or "torch" in sys.argv[1:]:
+        saved_by_torch()
     families = {
         "conformer": (ConformerEncoder, SMALL | STILL | {"linear_units": 24, "cnn_module_kernel": 7}, CONFORMERS),
         "branchformer": (BranchformerEncoder, SMALL | STILL | GATING, BRANCHFORMERS),

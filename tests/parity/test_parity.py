@@ -370,6 +370,7 @@ CONV = {"embed.conv.0": (8, 1, 3, 3), "embed.conv.2": (8, 8, 3, 3)}
         ("conv2d2", CONV | {"embed.out.0": (8, 8 * 17)}),
         ("conv2d6", CONV | {"embed.conv.2": (8, 8, 5, 5), "embed.out.0": (8, 8 * 5)}),
         ("conv2d8", CONV | {"embed.conv.4": (8, 8, 3, 3), "embed.out.0": (8, 8 * 4)}),
+        ("conv2d8", CONV | {"embed.conv.4": (8, 8, 3, 3), "embed.out": (8, 8 * 4)}),  # of ESPnet today
         ("none", {"embed": (8, 40)}),
     ],
 )

@@ -3,13 +3,15 @@
 import dataclasses
 import functools
 import pathlib
+import pickle
+import zipfile
 from typing import Any
 
 import jax
 import numpy as np
 
 from jaxasr.checkpoint import PARAMS_FILE, load_model, load_params, load_task, save_model
-from jaxasr.convert import CTC_HEAD, SANM_ENCODER, convert_params
+from jaxasr.convert import CTC_HEAD, SANM_ENCODER, convert_params, torch_file
 from jaxasr.convert.bert import read_blocks
 from jaxasr.data.tokenizer import Vocabulary
 from jaxasr.info import parameters
@@ -56,6 +58,14 @@ def bert_beside_rubbish() -> None:
     bert("model.safetensors")
 
 
+def of_torch(**files: bytes) -> dict[str, Any]:
+    """Reads a zip with these files beside each other."""
+    with zipfile.ZipFile("model.pt", "w") as archive:
+        for name, content in files.items():
+            archive.writestr(f"model/{name}.pkl", content)
+    return torch_file.read("model.pt")
+
+
 CASES = {
     "an empty folder": lambda: load_model("."),
     "a config.yaml without a task": no_task,
@@ -73,4 +83,11 @@ CASES = {
     "fewer blocks than layers": lambda: bert(num_layers=3),
     "more blocks than layers": lambda: bert(num_layers=1),
     "blocks of another width": lambda: bert(d_ff=32),
+    "no file of torch": lambda: torch_file.read("none.pt"),
+    "rubbish for a file of torch": lambda: torch_file.read(write("model.pt", "rubbish")),
+    "a file of an old torch": lambda: torch_file.read(write("model.pt", pickle.dumps({}, protocol=2))),
+    "a zip of something else": of_torch,
+    "a pickle cut short": lambda: of_torch(data=b"\x80\x02}"),
+    "a pickle that would run something": lambda: of_torch(data=b"cos\nsystem\n."),
+    "a pickle without tensors": lambda: of_torch(data=pickle.dumps({"epoch": 3})),
 }

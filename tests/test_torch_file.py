@@ -1,0 +1,211 @@
+"""Files of torch.save: some that torch wrote (tests/parity/make_fixtures.py), others made by hand without it."""
+
+import collections
+import os
+import pickle
+import sys
+import types
+import zipfile
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxasr.convert.torch_file import read
+from jaxasr.errors import CheckpointError
+
+from .parity.fixtures import HERE
+
+SAVED = HERE / "more"
+
+
+def test_what_torch_wrote():
+    found = read(SAVED / "torch_zip.pt")
+    table = np.arange(24, dtype=np.float32).reshape(4, 6)
+    expected = {
+        "table": table,
+        "column": table[:, 2],
+        "turned": table.T[1:3],
+        "half": table[0].astype(np.float16),
+        "brain": table[1].astype(jnp.bfloat16),
+        "double": table[2].astype(np.float64),
+        "numbers": np.arange(3),
+        "flags": np.array([True, False]),
+        "scalar": np.array(3, np.int32),
+        "nothing": np.zeros((0, 3), np.float32),
+        "parameter": np.ones(2, np.float32),
+        "linear": np.full((1, 2), 7.0, np.float32),
+    }
+    assert list(found) == list(expected)
+    for name, x in expected.items():
+        assert (found[name].dtype, found[name].shape) == (x.dtype, x.shape), name
+        np.testing.assert_array_equal(found[name], x, err_msg=name)
+
+
+def test_tensors_are_views_into_the_file():
+    found = read(SAVED / "torch_zip.pt")
+    assert np.shares_memory(found["table"], found["column"])
+    base = found["table"]
+    while base.base is not None and not isinstance(base, np.memmap):
+        base = base.base
+    assert isinstance(base, np.memmap)
+    with pytest.raises(ValueError, match="read-only"):
+        found["table"][0] = 1.0
+
+
+def test_a_state_dict_alone():
+    found = read(SAVED / "torch_linear.pt")
+    assert {name: x.tolist() for name, x in found.items()} == {"weight": [[7.0, 7.0]], "bias": [8.0]}
+
+
+def test_the_old_format_is_explained():
+    with pytest.raises(CheckpointError, match=r"before 1.6; a zip was expected; save it anew .*weights_only=True"):
+        read(SAVED / "torch_old.pt")
+
+
+# --- made by hand ------------------------------------------------------------------------------------------------
+
+
+class Tensor(NamedTuple):
+    """Of a storage of float32 numbers."""
+
+    numbers: list
+    offset: int
+    size: tuple
+    stride: tuple
+
+
+def fake(module, name):
+    """A function that a pickle finds by this name."""
+    made = types.FunctionType((lambda *_: None).__code__, {}, name)
+    made.__module__, made.__qualname__ = module, name
+    return made
+
+
+REBUILD, FLOATS = fake("torch._utils", "_rebuild_tensor_v2"), fake("torch", "FloatStorage")
+
+
+class Pickler(pickle.Pickler):
+    def __init__(self, file, storages):
+        super().__init__(file, protocol=2)
+        self.storages = storages
+
+    def reducer_override(self, obj):
+        if isinstance(obj, Tensor):
+            storage = types.SimpleNamespace(numbers=obj.numbers)
+            return REBUILD, (storage, obj.offset, obj.size, obj.stride, False, collections.OrderedDict())
+        return NotImplemented
+
+    def persistent_id(self, obj):
+        if not isinstance(obj, types.SimpleNamespace):
+            return None
+        self.storages.append(obj.numbers)
+        return ("storage", FLOATS, str(len(self.storages) - 1), "cpu", len(obj.numbers))
+
+
+@pytest.fixture
+def saved(tmp_path, monkeypatch):
+    """A function from an object, or a pickle, to the file that torch would make of it."""
+    for name, function in (("torch", FLOATS), ("torch._utils", REBUILD)):
+        monkeypatch.setitem(sys.modules, name, types.SimpleNamespace(**{function.__name__: function}))
+
+    def save(content, *, compression=zipfile.ZIP_STORED, order="<", without=None):
+        storages = []
+        path = tmp_path / "made.pt"
+        with zipfile.ZipFile(path, "w", compression) as archive:
+            if not isinstance(content, bytes):
+                with open(tmp_path / "pickle", "wb") as file:
+                    Pickler(file, storages).dump(content)
+                content = (tmp_path / "pickle").read_bytes()
+            files = {"data.pkl": content, "byteorder": b"little" if order == "<" else b"big"}
+            files |= {f"data/{i}": np.array(x, f"{order}f4").tobytes() for i, x in enumerate(storages)}
+            for name, data in files.items():
+                if name != without:
+                    archive.writestr(f"made/{name}", data)
+        return path
+
+    return save
+
+
+WINDOW = Tensor([0.0, 1.0, 2.0, 3.0, 4.0, 5.0], 1, (2, 2), (2, 1))
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_any_zip_and_byte_order(saved, compression, order):
+    found = read(saved({"x": WINDOW}, compression=compression, order=order))
+    assert found["x"].tolist() == [[1.0, 2.0], [3.0, 4.0]]
+
+
+@pytest.mark.parametrize("wrapper", ["state_dict", "model_state_dict", "model"])
+def test_a_training_state(saved, wrapper):
+    assert list(read(saved({wrapper: {"x": WINDOW}, "epoch": 3, "y": WINDOW}))) == ["x"]
+
+
+class Attack:
+    def __init__(self, function, *args):
+        self.reduced = function, args
+
+    def __reduce__(self):
+        return self.reduced
+
+
+@pytest.mark.parametrize(
+    ("function", "symbol"),
+    [(os.system, "system"), (eval, "eval"), (getattr, "getattr"), (np.dtype, "numpy.dtype")],
+)
+def test_an_attack_names_the_symbol_and_runs_nothing(saved, tmp_path, function, symbol):
+    proof = tmp_path / "proof"
+    path = saved({"x": WINDOW, "y": Attack(function, f"touch {proof}")})
+    with pytest.raises(CheckpointError, match=rf"made.pt: it asks for \w*\.?{symbol}; .* save the parameters alone"):
+        read(path)
+    assert not proof.exists()
+
+
+@pytest.mark.parametrize(
+    "state",
+    [b"}X\x01\x00\x00\x00aK\x01s", b"N}X\x08\x00\x00\x00__call__K\x01s\x86"],
+    ids=["its dictionary", "an attribute"],
+)
+def test_what_a_file_may_ask_for_cannot_be_changed(saved, state):
+    before = read(saved({"x": WINDOW}))
+    with pytest.raises(CheckpointError, match="AttributeError"):
+        read(saved(b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n" + state + b"b."))
+    np.testing.assert_array_equal(read(saved({"x": WINDOW}))["x"], before["x"])
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        WINDOW._replace(offset=4),
+        WINDOW._replace(offset=-1),
+        WINDOW._replace(stride=(4, 1)),
+        WINDOW._replace(stride=(-2, 1)),
+        WINDOW._replace(size=(1 << 40,), stride=(1,)),
+        WINDOW._replace(size=(-1,), stride=(1,)),
+        WINDOW._replace(size="x"),
+    ],
+)
+def test_a_tensor_outside_its_storage_is_refused(saved, tensor):
+    with pytest.raises(CheckpointError, match=r"a whole file of torch\.save was expected"):
+        read(saved({"x": tensor}))
+
+
+@pytest.mark.parametrize("missing", ["data/0", "data.pkl"])
+def test_a_zip_without_all_its_files(saved, missing):
+    with pytest.raises(CheckpointError, match="expected"):
+        read(saved({"x": WINDOW}, without=missing))
+
+
+def test_a_file_cut_short(saved):
+    path = saved({"x": WINDOW})
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(CheckpointError, match=r"no zip; a file of torch\.save was expected"):
+        read(path)
+
+
+@pytest.mark.parametrize("content", [{}, {"x": 1}, [WINDOW], "x"])
+def test_no_tensors(saved, content):
+    with pytest.raises(CheckpointError, match="no tensors; a dictionary of them was expected"):
+        read(saved(content))
