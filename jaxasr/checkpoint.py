@@ -298,15 +298,25 @@ def load_task(folder: pathlib.Path) -> Task:
     file = folder / "config.yaml"
     mapping = config.read_yaml(file)
     config.import_modules(mapping.pop("imports", ()) or (), f"{file}: imports")
-    name, written = mapping.pop("task", None), mapping.pop("resources_hash", None)
+    name = mapping.pop("task", None)
+    mapping.pop("resources_hash", None)
     if name is None:
         raise CheckpointError(f"{file}: names no task; a model's config.yaml was expected; give a model folder.")
-    task = config.from_mapping(TASKS[name], mapping, where=str(file)).load_resources(folder)
-    if written not in (None, task.resources_hash()):
+    return with_resources(config.from_mapping(TASKS[name], mapping, where=str(file)), folder)
+
+
+def with_resources(task: Task, folder: pathlib.Path) -> Task:
+    """The task with the resources in a model folder.
+
+    Raises:
+      CheckpointError: they are not those that the folder was written with.
+    """
+    task = task.load_resources(folder)
+    if config.read_yaml(folder / "config.yaml").get("resources_hash") not in (None, task.resources_hash()):
         raise CheckpointError(
-            f"{folder}/tokens.txt: not the token list that the model was trained with (or bpe.model or "
-            "non_linguistic_symbols.txt beside it is not), whose hash config.yaml has; the numbers of the model's "
-            "tokens would mean other words; put the files of one model together."
+            f"{folder}/tokens.txt: not the token list that the model was trained with (or bpe.model, lexicon.txt, "
+            "seg_dict or non_linguistic_symbols.txt beside it is not), whose hash config.yaml has; the numbers of the "
+            "model's tokens would mean other words; put the files of one model together."
         )
     return task
 

@@ -20,7 +20,7 @@ from jaxasr import config
 from jaxasr.data import manifest, tables, textfile
 from jaxasr.data.cleaners import Cleaning, read_symbols
 from jaxasr.errors import ConfigError, exit_with_message
-from jaxasr.scoring import ErrorCounts, Operation, Score, Step, UtteranceScore, align, characters, score, words
+from jaxasr.scoring import ErrorCounts, Operation, Score, Step, UtteranceScore, align, characters, score_cleaned, words
 
 STYLES: Mapping[Operation, str] = {"equal": "", "substitute": "yellow", "delete": "red", "insert": "cyan"}
 
@@ -205,11 +205,15 @@ class EvaluateOptions:
     """How many of the utterances with the most errors to show aligned; 0 for none. S, D and I mark substituted,
     deleted and inserted words, or characters where the script has no spaces."""
     cleaners: tuple[str, ...] = ()
-    """What is done to both sides first, in this order: lower, upper, punctuation, whitespace, nfc, nfkc; or none."""
+    """What is done to both sides first, in this order: lower, upper, punctuation, whitespace, nfc, nfkc,
+    english_numbers; or none."""
     ignore: tuple[str, ...] = ()
     """Symbols such as <noise> [laughter], or one file with a symbol a line: left out of both sides."""
     without_spaces: bool = False
     """Leave spaces out of the character error rate, as FunASR and ESPnet do; jiwer counts them."""
+    model: str | None = None
+    """Workdir or model folder of the model that wrote HYP: references are cleaned, spelled and rid of symbols as they
+    were in its validation, by this folder alone; hypotheses stay as it wrote them. In place of --cleaners, --ignore."""
     imports: Annotated[tuple[str, ...], tyro.conf.arg(name="import")] = ()
     """Modules to import first, such as one that registers cleaners."""
 
@@ -220,20 +224,29 @@ def evaluate(options: EvaluateOptions) -> Score:
         raise ConfigError(f"--worst={options.worst}: 0 or more was expected; change it.")
     config.import_modules(options.imports, "--import")
     cleaning = cleaning_of(options)
-    ref, hyp = (
-        {name: cleaning.without_symbols(cleaning(text)) for name, text in read_texts(path).items()}
-        for path in (options.ref, options.hyp)
-    )
-    found = score(ref, hyp, spaces=not options.without_spaces)
+    references, hypotheses = read_texts(options.ref), read_texts(options.hyp)
+    if options.model is None:
+        hypotheses = {name: cleaning(text) for name, text in hypotheses.items()}
+    found = score_cleaned(cleaning, references, hypotheses, spaces=not options.without_spaces)
     if options.output is not None:
-        content = {"ref": options.ref, "hyp": options.hyp, "cleaners": cleaning.names(), "ignore": cleaning.symbols}
+        content = {"ref": options.ref, "hyp": options.hyp, "model": options.model}
+        content |= {"cleaners": cleaning.names(), "ignore": cleaning.symbols}
         content |= as_json(found)
         _write(pathlib.Path(options.output), json.dumps(content, ensure_ascii=False, indent=1) + "\n")
     return found
 
 
 def cleaning_of(options: EvaluateOptions) -> Cleaning:
-    """What is done to both sides before they are compared."""
+    """What is done to both sides before they are compared; to references alone where it is a model's."""
+    if options.model is not None:
+        if options.cleaners or options.ignore:
+            raise ConfigError(
+                f"--model={options.model} with --cleaners or --ignore: the model says what is done to texts; one of "
+                "the two was expected; remove --model, or the others."
+            )
+        from jaxasr import checkpoint  # JAX, which nothing else here needs
+
+        return checkpoint.load_task(checkpoint.model_folder(options.model)).cleaning
     return Cleaning.of(options.cleaners, read_symbols(options.ignore, "--ignore"))
 
 

@@ -13,6 +13,7 @@ import tyro
 
 from jaxasr import checkpoint, config
 from jaxasr.errors import CheckpointError, exit_with_message
+from jaxasr.nn.batch_norm import STATS
 from jaxasr.reporting import gather
 from jaxasr.reporting.gather import Run
 from jaxasr.reporting.html import count, duration, percent
@@ -60,6 +61,8 @@ def chosen(task: Task) -> dict[str, Any]:
 def parameters(file: pathlib.Path) -> dict[str, Any]:
     """Numbers in all and in every part of the network, and their types, by a parameter file's header.
 
+    Running statistics, which nothing learns, are counted apart.
+
     Raises:
       CheckpointError: it is no safetensors file.
     """
@@ -76,7 +79,8 @@ def parameters(file: pathlib.Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{file}: {error}; parameters in a safetensors file were expected; copy the model anew."
         ) from error
-    return {"total": sum(parts.values()), "parts": parts, "dtypes": sorted(dtypes)}
+    statistics = parts.pop(STATS, 0)
+    return {"total": sum(parts.values()), "parts": parts, "statistics": statistics, "dtypes": sorted(dtypes)}
 
 
 def resources(task: Task) -> dict[str, Any]:
@@ -122,8 +126,10 @@ def lines(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "model", found["model"]
     for name, value in found["options"].items():
         yield name, _options(value)
-    total, parts = found["parameters"]["total"], found["parameters"]["parts"]
+    total, parts, statistics = (found["parameters"][name] for name in ("total", "parts", "statistics"))
     yield "parameters", f"{count(total)}: " + ", ".join(f"{part} {count(size)}" for part, size in parts.items())
+    if statistics:
+        yield "statistics", f"{count(statistics)} numbers that run along, of batch norms"
     stored = ", ".join(found["parameters"]["dtypes"])
     yield "size", f"{found['bytes'] / 1e6:.2f} MB on disk ({stored}); computes in {found['dtype']}"
     rate = f"{found['input_rate']:g} {'Hz' if found['reads'] == 'sound' else 'frames a second'}"

@@ -1,8 +1,11 @@
 """Everything before the first step: manifests, token list, what can be used, feature statistics."""
 
 import dataclasses
+import hashlib
 import json
+import os
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 import rich.console
@@ -20,6 +23,8 @@ from jaxasr.tasks import Task
 from jaxasr.train_config import RESUMABLE, TrainConfig
 
 SHOWN_FAULTS = 3
+FILES = "files.json"
+"""What the files were, in the workdir, that the run's options name."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,19 +42,17 @@ def prepare(
 ) -> Prepared:
     """Reads the manifests, completes the task and writes its model folder (still without parameters).
 
+    Args:
+      cfg: as `resumed` gives it.
+
     Raises:
       DataError: a manifest is malformed, or too much of the training set cannot be used.
-      CheckpointError: the workdir holds another run.
     """
-    check_same_run(cfg, workdir)
     tests = [
         manifest.read(path, kind=cfg.task.source.kind) for path in cfg.test
     ]  # a fault shows now, not after the training
     train, valid = read_manifests(cfg, console)
-    earlier = workdir / "model" if has_state(workdir) else None
-    task = cfg.task.prepared(train, earlier)
-    if earlier is not None:
-        task = with_resources_of(task, earlier)
+    task = cfg.task.prepared(train)
     if said := str(task.cleaning):
         console.print(f"texts: {said}", highlight=False, soft_wrap=True)
     inputs = training_inputs(
@@ -82,6 +85,7 @@ def prepare(
     if is_main_process() and not has_state(workdir):
         checkpoint.save_model(workdir / "model", task, None, cfg.imports)
         checkpoint.write_atomically(workdir / "config.yaml", config.to_yaml(cfg).encode())
+        checkpoint.write_atomically(workdir / FILES, json.dumps(named_files(cfg.task), indent=1).encode())
     inputs = dataclasses.replace(inputs, task=task)
     inputs.print_buckets(console, "Buckets (first epoch)")
     held_out = [held_out_inputs(cfg, task, utterances, collate) for utterances in (valid, *tests)]
@@ -98,11 +102,6 @@ def write_left_out(selection: Selection, workdir: pathlib.Path, console: rich.co
         checkpoint.write_atomically(file, "".join(rows).encode())
     elif is_main_process():
         file.unlink(missing_ok=True)
-
-
-def has_state(workdir: pathlib.Path) -> bool:
-    """Whether the run has got so far that it can be gone on with; before that its options may still be changed."""
-    return any(path.name.isdigit() for path in (workdir / "checkpoints").glob("*"))
 
 
 def read_manifests(cfg: TrainConfig, console: rich.console.Console) -> tuple[list[Utterance], list[Utterance]]:
@@ -125,18 +124,6 @@ def read_manifests(cfg: TrainConfig, console: rich.console.Console) -> tuple[lis
     return [u for u in train if u.id not in held_out], valid  # the unreadable ones are still to be counted
 
 
-def with_resources_of(task: Task, folder: pathlib.Path) -> Task:
-    """The task with the resources of an earlier session of this run, which must agree with the data of this one."""
-    earlier = task.load_resources(folder)
-    if earlier.resources_hash() != task.resources_hash():
-        raise CheckpointError(
-            f"{folder}/tokens.txt: the training text, or a file named in the options, gives another token list now; a "
-            "run goes on with the one it was started with; use the same --train, --token_list, --tokenizer.model and "
-            "--non_linguistic_symbols, or another --workdir."
-        )
-    return earlier
-
-
 def plain(inputs: Inputs, cfg: TrainConfig) -> Inputs:
     """The training utterances once each, as they are, for statistics."""
     return held_out_inputs(cfg, inputs.task, inputs.selection.utterances, inputs.collate)
@@ -155,11 +142,31 @@ def held_out_inputs(cfg: TrainConfig, task: Task, utterances: list[Utterance], c
     return dataclasses.replace(inputs, collate=collate)
 
 
-def check_same_run(cfg: TrainConfig, workdir: pathlib.Path) -> None:
-    """Raises CheckpointError where the workdir was started with options that decide another result."""
-    file = workdir / "config.yaml"
+# --- going on with a run -----------------------------------------------------------------------------------------
+
+
+def has_state(workdir: pathlib.Path) -> bool:
+    """Whether the run has got so far that it can be gone on with; before that its options may still be changed."""
+    return any(path.name.isdigit() for path in (workdir / "checkpoints").glob("*"))
+
+
+def resumed(cfg: TrainConfig) -> TrainConfig:
+    """`cfg` with what an earlier session saved of its task's resources; the files that these came from may be gone.
+
+    Raises:
+      CheckpointError: the workdir holds another run, or a file that the options name is another one now.
+    """
+    workdir = pathlib.Path(cfg.workdir)
     if not has_state(workdir):
-        return
+        return cfg
+    check_same_run(cfg, workdir)
+    check_same_files(workdir)
+    return dataclasses.replace(cfg, task=checkpoint.with_resources(cfg.task, workdir / "model"))
+
+
+def check_same_run(cfg: TrainConfig, workdir: pathlib.Path) -> None:
+    """Raises CheckpointError where the run in the workdir was started with options that decide another result."""
+    file = workdir / "config.yaml"
     earlier = config.from_mapping(TrainConfig, config.read_yaml(file), where=str(file))
     old, new = config.to_mapping(earlier), config.to_mapping(cfg)
     differing = [n for n in old.keys() | new.keys() if n not in RESUMABLE and old.get(n) != new.get(n)]
@@ -170,3 +177,32 @@ def check_same_run(cfg: TrainConfig, workdir: pathlib.Path) -> None:
             f"{f' (and {len(differing) - 1} more options differ)' if len(differing) > 1 else ''}; a run goes on "
             "with the options it was started with; give those, or another --workdir."
         )
+
+
+def named_files(task: Task) -> dict[str, str]:
+    """The SHA-256, by path, of every file that the task's options name, such as a lexicon."""
+
+    def texts(value: Any) -> Iterator[str]:
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, dict | list):
+            for inner in value.values() if isinstance(value, dict) else value:
+                yield from texts(inner)
+
+    return {path: _sha256(path) for path in texts(config.to_mapping(task)) if os.path.isfile(path)}
+
+
+def _sha256(path: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_same_files(workdir: pathlib.Path) -> None:
+    """Raises CheckpointError where a file that the task's options name is not as it was; it may be gone."""
+    known = json.loads((workdir / FILES).read_text()) if (workdir / FILES).exists() else {}
+    for path, was in known.items():
+        if os.path.isfile(path) and _sha256(path) != was:
+            raise CheckpointError(
+                f"{path}: not the file that the run in {workdir} was started with; a run goes on with what it was "
+                "started with; put the file back, or give another --workdir."
+            )

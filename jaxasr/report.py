@@ -16,6 +16,7 @@ from jaxasr.compiled import use_persistent_cache
 from jaxasr.data.manifest import Utterance
 from jaxasr.errors import ConfigError, JaxasrError, exit_with_message
 from jaxasr.evaluate import worst_first
+from jaxasr.nn.batch_norm import split_stats
 from jaxasr.reporting import browser, gather, looks, page, results
 from jaxasr.reporting.gather import Run, Scored
 from jaxasr.reporting.html import Html, el
@@ -74,7 +75,9 @@ def _content(run: Run, worst: int) -> page.Content:
         primary = results.by_usual_search(scored)
         shown, room = _utterances(primary, model[0], worst)
         closer = _looks(primary, model, room, notes)
-    parameters = None if model is None else sum(leaf.size for leaf in checkpoint.flatten(model[1]).values())
+    parameters = (
+        None if model is None else sum(leaf.size for leaf in checkpoint.flatten(split_stats(model[1])[0]).values())
+    )
     return page.Content(run, parameters, scored, shown, closer, notes)
 
 

@@ -129,10 +129,12 @@ def score(references: Mapping[str, str], hypotheses: Mapping[str, str], *, space
     )
 
 
-def score_cleaned(cleaning: Cleaning, references: Mapping[str, str], hypotheses: Mapping[str, str]) -> Score:
+def score_cleaned(
+    cleaning: Cleaning, references: Mapping[str, str], hypotheses: Mapping[str, str], *, spaces: bool = True
+) -> Score:
     """`score` of references cleaned as the training text was, since the model can say nothing else."""
     cleaned = {name: cleaning.without_symbols(cleaning(text)) for name, text in references.items()}
-    return score(cleaned, {name: cleaning.without_symbols(text) for name, text in hypotheses.items()})
+    return score(cleaned, {name: cleaning.without_symbols(text) for name, text in hypotheses.items()}, spaces=spaces)
 
 
 def _check_ids(references: Mapping[str, str], hypotheses: Mapping[str, str]) -> None:

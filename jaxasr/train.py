@@ -30,10 +30,11 @@ def train(cfg: TrainConfig, *, collate_fn: Callable[..., Any] | None = None) -> 
     from jaxasr.checkpoint import claimed
     from jaxasr.compiled import use_persistent_cache
     from jaxasr.parallel import Devices, is_main_process, start_processes
-    from jaxasr.prepare import prepare
+    from jaxasr.prepare import prepare, resumed
 
     cfg = cfg.rooted()
     start_processes(cfg.coordinator, cfg.num_processes, cfg.process_id)
+    cfg = resumed(cfg)
     cfg.check()
     use_persistent_cache()
     console = rich.console.Console(quiet=not is_main_process(), markup=False, emoji=False)

@@ -10,6 +10,7 @@ import tyro
 from jaxasr import averages, config, optim, schedules
 from jaxasr.averages import AVERAGES
 from jaxasr.errors import ConfigError
+from jaxasr.nn.batch_norm import split_stats
 from jaxasr.optim import OPTIMIZERS
 from jaxasr.schedules import SCHEDULES
 from jaxasr.tasks import TASKS, AsrTask, Task
@@ -121,7 +122,9 @@ class TrainConfig:
         if self.average is not None:
             self.average.check()
         if (shapes := self.task.parameter_shapes()) is not None:
-            jax.eval_shape(self.optimizer.build().init, shapes)  # refuses patterns that match no parameter
+            jax.eval_shape(
+                self.optimizer.build().init, split_stats(shapes)[0]
+            )  # refuses patterns that match no parameter
         self._check_weights()
         searches = self.task.searches()
         if self.search is not None and self.search not in searches:

@@ -561,6 +561,10 @@ def test_a_fault_ends_the_program_with_one_line_and_status_2(argv, said):
     [
         (["--ctc_weight=2"], "0 <= ctc_weight <= 1"),
         (["--optimizer.decay_exclude", "nrom"], "--optimizer.decay_exclude: 'nrom' matches no parameter;"),
+        (
+            ["--encoder=conformer", "--encoder.num_layers=1", "--optimizer.decay_exclude", "var"],  # of a batch norm
+            "--optimizer.decay_exclude: 'var' matches no parameter;",
+        ),
         (["--steps=99999999999"], "--steps=99999999999: a positive number up to 2147483647"),
         (["--epochs=0"], "--epochs=0: a positive number up to 2147483647, or none, was expected"),
         (["--seed=-1"], "--seed=-1: 0 to 2147483647 was expected"),

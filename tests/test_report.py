@@ -21,6 +21,7 @@ from jaxasr.data.batch import AsrExample, BucketShape
 from jaxasr.decode import Hypothesis, write_hypotheses
 from jaxasr.errors import ConfigError
 from jaxasr.logs import RunLog
+from jaxasr.nn.batch_norm import with_stats
 from jaxasr.nn.frontends import GivenFeatures
 from jaxasr.parallel import Devices
 from jaxasr.prepare import Prepared, prepare
@@ -596,6 +597,18 @@ def test_info_of_a_workdir_and_of_a_model_alone(workdir, tmp_path, capsys):
         r"test +WER [\d.]+ % \(95 % interval [\d.]+ % to [\d.]+ %\) by ctc_greedy",
     ):
         assert re.search(rf"^{line}", said, re.MULTILINE), line
+
+
+def test_running_statistics_are_no_parameters(workdir, tmp_path):
+    shutil.copytree(workdir / "model", tmp_path / "model")
+    before = info.describe(tmp_path / "model")
+    assert before["parameters"]["statistics"] == 0
+    file = tmp_path / "model" / checkpoint.PARAMS_FILE
+    checkpoint.save_params(file, with_stats(checkpoint.load_params(file), {"encoder": {"mean": np.zeros(7)}}))
+    found = info.describe(tmp_path / "model")
+    for name in ("total", "parts"):
+        assert found["parameters"][name] == before["parameters"][name]
+    assert ("statistics", "7 numbers that run along, of batch norms") in list(info.lines(found))
 
 
 def test_info_compiles_nothing(workdir):

@@ -1,8 +1,10 @@
 """Cleaners, symbols and sub-words from the options of a run to its model."""
 
 import dataclasses
+import json
 import pathlib
 import pickle
+import re
 import shutil
 
 import numpy as np
@@ -12,16 +14,18 @@ import rich.console
 import jaxasr
 from jaxasr import checkpoint, config
 from jaxasr.data import manifest, subwords
-from jaxasr.data.lexicon import LookupTokenizer
+from jaxasr.data.lexicon import LookupTokenizer, PhoneTokenizer, SegDictTokenizer
 from jaxasr.data.manifest import Utterance
 from jaxasr.data.selection import select
 from jaxasr.data.source import Header
-from jaxasr.data.tokenizer import TOKENIZERS, BpeTokenizer
+from jaxasr.data.tokenizer import TOKENIZERS, BpeTokenizer, Vocabulary
 from jaxasr.decode import Hypothesis
-from jaxasr.errors import CheckpointError, ConfigError
+from jaxasr.errors import CheckpointError, ConfigError, JaxasrError
+from jaxasr.evaluate import EvaluateOptions, evaluate
 from jaxasr.inputs import evaluation_inputs, measures
 from jaxasr.parallel import Devices
-from jaxasr.prepare import prepare
+from jaxasr.prepare import prepare, resumed
+from jaxasr.scoring import score_cleaned
 from jaxasr.tasks import AsrTask
 from jaxasr.train import check_same_data, train
 from jaxasr.validate import score_of
@@ -120,6 +124,19 @@ def test_a_model_folder_needs_nothing_else(name, tmp_path):
     assert loaded.prepared([]).vocabulary == task.vocabulary  # and lacks nothing
 
 
+@pytest.mark.parametrize(("name", "file"), [("phn", "lexicon.txt"), ("seg_dict", "seg_dict"), ("bpe", "bpe.model")])
+def test_a_model_without_its_file_of_words(name, file, tmp_path):
+    task = prepared(name, cleaners=CLEANERS, non_linguistic_symbols=SYMBOLS)
+    checkpoint.save_model(tmp_path / "model", task, None)
+    path = tmp_path / "model" / file
+    path.write_bytes(path.read_bytes() + b"y y\n")
+    with pytest.raises((CheckpointError, ConfigError), match=file):
+        checkpoint.load_task(tmp_path / "model")
+    path.unlink()
+    with pytest.raises(JaxasrError, match=f"model/{file}: No such file or directory"):
+        checkpoint.load_task(tmp_path / "model")
+
+
 @pytest.mark.parametrize("file", ["bpe.model", "non_linguistic_symbols.txt", "tokens.txt"])
 def test_files_of_another_model_are_refused(file, tmp_path):
     first = prepared("bpe", cleaners=CLEANERS, non_linguistic_symbols=SYMBOLS)
@@ -184,9 +201,9 @@ def test_a_run_with_subwords(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(subwords, "train", None)  # a run that goes on learns no sub-words anew
     quiet = rich.console.Console(quiet=True)
-    again = prepare(dataclasses.replace(cfg, steps=2), tmp_path / "run", Devices.all(), quiet)
+    again = prepare(resumed(dataclasses.replace(cfg, steps=2)), tmp_path / "run", Devices.all(), quiet)
     text.write_text(text.read_text().replace(", <noise>", "", 1))
-    changed = prepare(cfg, tmp_path / "run", Devices.all(), quiet)
+    changed = prepare(resumed(cfg), tmp_path / "run", Devices.all(), quiet)
     assert changed.task.resources_hash() == again.task.resources_hash()
     with pytest.raises(CheckpointError, match="not those that the run was started with"):  # as `train` finds out
         check_same_data(checkpoint.Progress(data_hash=again.train.fingerprint()), changed.train.fingerprint(), tmp_path)
@@ -199,3 +216,75 @@ def test_a_run_with_subwords(tmp_path, monkeypatch, capsys):
     assert len(model.task.vocabulary) == 20 + 4 + 1
     heard = model.transcribe(manifest.read(cfg.valid[0])[0].audio)
     assert set(heard) <= set("abcdefghijklmnopqrstuvwxyz <>'")
+
+
+WORDS = ("ZERO", "ONE", "TWO", "THREE", "FOUR", "FIVE", "SIX", "SEVEN", "EIGHT", "NINE")
+LEXICON = "".join(f"{word} {' '.join(word[:2].lower())}\n" for word in WORDS)
+
+
+def named(folder, kind):
+    """Options that name a file of words, and the file."""
+    if kind == "token_list":
+        file = folder / "tokens.txt"
+        Vocabulary(("<blank>", "<s>", "</s>", *WORDS, "<unk>")).save(file)
+        return {"token_list": str(file)}, file
+    if kind == "symbols":
+        file = folder / "nlsyms.txt"
+        file.write_text("<noise>\n")
+        return {"non_linguistic_symbols": (str(file),)}, file
+    if kind == "bpe":
+        file = folder / "a.model"
+        file.write_bytes(subwords.train(WORDS, size=30, algorithm="bpe", character_coverage=1.0, symbols=()))
+        return {"tokenizer": BpeTokenizer(model=str(file))}, file
+    file = folder / "words.txt"
+    file.write_text(LEXICON if kind == "phn" else LEXICON.lower())
+    return {"tokenizer": (PhoneTokenizer if kind == "phn" else SegDictTokenizer)(file=str(file))}, file
+
+
+@pytest.mark.parametrize("kind", ["phn", "seg_dict", "bpe", "symbols", "token_list"])
+def test_a_run_goes_on_without_the_files_that_it_was_started_with(kind, tmp_path):
+    options, file = named(tmp_path, kind)
+    task = dataclasses.replace(tiny.TASK, normalizer=None, **options)
+    cfg = tiny.config(tmp_path, task=task, test=())
+    quiet = rich.console.Console(quiet=True)
+    cfg.check()
+    first = prepare(resumed(cfg), tmp_path / "run", Devices.first(), quiet)
+    (tmp_path / "run" / "checkpoints" / "1").mkdir(parents=True)
+    content = file.read_bytes()
+    file.write_bytes(content + b"\n")
+    with pytest.raises(CheckpointError, match=f"^{re.escape(str(file))}: not the file that the run in .* was started"):
+        resumed(cfg)
+    file.unlink()
+    with pytest.raises(JaxasrError, match=re.escape(file.name)):
+        dataclasses.replace(task).prepared([])  # as a new run finds out
+    going_on = resumed(cfg)
+    assert going_on == cfg
+    going_on.check()
+    again = prepare(going_on, tmp_path / "run", Devices.first(), quiet)
+    assert again.task.resources_hash() == first.task.resources_hash()
+    assert again.train.fingerprint() == first.train.fingerprint()
+    file.write_bytes(content)
+    assert resumed(cfg).task.resources_hash() == first.task.resources_hash()
+
+
+@pytest.mark.parametrize(
+    ("name", "heard", "wer"),
+    [
+        ("phn", "ONE ONE TWO <noise> TWO TWO", (0, 0, 1, 4)),  # ONE and TWO are also words: they are not said again
+        ("seg_dict", "one <noise> tow", (1, 0, 0, 2)),
+    ],
+)
+def test_hypotheses_are_scored_as_in_validation(name, heard, wer, tmp_path):
+    lines = ("ONE ONE ONE", "TWO TWO TWO") if name == "phn" else ("one o@@ ne", "two tw@@ o")
+    cleaners = ("upper",) if name == "phn" else ()
+    task = dataclasses.replace(tiny.TASK, cleaners=cleaners, non_linguistic_symbols=SYMBOLS)
+    task = dataclasses.replace(task, tokenizer=TOKENIZERS[name](lines=lines)).prepared([])
+    checkpoint.save_model(tmp_path / "run" / "model", task, {"none": np.zeros(1)})
+    (tmp_path / "ref").write_text("u One <noise> Two\n")
+    (tmp_path / "hyp").write_text(f"u {heard}\n")
+    ref, hyp, model, output = (str(tmp_path / file) for file in ("ref", "hyp", "run", "score.json"))
+    found = evaluate(EvaluateOptions(ref, hyp, model=model, output=output))
+    assert found.wer == wer == score_cleaned(task.cleaning, {"u": "One <noise> Two"}, {"u": heard}).wer
+    assert json.loads(pathlib.Path(output).read_text())["model"] == model
+    with pytest.raises(ConfigError, match=r"--model=.* with --cleaners or --ignore"):
+        evaluate(EvaluateOptions(ref, hyp, model=model, cleaners=("lower",)))

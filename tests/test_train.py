@@ -21,7 +21,7 @@ from jaxasr.inputs import evaluation_inputs
 from jaxasr.logs import StepLog
 from jaxasr.nn.postencoders import TransformerPostEncoder
 from jaxasr.parallel import Devices
-from jaxasr.prepare import prepare, read_manifests
+from jaxasr.prepare import prepare, read_manifests, resumed
 from jaxasr.tasks import AsrTask
 from jaxasr.train import Stopped, train
 from jaxasr.validate import Validator
@@ -94,7 +94,7 @@ def test_a_run_leaves_what_the_readme_says(finished):
 
 def test_every_shape_is_traced_once(finished):
     cfg, traces = finished
-    data = prepare(cfg, pathlib.Path(cfg.workdir), Devices.all(), rich.console.Console(quiet=True))
+    data = prepare(resumed(cfg), pathlib.Path(cfg.workdir), Devices.all(), rich.console.Console(quiet=True))
     # each training shape once for the step, each validation shape once for the loss beside the decoding
     assert traces == len(data.train.shapes) + len(data.valid.shapes)
 
@@ -167,7 +167,7 @@ def test_damaged_sound_is_left_out_and_counted(tmp_path, capsys):
         with (tmp_path / "train" / name).open("a") as file:
             file.write(line + "\n")
     console = rich.console.Console(width=1000)
-    data = prepare(cfg, tmp_path / "run", Devices.all(), console)
+    data = prepare(resumed(cfg), tmp_path / "run", Devices.all(), console)
     said = " ".join(capsys.readouterr().out.split())
     assert "bad" not in {u.id for u in data.train.selection.utterances}
     assert " + 1 unreadable (bad)" in said

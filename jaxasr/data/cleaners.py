@@ -9,7 +9,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Sequence
 
-from jaxasr.data import textfile
+from jaxasr.data import english, textfile
 from jaxasr.errors import ConfigError
 from jaxasr.registry import Registry
 
@@ -104,6 +104,22 @@ class Nfkc(Cleaner):
 
     def __call__(self, text: str) -> str:
         return unicodedata.normalize("NFKC", text)
+
+
+@CLEANERS.register("english_numbers")
+@dataclasses.dataclass(frozen=True)
+class EnglishNumbers(Cleaner):
+    """Numbers in ASCII digits as English words, money, percentages and ordinals too; by the package inflect.
+
+    Raises:
+      ConfigError: when it is made, the package is not installed.
+    """
+
+    def __post_init__(self) -> None:
+        english.engine()
+
+    def __call__(self, text: str) -> str:
+        return english.numbers_spelled(text)
 
 
 @dataclasses.dataclass(frozen=True)

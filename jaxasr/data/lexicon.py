@@ -1,5 +1,6 @@
 """Tokenizers that look words up: phones by a lexicon or by pinyin, and FunASR's seg_dict."""
 
+import abc
 import dataclasses
 import functools
 import pathlib
@@ -9,7 +10,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from jaxasr.data import textfile
 from jaxasr.data.cleaners import Cleaning, symbols_pattern
-from jaxasr.data.tokenizer import TOKENIZERS, Tokenizer
+from jaxasr.data.tokenizer import TOKENIZERS, Tokenizer, words
 from jaxasr.errors import ConfigError, DataError
 from jaxasr.registry import resource
 
@@ -50,6 +51,15 @@ class LookupTokenizer(Tokenizer):
     """A word and its tokens a line: a lexicon, in which the first line for a word counts, or FunASR's seg_dict."""
     lines: tuple[str, ...] | None = resource()
 
+    @property
+    def looks_up(self) -> bool:
+        """Whether it needs the file at all."""
+        return True
+
+    def check(self) -> None:
+        if self.file is not None and self.lines is None:
+            self._read(self.file)
+
     def _read(self, path: str) -> Self:
         lines = tuple(textfile.lines(path))
         parsed(lines, path, first=self.FIRST)
@@ -69,7 +79,7 @@ class LookupTokenizer(Tokenizer):
         return super().files() | listed
 
     def load(self, folder: pathlib.Path) -> Self:
-        return self._read(str(folder / self.FILE)) if (folder / self.FILE).exists() else self
+        return self._read(str(folder / self.FILE)) if self.looks_up else self
 
     @property
     def scored(self) -> Cleaning:
@@ -88,9 +98,14 @@ class LookupTokenizer(Tokenizer):
             )
         return parsed(self.lines, self.FILE, first=self.FIRST)
 
-    def _words(self, text: str) -> list[str]:
-        symbol = symbols_pattern(self.cleaning.symbols)
-        return re.findall(rf"{symbol}|(?:(?!{symbol})\S)+", text)
+    def split(self, text: str) -> list[str]:
+        symbols = self.cleaning.symbols
+        found = (((word,) if word in symbols else self._looked_up(word)) for word in words(text, symbols))
+        return [token for tokens in found for token in tokens]
+
+    @abc.abstractmethod
+    def _looked_up(self, word: str) -> Sequence[str]:
+        """The tokens of a word; of one that the file lacks the word itself."""
 
 
 @TOKENIZERS.register("phn")
@@ -108,22 +123,28 @@ class PhoneTokenizer(LookupTokenizer):
     """A lexicon; or Chinese syllables with their tone, or their initials and finals, by the package pypinyin."""
 
     def check(self) -> None:
-        if (self.g2p == "lexicon") != (self.file is not None or self.lines is not None):
+        if self.looks_up != (self.file is not None or self.lines is not None):
             raise ConfigError(
                 f"--tokenizer.g2p={self.g2p} with --tokenizer.file={self.file}: a file for g2p=lexicon, and for no "
                 "other, was expected; give --tokenizer.file=LEXICON, or another g2p."
             )
-        if self.g2p != "lexicon":
+        if not self.looks_up:
             _pypinyin()
-        elif self.file is not None:
-            self._read(self.file)
+        super().check()
+
+    @property
+    def looks_up(self) -> bool:
+        return self.g2p == "lexicon"
 
     def inventory(self, transcripts: Iterable[str]) -> list[str]:
-        return super().inventory(transcripts) if self.g2p == "lexicon" else Tokenizer.inventory(self, transcripts)
+        return super().inventory(transcripts) if self.looks_up else Tokenizer.inventory(self, transcripts)
+
+    def _looked_up(self, word: str) -> Sequence[str]:
+        return self.lexicon.get(word, (word,))
 
     def split(self, text: str) -> list[str]:
-        if self.g2p == "lexicon":
-            return [phone for word in self._words(text) for phone in self.lexicon.get(word, (word,))]
+        if self.looks_up:
+            return super().split(text)
         parts = re.split(f"({symbols_pattern(self.cleaning.symbols)})", text)
         halves = self.g2p == "pypinyin_g2p_phone"
         read = (_pinyin(part, halves) if number % 2 == 0 else [part] for number, part in enumerate(parts))
@@ -174,15 +195,9 @@ class SegDictTokenizer(LookupTokenizer):
             raise ConfigError(
                 "--tokenizer=seg_dict: no file; the seg_dict of a FunASR model was expected; give --tokenizer.file."
             )
-        if self.file is not None:
-            self._read(self.file)
-
-    def split(self, text: str) -> list[str]:
-        return [token for word in self._words(text) for token in self._looked_up(word)]
+        super().check()
 
     def _looked_up(self, word: str) -> Sequence[str]:
-        if word in self.cleaning.symbols:
-            return [word]
         lower = word.lower()
         if lower in self.lexicon:
             return self.lexicon[lower]

@@ -97,11 +97,16 @@ class WordTokenizer(Tokenizer):
     """Every word between white space a token."""
 
     def split(self, text: str) -> list[str]:
-        symbol = symbols_pattern(self.cleaning.symbols)
-        return re.findall(rf"{symbol}|(?:(?!{symbol})\S)+", text)
+        return words(text, self.cleaning.symbols)
 
     def join(self, tokens: Sequence[str]) -> str:
         return " ".join(tokens)
+
+
+def words(text: str, symbols: tuple[str, ...]) -> list[str]:
+    """What stands between white space; each of the symbols is a word, wherever it stands."""
+    symbol = symbols_pattern(symbols)
+    return re.findall(rf"{symbol}|(?:(?!{symbol})\S)+", text)
 
 
 @TOKENIZERS.register("bpe")
@@ -127,7 +132,7 @@ class BpeTokenizer(Tokenizer):
                 f"--tokenizer.character_coverage={self.character_coverage}: a share from 0.98, which is "
                 "sentencepiece's least, to 1 was expected; change it."
             )
-        if self.model is not None:
+        if self.model is not None and self.content is None:
             subwords.read(self.model)
 
     @property

@@ -54,6 +54,14 @@ def test_symbols_are_no_words(tmp_path):
     assert tokenizer.tokens("hello<noise> world") == ["HH", "AH0", "L", "OW1", "<noise>", "W", "ER1", "L", "D"]
 
 
+@pytest.mark.parametrize("tokenizer", [PhoneTokenizer, SegDictTokenizer])
+def test_a_symbol_stays_itself_though_the_file_has_it(tmp_path, tokenizer):
+    made = written(tmp_path, "<noise> NSN\na a\n", tokenizer)
+    made = dataclasses.replace(made, cleaning=Cleaning.of((), ("<noise>",)))
+    assert made.tokens("a <noise>") == ["a", "<noise>"]
+    assert made.scored.without_symbols(made.scored("a <noise>")) == "a"
+
+
 def test_errors_are_counted_in_phones(tmp_path):
     tokenizer = written(tmp_path, LEXICON, PhoneTokenizer)
     hypothesis = tokenizer.join(["HH", "AH0", "L", "OW1", "W", "ER1", "D"])
@@ -70,7 +78,11 @@ def test_a_lexicon_travels_with_the_model(tmp_path):
         (folder / name).write_bytes(content)
     (tmp_path / "words.txt").unlink()
     loaded = PhoneTokenizer(file=str(tmp_path / "words.txt")).load(folder)
-    assert loaded.tokens("WORLD") == ["W", "ER1", "L", "D"]
+    loaded.check()
+    assert loaded.prepared([]).tokens("WORLD") == ["W", "ER1", "L", "D"]
+    (folder / "lexicon.txt").unlink()
+    with pytest.raises(DataError, match=r"model/lexicon\.txt: No such file or directory"):
+        PhoneTokenizer(file=str(tmp_path / "words.txt")).load(folder)
 
 
 def test_words_of_a_seg_dict(tmp_path):
@@ -78,6 +90,8 @@ def test_words_of_a_seg_dict(tmp_path):
     tokenizer = written(tmp_path, SEG_DICT, SegDictTokenizer)
     assert tokenizer.tokens("今天 Hello 2天 World") == ["今", "天", "he@@", "llo", "2", "天", "wor@@", "ld"]
     assert tokenizer.tokens("今日 new") == ["今", "日", "new"]
+    assert tokenizer.tokens("今天hello 今天，\tＴＥＮ") == ["今天hello", "今天，", "ｔｅｎ"]  # one <unk> each
+    assert tokenizer.tokens(" \n") == []
     vocabulary = Vocabulary(("<blank>", "<s>", "</s>", "今", "天", "<unk>"))
     assert vocabulary.encode(tokenizer.tokens("今日 new")).tolist() == [3, 5, 5]
 

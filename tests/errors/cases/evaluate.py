@@ -12,6 +12,7 @@ def unwritable_output() -> None:
 
 CASES = {
     "a count below 0": lambda: evaluate(EvaluateOptions("ref", "hyp", worst=-1)),
+    "a model and cleaners": lambda: evaluate(EvaluateOptions("ref", "hyp", model="exp/asr", cleaners=("lower",))),
     "no file": lambda: read_texts("nowhere"),
     "results without ids": lambda: read_texts(write("hyp.jsonl", '{"text": "a"}\n')),
     "no references": lambda: score({}, {}),

@@ -7,6 +7,7 @@ import pytest
 
 from jaxasr.data import subwords
 from jaxasr.data.cleaners import Cleaning, read_symbols
+from jaxasr.data.english import engine
 from jaxasr.data.lexicon import PhoneTokenizer, SegDictTokenizer
 from jaxasr.data.tokenizer import BpeTokenizer, Vocabulary
 from tests.errors.files import write
@@ -37,9 +38,17 @@ def pinyin_without_its_package() -> None:
         PhoneTokenizer(g2p="pypinyin_g2p").check()
 
 
+def numbers_without_their_package() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "inflect", None)
+        engine.cache_clear()
+        engine()
+
+
 CASES = {
     "none among cleaners": lambda: Cleaning.of(["none", "lower"]),
     "an unknown cleaner": lambda: Cleaning.of(["lowr"]),
+    "numbers without their package": numbers_without_their_package,
     "a file of symbols that is not there": lambda: symbols("nowhere.txt"),
     "a symbol that begins with a letter": lambda: symbols("<noise>", "uh"),
     "a symbol that is a token already": lambda: symbols("<unk>", reserved=("<unk>",)),

@@ -4,6 +4,7 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import errno
+import json
 import os
 import pathlib
 from collections.abc import Iterator
@@ -17,11 +18,11 @@ from jaxasr.averages import Ema, Running
 from jaxasr.checkpoint import Checkpoints, Progress, claimed
 from jaxasr.data.batch import BucketShape, Collate
 from jaxasr.data.bucketing import PlannedBatch
+from jaxasr.data.lexicon import PhoneTokenizer
 from jaxasr.data.pipeline import HostBatch
-from jaxasr.data.tokenizer import Vocabulary
 from jaxasr.logs import RunLog, StepLog
 from jaxasr.optim import AdamW, Sgd, matching
-from jaxasr.prepare import check_same_run, with_resources_of
+from jaxasr.prepare import FILES, check_same_files, check_same_run, named_files
 from jaxasr.schedules import Noam, TriStage, WarmupLinear
 from jaxasr.state import AccumulatedSteps
 from jaxasr.tasks import AsrTask
@@ -29,8 +30,6 @@ from jaxasr.tasks.base import Mean
 from jaxasr.train import check_same_data
 from jaxasr.train_config import TrainConfig
 from tests.errors.files import write
-
-TOKENS = ("<blank>", "<s>", "</s>", "a", "<unk>")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,10 +62,11 @@ def other_options() -> None:
     check_same_run(TrainConfig(), pathlib.Path("run"))
 
 
-def other_tokens() -> None:
-    folder = pathlib.Path()
-    AsrTask(vocabulary=Vocabulary(TOKENS)).save_resources(folder)
-    with_resources_of(AsrTask(vocabulary=Vocabulary([*TOKENS[:3], "b", "<unk>"])), folder)
+def other_lexicon() -> None:
+    task = AsrTask(tokenizer=PhoneTokenizer(file=write("lexicon.txt", "A AH0\n")))
+    write(f"run/{FILES}", json.dumps(named_files(task)))
+    write("lexicon.txt", "A EY1\n")
+    check_same_files(pathlib.Path("run"))
 
 
 @contextlib.contextmanager
@@ -131,7 +131,7 @@ CASES = {
     "a workdir that is a file": lambda: claimed(pathlib.Path(write("run"))).__enter__(),
     "two runs in one workdir": two_runs_at_once,
     "options of another run": other_options,
-    "the token list of another run": other_tokens,
+    "a lexicon that was changed": other_lexicon,
     "the data of another run": lambda: check_same_data(Progress(data_hash="a"), "b", pathlib.Path("run")),
     "the state of another network": state_of_another_network,
     "no room for a state": no_room_for_a_state,
