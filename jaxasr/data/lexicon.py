@@ -65,8 +65,8 @@ class LookupTokenizer(Tokenizer):
         parsed(lines, path, first=self.FIRST)
         return dataclasses.replace(self, lines=lines)
 
-    def prepared(self, transcripts: Iterable[str], earlier: pathlib.Path | None = None) -> Self:
-        del transcripts, earlier
+    def prepared(self, transcripts: Iterable[str]) -> Self:
+        del transcripts
         return self if self.lines is not None or self.file is None else self._read(self.file)
 
     def inventory(self, transcripts: Iterable[str]) -> list[str]:

@@ -59,9 +59,9 @@ class Tokenizer(abc.ABC):
         """Whether its tokens come from the training text, so that no list of others suits them."""
         return False
 
-    def prepared(self, transcripts: Iterable[str], earlier: pathlib.Path | None = None) -> Self:
-        """This tokenizer with what it still lacks: learnt from the transcripts, or by an `earlier` session."""
-        del transcripts, earlier
+    def prepared(self, transcripts: Iterable[str]) -> Self:
+        """This tokenizer with what it still lacks: read from its files, or learnt from the transcripts."""
+        del transcripts
         return self
 
     def files(self) -> dict[str, bytes]:
@@ -139,13 +139,11 @@ class BpeTokenizer(Tokenizer):
     def learns(self) -> bool:
         return self.model is None
 
-    def prepared(self, transcripts: Iterable[str], earlier: pathlib.Path | None = None) -> Self:
+    def prepared(self, transcripts: Iterable[str]) -> Self:
         if self.content is not None:
             return self
         if self.model is not None:
             return self._of(self.model)
-        if earlier is not None:
-            return self.load(earlier)
         learnt = subwords.train(
             map(self.cleaning, transcripts),
             size=self.size,

@@ -76,7 +76,8 @@ class AsrTask(Task[AnyAsrExample, AnyAsrBatch]):
     decoder: Decoder | None = slot(DECODERS, TransformerDecoder())
     """Attention decoder; none for a pure CTC model, with ctc_weight 1."""
     cleaners: tuple[str, ...] = ()
-    """What is done to transcripts first, in this order: lower, upper, punctuation, whitespace, nfc, nfkc; or none."""
+    """What is done to transcripts first, in this order: lower, upper, punctuation, whitespace, nfc, nfkc,
+    english_numbers; or none."""
     non_linguistic_symbols: tuple[str, ...] = ()
     """Such as <noise> [laughter], or one file with a symbol a line: each one token, no cleaner's concern, no error."""
     tokenizer: Tokenizer = slot(TOKENIZERS, CharTokenizer())
@@ -117,9 +118,9 @@ class AsrTask(Task[AnyAsrExample, AnyAsrBatch]):
         """This task with what only data can tell; None leaves a resource as it is."""
         return dataclasses.replace(self, vocabulary=vocabulary or self.vocabulary, cmvn=cmvn or self.cmvn)
 
-    def prepared(self, utterances: Sequence[Utterance], earlier: pathlib.Path | None = None) -> "AsrTask":
+    def prepared(self, utterances: Sequence[Utterance]) -> "AsrTask":
         texts = [u.text for u in utterances]
-        tokenizer = self._tokenizer.prepared(texts, earlier)
+        tokenizer = self._tokenizer.prepared(texts)
         task = dataclasses.replace(self, tokenizer=tokenizer, symbols=tokenizer.cleaning.symbols)
         if task.vocabulary is None:
             task = task.with_resources(

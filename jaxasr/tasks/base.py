@@ -90,12 +90,8 @@ class Task(abc.ABC, Generic[ExampleT, BatchT]):
         return None
 
     @abc.abstractmethod
-    def prepared(self: TaskT, utterances: Sequence[Utterance], earlier: pathlib.Path | None = None) -> TaskT:
-        """This task with every resource that it still lacks made from its files or from the training set.
-
-        Args:
-          earlier: what an earlier session of the run saved; what it learnt from the training set is not learnt again.
-        """
+    def prepared(self: TaskT, utterances: Sequence[Utterance]) -> TaskT:
+        """This task with every resource that it still lacks made from its files or from the training set."""
 
     def with_statistics(self: TaskT, estimate: Callable[[Callable[[Any], Any]], Any]) -> TaskT:
         """This task with the feature statistics that it still lacks, if any.

@@ -129,7 +129,7 @@ def test_saved_learnt_earlier_and_loaded(tmp_path):
         (tmp_path / name).write_bytes(content)
     new = BpeTokenizer(size=24, cleaning=tokenizer.cleaning)
     assert new.load(tmp_path).files() == tokenizer.files()
-    assert new.prepared(["other texts"], tmp_path).files() == tokenizer.files()
+    assert new.load(tmp_path).prepared(["other texts"]).files() == tokenizer.files()
     assert tokenizer.prepared(["other texts"]) is tokenizer
     with pytest.raises(ConfigError, match=r"no sub-words yet; .* call tokenizer\.prepared"):
         new.split("ONE")
