@@ -288,11 +288,11 @@ def test_stopping_is_no_error(tmp_path):
             self.left -= 1
             return Collate()(examples, shape)
 
-    cfg = tiny.config(tmp_path, test=())
+    cfg, before = tiny.config(tmp_path, test=()), signal.getsignal(signal.SIGINT)
     with pytest.raises(Stopped) as stopped:
         train(cfg, collate_fn=StopsAt(2))
     assert stopped.value.exit_status == 130
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_a_validation_that_was_put_off_is_made_up_for(finished, tmp_path):

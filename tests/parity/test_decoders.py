@@ -75,9 +75,9 @@ MORE = {
 }
 
 
-RNN = RnnDecoder(num_layers=2, d_hidden=12, d_attention=8, attention_channels=3, attention_filter=4)
+RNN = RnnDecoder(num_layers=2, d_hidden=12, d_attention=8)
 MORE |= {
-    "rnn_location": RNN,
+    "rnn_location": RNN.clone(attention_channels=3, attention_filter=4),
     "rnn_add": RNN.clone(attention="add", context_residual=True),
     "rnn_dot": RNN.clone(attention="dot", cell="gru"),
 }
