@@ -37,6 +37,10 @@ MODULES = {
     "label smoothing, accuracy, number of tokens": "f_label_smoothing_mae_acc",
     "CTC and attention: outputs, losses, gradient": "g_aed_sanm_transformer",
     "Paraformer: outputs, losses, gradients": "h_paraformer paraformer",
+    "scores of hypotheses": "j_beam_search_aed_sanm",
+    "released folders: features": "release_features",
+    "released folders: CTC and attention": "release_asr",
+    "released folders: Paraformer": "release_paraformer",
     "optimizers, schedules": "k_optim_warmup_clip",
 }
 """What the table has in its lines, and what the names of its files begin with."""

@@ -17,6 +17,7 @@ from jaxasr.convert import (
 from jaxasr.data.batch import AsrBatch
 from jaxasr.data.tokenizer import Vocabulary
 from jaxasr.errors import CheckpointError
+from jaxasr.nn.ctc import ctc_loss
 from jaxasr.nn.decoders import TransformerDecoder
 from jaxasr.nn.encoders import SanmEncoder, TransformerEncoder
 from jaxasr.nn.frontends import SlidingWindow, StftFrontend, WavFrontend
@@ -29,7 +30,7 @@ from jaxasr.state import init_state, make_train_step
 from jaxasr.tasks.asr import AsrTask
 from jaxasr.tasks.loss_parts import with_sos_eos
 
-from .fixtures import HERE, assert_rows_close, assert_trees_close, fixture, shapes_at_init, shapes_of
+from .fixtures import FIXTURES, HERE, assert_rows_close, assert_trees_close, fixture, shapes_at_init, shapes_of
 
 # --- a: frontend -------------------------------------------------------------------------------------------------
 
@@ -264,6 +265,37 @@ def test_aed_gradient():
     arrays, assert_close = fixture("g_aed_sanm_transformer")
     expected = convert_params(arrays["grad"], ASR_SANM_TRANSFORMER)
     assert_trees_close(assert_close, run_of_model()[3], expected)
+
+
+# --- j: scores of what a beam search finds -----------------------------------------------------------------------
+
+
+def test_ctc_scores_of_whole_texts():
+    arrays, assert_close = fixture("j_beam_search_aed_sanm")
+    prefixes = [prefix[1:] for prefix in FIXTURES["j_beam_search_aed_sanm"]["config"]["ctc_prefix"]["prefixes"]]
+    tokens = np.array([prefix + [0] * (3 - len(prefix)) for prefix in prefixes], np.int32)
+    frames = arrays["in"]["encoder_out_lens"][0]
+    logits = np.repeat(arrays["in"]["ctc_log_probs"][:1, :frames], len(prefixes), axis=0)
+    nll = jax.jit(ctc_loss)(logits, np.full(len(prefixes), frames), tokens, np.array([len(p) for p in prefixes]))
+    assert_close(-nll, arrays["out"]["ctc_prefix_log_psi"][:, Vocabulary.EOS])
+
+
+@pytest.mark.parametrize("utterance", range(3))
+def test_attention_scores_of_hypotheses(utterance):
+    """Of those found by attention alone; where a text became as long as it might, the end after it has no score."""
+    arrays, assert_close = fixture("j_beam_search_aed_sanm")
+    params = convert_params(fixture("g_aed_sanm_transformer")[0]["param"], ASR_SANM_TRANSFORMER)["decoder"]
+    ids = arrays["out"][f"b3_att_utt{utterance}_ids"].astype(np.int32)
+    memory, lengths = (
+        np.repeat(arrays["in"][name][utterance][None], 3, axis=0) for name in ("encoder_out", "encoder_out_lens")
+    )
+    options = {"vocab_size": arrays["in"]["ctc_log_probs"].shape[2], "train": False}
+    decode = jax.jit(functools.partial(TASK.decoder.apply, **options))
+    logits, _ = decode({"params": params}, np.maximum(ids[:, :-1], 0), memory, lengths)
+    each = np.take_along_axis(np.asarray(jax.nn.log_softmax(logits)), np.maximum(ids[:, 1:, None], 0), axis=2)[..., 0]
+    longest = int(FIXTURES["j_beam_search_aed_sanm"]["config"]["b3_att"]["maxlenratio"] * lengths[0])
+    said = (ids[:, 1:] >= 0) & ~((ids[:, 1:] == Vocabulary.EOS) & (np.arange(ids.shape[1] - 1) >= longest))
+    assert_close(np.sum(each * said, axis=1), arrays["out"][f"b3_att_utt{utterance}_scores"])
 
 
 # --- i: normalisation --------------------------------------------------------------------------------------------
