@@ -30,12 +30,14 @@ def train(cfg: TrainConfig, *, collate_fn: Callable[..., Any] | None = None) -> 
     from jaxasr.checkpoint import claimed
     from jaxasr.compiled import use_persistent_cache
     from jaxasr.parallel import Devices, is_main_process, start_processes
-    from jaxasr.prepare import prepare, resumed
+    from jaxasr.prepare import has_state, prepare, resumed
 
     cfg = cfg.rooted()
     start_processes(cfg.coordinator, cfg.num_processes, cfg.process_id)
     cfg = resumed(cfg)
     cfg.check()
+    if not has_state(pathlib.Path(cfg.workdir)):
+        cfg.task.given_params(lambda said: None)  # files that do not fit are refused before data is read
     use_persistent_cache()
     console = rich.console.Console(quiet=not is_main_process(), markup=False, emoji=False)
     with claimed(pathlib.Path(cfg.workdir)) as workdir, contextlib.ExitStack() as opened:

@@ -4,6 +4,7 @@ import collections
 import os
 import pickle
 import sys
+import tracemalloc
 import types
 import zipfile
 from typing import NamedTuple
@@ -12,12 +13,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxasr.convert.torch_file import read
+from jaxasr.convert import torch_file
 from jaxasr.errors import CheckpointError
 
 from .parity.fixtures import HERE
 
 SAVED = HERE / "more"
+
+
+def read(path, say=lambda said: None):
+    return torch_file.read(path, say)
 
 
 def test_what_torch_wrote():
@@ -87,8 +92,8 @@ REBUILD, FLOATS = fake("torch._utils", "_rebuild_tensor_v2"), fake("torch", "Flo
 
 
 class Pickler(pickle.Pickler):
-    def __init__(self, file, storages):
-        super().__init__(file, protocol=2)
+    def __init__(self, file, storages, protocol):
+        super().__init__(file, protocol=protocol)
         self.storages = storages
 
     def reducer_override(self, obj):
@@ -110,17 +115,17 @@ def saved(tmp_path, monkeypatch):
     for name, function in (("torch", FLOATS), ("torch._utils", REBUILD)):
         monkeypatch.setitem(sys.modules, name, types.SimpleNamespace(**{function.__name__: function}))
 
-    def save(content, *, compression=zipfile.ZIP_STORED, order="<", without=None):
+    def save(content, *, compression=zipfile.ZIP_STORED, order="<", without=None, more=None, protocol=2):
         storages = []
         path = tmp_path / "made.pt"
         with zipfile.ZipFile(path, "w", compression) as archive:
             if not isinstance(content, bytes):
                 with open(tmp_path / "pickle", "wb") as file:
-                    Pickler(file, storages).dump(content)
+                    Pickler(file, storages, protocol).dump(content)
                 content = (tmp_path / "pickle").read_bytes()
             files = {"data.pkl": content, "byteorder": b"little" if order == "<" else b"big"}
             files |= {f"data/{i}": np.array(x, f"{order}f4").tobytes() for i, x in enumerate(storages)}
-            for name, data in files.items():
+            for name, data in (files | (more or {})).items():
                 if name != without:
                     archive.writestr(f"made/{name}", data)
         return path
@@ -138,9 +143,42 @@ def test_any_zip_and_byte_order(saved, compression, order):
     assert found["x"].tolist() == [[1.0, 2.0], [3.0, 4.0]]
 
 
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_any_protocol(saved, protocol):
+    plain = {"epoch": 3, "loss": [0.5, -1, 1 << 40, None, True, False], "names": ("a", ("b",), ()), "args": {1: {}}}
+    found = read(saved({"x": WINDOW, "y": WINDOW, **plain}, protocol=protocol))
+    assert [x.tolist() for x in found.values()] == 2 * [[[1.0, 2.0], [3.0, 4.0]]]
+
+
 @pytest.mark.parametrize("wrapper", ["state_dict", "model_state_dict", "model"])
 def test_a_training_state(saved, wrapper):
-    assert list(read(saved({wrapper: {"x": WINDOW}, "epoch": 3, "y": WINDOW}))) == ["x"]
+    said = []
+    path = saved({wrapper: {"x": WINDOW, "steps": 2}, "epoch": 3, "y": WINDOW})
+    assert list(read(path, said.append)) == ["x"]
+    assert said == [f"{path}: 1 tensors; left out: epoch, y, steps"]
+
+
+def test_nothing_is_left_out(saved):
+    said = []
+    read(saved({"x": WINDOW}), said.append)
+    assert said[0].endswith("made.pt: 1 tensors; left out: none")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"state_dict": {}, "model": {"x": WINDOW}},
+        {"state_dict": {"x": 1}, "model_state_dict": {"x": WINDOW}},
+        {"model": {"epoch": 1}, "x": WINDOW},
+    ],
+)
+def test_the_wrapper_that_has_tensors(saved, content):
+    assert list(read(saved(content))) == ["x"]
+
+
+def test_names_of_data_parallel(saved):
+    assert list(read(saved({"module.a": WINDOW, "module.module.b": WINDOW}))) == ["a", "module.b"]
+    assert list(read(saved({"module.a": WINDOW, "b": WINDOW}))) == ["module.a", "b"]
 
 
 class Attack:
@@ -170,26 +208,121 @@ def test_an_attack_names_the_symbol_and_runs_nothing(saved, tmp_path, function, 
 )
 def test_what_a_file_may_ask_for_cannot_be_changed(saved, state):
     before = read(saved({"x": WINDOW}))
-    with pytest.raises(CheckpointError, match="AttributeError"):
+    with pytest.raises(CheckpointError, match="attributes for what is no dictionary; tensors and plain data"):
         read(saved(b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n" + state + b"b."))
     np.testing.assert_array_equal(read(saved({"x": WINDOW}))["x"], before["x"])
+
+
+FIVE = Tensor([0.0, 1.0, 2.0, 3.0, 4.0], 0, (5,), (1,))
 
 
 @pytest.mark.parametrize(
     "tensor",
     [
         WINDOW._replace(offset=4),
-        WINDOW._replace(offset=-1),
         WINDOW._replace(stride=(4, 1)),
-        WINDOW._replace(stride=(-2, 1)),
         WINDOW._replace(size=(1 << 40,), stride=(1,)),
-        WINDOW._replace(size=(-1,), stride=(1,)),
-        WINDOW._replace(size="x"),
+        FIVE._replace(stride=(1 << 60,)),
+        FIVE._replace(size=((1 << 46) + 1,), stride=(1 << 16,)),
+        FIVE._replace(size=(1 << 32, 1 << 32), stride=(0, 0)),
+        FIVE._replace(size=(6,), stride=(0,)),
+        FIVE._replace(offset=5, size=(1,)),
+        FIVE._replace(offset=5, size=(), stride=()),
     ],
 )
 def test_a_tensor_outside_its_storage_is_refused(saved, tensor):
-    with pytest.raises(CheckpointError, match=r"a whole file of torch\.save was expected"):
+    with pytest.raises(CheckpointError, match=r"made\.pt: x has size .*; a tensor inside of them, each its own, was "):
         read(saved({"x": tensor}))
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        WINDOW._replace(offset=-1),
+        WINDOW._replace(stride=(-2, 1)),
+        WINDOW._replace(stride=(1,)),
+        WINDOW._replace(offset=1 << 63),
+        FIVE._replace(size=(-1,)),
+        FIVE._replace(size=(1.0,)),
+        FIVE._replace(size=("1",)),
+        FIVE._replace(size="x"),
+        FIVE._replace(size=33 * (1,), stride=33 * (1,)),
+    ],
+)
+def test_a_tensor_of_no_counts_is_refused(saved, tensor):
+    with pytest.raises(CheckpointError, match="a call with other arguments than a tensor's; tensors and plain data"):
+        read(saved({"x": tensor}))
+
+
+@pytest.mark.parametrize("tensor", [FIVE._replace(size=(0,)), FIVE._replace(size=(3, 0), stride=(1 << 60, 1))])
+def test_a_tensor_of_no_numbers(saved, tensor):
+    assert read(saved({"x": tensor}))["x"].shape == tensor.size
+
+
+# --- little that would become much ---------------------------------------------------------------------------------
+
+
+def traced(function):
+    """What a function returns, and how many bytes it had at once."""
+    tracemalloc.start()
+    try:
+        return function(), tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_place_in_the_memo_takes_no_more_than_itself(saved):
+    path = saved({"x": WINDOW})
+    content = zipfile.ZipFile(path).read("made/data.pkl")
+    path = saved(b"\x80\x02Nr\x00\x00\x10\x00" + content[2:], more={"data/0": np.arange(6.0, dtype="<f4").tobytes()})
+    found, peak = traced(lambda: read(path))
+    assert found["x"].tolist() == [[1.0, 2.0], [3.0, 4.0]]
+    assert peak < 1 << 20
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2])
+@pytest.mark.parametrize(("name", "most"), [("data.pkl", 1 << 14), ("byteorder", 16), ("data/0", 24)])
+def test_a_file_of_the_zip_that_would_be_too_large(saved, monkeypatch, name, most, compression):
+    monkeypatch.setattr(torch_file, "MOST_PICKLED", 1 << 14)
+    path = saved({"x": WINDOW}, compression=compression, more={name: bytes(1 << 24)})
+
+    def refused():
+        with pytest.raises(CheckpointError, match=rf"made\.pt: .*at most {most}, stored or deflated, were expected"):
+            read(path)
+
+    if compression == zipfile.ZIP_DEFLATED:
+        assert traced(refused)[1] < 1 << 20
+    else:
+        with pytest.raises(CheckpointError, match=r"by compression 12; .*, stored or deflated, were expected"):
+            read(path)
+
+
+def test_a_storage_of_other_length_than_its_tensors_say(saved):
+    with pytest.raises(CheckpointError, match=r"made\.pt: data/0 has 4 numbers; 6 were expected; copy the file anew"):
+        read(saved({"x": WINDOW}, more={"data/0": bytes(16)}))
+
+
+@pytest.mark.parametrize(
+    "key",
+    [b")" + 60 * b"q\x00h\x00\x86", b")" + 100_000 * b"\x85", b"]", b"G" + bytes(8), b"J\xff\xff\xff\xff"],
+    ids=["doubled tuples", "deep tuples", "a list", "a float", "a number below 0"],
+)
+def test_keys_that_are_no_names_are_never_hashed(saved, key):
+    for content in (b"}" + key + b"Ns.", b"}(" + key + b"Nu."):
+        with pytest.raises(CheckpointError, match=r"a dictionary that has a \w+ for a key; tensors and plain data"):
+            read(saved(b"\x80\x02" + content))
+
+
+DAMAGED = [
+    b"}.", b"c__main__\nx\n.", b"(Nt.", b"\x85.", b"NQ.", b"h\x07.", b"N}b.", b"NNR.", b"I01\n.", b"]Na",
+    b"K\x01K\x02e.", b"NN\x93.", b"X\xff\xff\xff\x7f.", b".",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("content", DAMAGED)
+def test_a_damaged_pickle(saved, content):
+    with pytest.raises(CheckpointError, match="expected"):
+        read(saved(b"\x80\x02" + content))
 
 
 @pytest.mark.parametrize("missing", ["data/0", "data.pkl"])

@@ -138,6 +138,15 @@ def test_a_run_that_goes_on_reads_no_weights_again(tmp_path, capsys):
     assert checkpoint.load_model(cfg.workdir)[0].postencoder == blocks
 
 
+def test_weights_that_do_not_fit_are_refused_before_data_is_read(tmp_path):
+    weights = str(PARITY / "more" / "bert_post_norm")
+    blocks = TransformerPostEncoder(num_layers=3, d_model=16, num_heads=2, d_ff=24, weights=weights)
+    task = dataclasses.replace(tiny.TASK, decoder=None, ctc_weight=1.0, postencoder=blocks)
+    with pytest.raises(CheckpointError, match=r"no bert\.encoder\.layer\.2\."):
+        train(tiny.config(tmp_path, task=task, train=("none.jsonl",), epochs=1))
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_damaged_state_falls_back_to_the_one_before(finished, tmp_path, capsys):
     cfg, _ = finished
     shutil.copytree(cfg.workdir, tmp_path / "run")

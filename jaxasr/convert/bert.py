@@ -3,7 +3,7 @@
 import json
 import pathlib
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from jaxasr.convert.layers import dense, norm
 from jaxasr.convert.names import convert_params
 from jaxasr.errors import CheckpointError, ConfigError
+from jaxasr.nn.activations import ACTIVATIONS
 from jaxasr.nn.postencoders import TransformerPostEncoder
 from jaxasr.typing import Params
 
@@ -40,14 +41,19 @@ SAID = {
     "norm_epsilon": ("layer_norm_eps",),
 }
 """What no tensor says of a post-encoder's options, and Hugging Face's names for it."""
-ACTIVATIONS = {"silu": "swish"}
+ACTIVATION_NAMES = {
+    "silu": "swish",
+    "gelu_python": "gelu",
+    **dict.fromkeys(("gelu_new", "gelu_fast", "gelu_accurate", "gelu_pytorch_tanh"), "gelu_tanh"),
+}
+"""Hugging Face's names for those that have others here."""
 
 
 def renamed(name: str, names_map: Sequence[str]) -> str:
     """A tensor's name after every ``THEIRS=BERT'S`` of the map, each a part of a name between two dots."""
     for pair in names_map:
         theirs, _, bert = pair.partition("=")
-        name = re.sub(rf"(?<![^.]){re.escape(theirs)}(?![^.])", bert, name)
+        name = re.sub(rf"(?<![^.]){re.escape(theirs)}(?![^.])", lambda _, bert=bert: bert, name)
     return name
 
 
@@ -74,9 +80,9 @@ def read_blocks(postencoder: TransformerPostEncoder, shapes: Params, say: Callab
     names = {name: renamed(name, (*postencoder.weights_map, *OLD_NAMES)) for name in opened.keys()}  # noqa: SIM118
     prefix = _prefix(file, names.values())
     inside = {name: new.removeprefix(prefix) for name, new in names.items() if new.startswith(prefix)}
+    _check_once(file, prefix, inside)
     _check_names(file, prefix, set(inside.values()), postencoder)
-    tensors = {new: np.asarray(opened.get_tensor(name), np.float32) for name, new in inside.items()}
-    params = convert_params(tensors, BERT_BLOCKS)
+    params = convert_params({new: _tensor(file, opened, name) for name, new in inside.items()}, BERT_BLOCKS)
     _check_shapes(file, params, {name: shapes[name] for name in params})
     left_out = sorted({name.rsplit(".", 1)[0] for name in names.keys() - inside.keys()})
     say(f"{file}: {len(inside)} tensors of {postencoder.num_layers} blocks; left out: {', '.join(left_out) or 'none'}")
@@ -93,23 +99,56 @@ def _open(file: pathlib.Path) -> Any:
         ) from error
 
 
+def _tensor(file: pathlib.Path, opened: Any, name: str) -> np.ndarray:
+    try:
+        return opened.get_tensor(name)
+    except (SafetensorError, AttributeError, TypeError) as error:  # NumPy has no dtype for some
+        raise CheckpointError(
+            f"{file}: {name}: {error}; numbers in float32 or half precision were expected; choose a model that is not "
+            "quantized."
+        ) from error
+
+
 def _check_options(file: pathlib.Path, postencoder: TransformerPostEncoder) -> None:
     """Raises where `file`, if it is there, says of the blocks what their tensors do not, and the options otherwise."""
     if not file.exists():
         return
+    said = _read_config(file)
+    for option, keys in SAID.items():
+        key = next((key for key in keys if key in said), None)
+        if key is None:
+            continue
+        expected = _our_name(file, key, said[key]) if option == "activation" else said[key]
+        if (found := getattr(postencoder, option)) != expected:
+            raise ConfigError(
+                f"--postencoder.{option}={found}: {file} has {expected}; the same was expected; give "
+                f"--postencoder.{option}={expected}."
+            )
+
+
+def _read_config(file: pathlib.Path) -> dict[str, Any]:
     try:
-        said = json.loads(file.read_text())
-    except ValueError as error:
+        said = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(
             f"{file}: {error}; a model's configuration in JSON was expected; copy the model anew."
         ) from error
-    for option, keys in SAID.items():
-        expected = [ACTIVATIONS.get(said[key], said[key]) for key in keys if key in said]
-        if expected and (found := getattr(postencoder, option)) != expected[0]:
-            raise ConfigError(
-                f"--postencoder.{option}={found}: {file} has {expected[0]}; the same was expected; give "
-                f"--postencoder.{option}={expected[0]}."
-            )
+    if not isinstance(said, dict):
+        raise CheckpointError(
+            f"{file}: a {type(said).__name__} in JSON; a model's configuration, a dictionary, was expected; copy the "
+            "model anew."
+        )
+    return said
+
+
+def _our_name(file: pathlib.Path, key: str, activation: Any) -> str:
+    name = ACTIVATION_NAMES.get(str(activation), str(activation))
+    if name not in ACTIVATIONS:
+        raise CheckpointError(
+            f"{file}: {key} is {activation}; one of {', '.join((*ACTIVATIONS, *ACTIVATION_NAMES))} was expected; "
+            "choose another model."
+        )
+    return name
 
 
 def _prefix(file: pathlib.Path, names: Iterable[str]) -> str:
@@ -121,6 +160,17 @@ def _prefix(file: pathlib.Path, names: Iterable[str]) -> str:
             "were expected; map the names to BERT's with --postencoder.weights_map."
         )
     return prefixes[0]
+
+
+def _check_once(file: pathlib.Path, prefix: str, names: Mapping[str, str]) -> None:
+    """Raises where two tensors have come to one of BERT's names."""
+    first: dict[str, str] = {}
+    for name, new in names.items():
+        if (other := first.setdefault(new, name)) != name:
+            raise CheckpointError(
+                f"{file}: {other} and {name} are both {prefix}{new}; one of them was expected; change "
+                "--postencoder.weights_map, or remove one from the file."
+            )
 
 
 def _check_names(file: pathlib.Path, prefix: str, found: set[str], postencoder: TransformerPostEncoder) -> None:

@@ -29,10 +29,10 @@ def _conv2d(theirs: str, ours: str) -> list[Rule]:
     ]
 
 
-def _after_conv2d(x: np.ndarray) -> np.ndarray:
-    """The dense layer (D, C * F) behind C = D channels as (F * C, D)."""
-    D = x.shape[0]
-    return x.reshape(D, D, -1).transpose(2, 1, 0).reshape(-1, D)
+def _after_conv2d(x: np.ndarray, conv: np.ndarray) -> np.ndarray:
+    """The dense layer (D, C * F) behind convolutions, the first (C, 1, T, F), as (F * C, D)."""
+    D, C = x.shape[0], conv.shape[0]
+    return x.reshape(D, C, -1).transpose(2, 1, 0).reshape(-1, D)
 
 
 CONVOLUTIONS = [
@@ -41,7 +41,7 @@ CONVOLUTIONS = [
         rule
         for out in ("embed.out.0", "embed.out")  # the second ESPnet's of today
         for rule in (
-            Rule(f"{out}.weight", "subsampling/out/kernel", _after_conv2d),
+            Rule(f"{out}.weight", "subsampling/out/kernel", _after_conv2d, "embed.conv.0.weight"),
             Rule(f"{out}.bias", "subsampling/out/bias", same),
         )
     ),

@@ -1,27 +1,31 @@
 """The tensors in a file of `torch.save`, without torch, and without running anything that the file says."""
 
-import collections
-import io
+import math
 import pathlib
-import pickle
 import struct
 import zipfile
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
+from jaxasr.convert import torch_pickle
+from jaxasr.convert.torch_pickle import DTYPES, Storage, Tensor
 from jaxasr.errors import CheckpointError
 
 WRAPPERS = ("state_dict", "model_state_dict", "model")
 """Under which of its keys a training state keeps the parameters."""
+PARALLEL = "module."
+"""What names begin with that torch's DataParallel has made."""
+MOST_PICKLED = 64 << 20
+"""Bytes of what a file says of its tensors; hundreds of thousands are told of in so many."""
 
 
-def read(path: str | pathlib.Path) -> dict[str, np.ndarray]:
+def read(path: str | pathlib.Path, say: Callable[[str], None]) -> dict[str, np.ndarray]:
     """The tensors of the dictionary in a file, or of the one that it has under one of `WRAPPERS`, by their names.
 
-    They are views into the file, which is mapped into memory: what is not looked at is not read.
+    They are views into the file, which is mapped into memory: what is not looked at is not read. Where all names begin
+    with `PARALLEL` they are given without it. `say` is told how many they are, and what is left out.
 
     Raises:
       CheckpointError: the file is none of torch's, is of a torch before 1.6, is damaged, has no tensors, or asks for
@@ -30,7 +34,7 @@ def read(path: str | pathlib.Path) -> dict[str, np.ndarray]:
     path = pathlib.Path(path)
     try:
         with zipfile.ZipFile(path) as archive:
-            return _arrays(_Archive(path, archive))
+            return _arrays(_Archive(path, archive), say)
     except CheckpointError:
         raise
     except zipfile.BadZipFile as error:
@@ -43,77 +47,6 @@ def read(path: str | pathlib.Path) -> dict[str, np.ndarray]:
         raise CheckpointError(
             f"{path}: {type(error).__name__}: {error}; a whole file of torch.save was expected; copy it anew."
         ) from error
-
-
-class _Storage(NamedTuple):
-    dtype: str
-    key: str
-
-
-class _Tensor(NamedTuple):
-    storage: _Storage
-    offset: int
-    size: tuple[int, ...]
-    stride: tuple[int, ...]
-
-
-class _MakeTensor:
-    """Stands for torch's function; without a dictionary of attributes, which a pickle could write to."""
-
-    __slots__ = ()
-
-    def __call__(self, storage: _Storage, offset: int, size: Any, stride: Any, *_: Any) -> _Tensor:
-        return _Tensor(storage, offset, size, stride)
-
-
-class _MakeParameter:
-    __slots__ = ()
-
-    def __call__(self, tensor: _Tensor, *_: Any) -> _Tensor:
-        return tensor
-
-
-DTYPES: Mapping[str, Any] = {
-    "FloatStorage": np.float32,
-    "DoubleStorage": np.float64,
-    "HalfStorage": np.float16,
-    "BFloat16Storage": jnp.bfloat16,
-    "LongStorage": np.int64,
-    "IntStorage": np.int32,
-    "ShortStorage": np.int16,
-    "CharStorage": np.int8,
-    "ByteStorage": np.uint8,
-    "BoolStorage": np.bool_,
-    "ComplexFloatStorage": np.complex64,
-    "ComplexDoubleStorage": np.complex128,
-}
-ALLOWED: Mapping[str, Any] = {
-    "collections.OrderedDict": collections.OrderedDict,
-    "torch._utils._rebuild_tensor_v2": _MakeTensor(),
-    "torch._utils._rebuild_parameter": _MakeParameter(),
-    **{f"torch.{name}": name for name in DTYPES},
-}
-"""All that a pickle may ask for."""
-
-
-class _Unpickler(pickle.Unpickler):
-    def __init__(self, path: pathlib.Path, content: bytes):
-        super().__init__(io.BytesIO(content), encoding="utf-8")
-        self._path = path
-
-    def find_class(self, module: str, name: str) -> Any:
-        symbol = f"{module}.{name}"
-        if symbol not in ALLOWED:
-            raise CheckpointError(
-                f"{self._path}: it asks for {symbol}; tensors, dictionaries, lists, numbers and texts alone were "
-                "expected, since by other names a file could run anything; save the parameters alone: "
-                "torch.save(model.state_dict(), NEW)."
-            )
-        return ALLOWED[symbol]
-
-    def persistent_load(self, pid: Any) -> _Storage:
-        _, dtype, key, _, _ = pid
-        return _Storage(dtype, key)
 
 
 class _Archive:
@@ -130,49 +63,82 @@ class _Archive:
                 "another file."
             )
         self._root = pickles[0].removesuffix("data.pkl")
-        order = f"{self._root}byteorder"
-        self._swapped = order in archive.namelist() and archive.read(order) == b"big"
-        self._storages: dict[_Storage, np.ndarray] = {}
+        self._swapped = f"{self._root}byteorder" in archive.namelist() and self._read("byteorder", 16) == b"big"
+        self._storages: dict[Storage, np.ndarray] = {}
 
     def content(self) -> Any:
-        return _Unpickler(self.path, self._zip.read(f"{self._root}data.pkl")).load()
+        return torch_pickle.load(self._read("data.pkl", MOST_PICKLED), self.path)
 
-    def array(self, tensor: _Tensor) -> np.ndarray:
+    def array(self, name: str, tensor: Tensor) -> np.ndarray:
         """Its part of the storage, which other tensors may share."""
         if tensor.storage not in self._storages:
-            self._storages[tensor.storage] = self._storage(*tensor.storage)
+            self._storages[tensor.storage] = self._storage(tensor.storage)
         storage = self._storages[tensor.storage]
+        # not left to NumPy, whose sums and products of 64 bits a file can make wrap
+        last = tensor.offset + sum((n - 1) * step for n, step in zip(tensor.size, tensor.stride, strict=True))
+        if 0 not in tensor.size and max(last + 1, math.prod(tensor.size)) > storage.size:
+            raise CheckpointError(
+                f"{self.path}: {name} has size {tensor.size}, stride {tensor.stride} and offset {tensor.offset} in "
+                f"{storage.size} numbers; a tensor inside of them, each its own, was expected; copy the file anew, or "
+                "save it with tensors made contiguous()."
+            )
         size = storage.dtype.itemsize
         strides = tuple(step * size for step in tensor.stride)
-        return np.ndarray(tensor.size, storage.dtype, storage, tensor.offset * size, strides)  # checks the bounds
+        return np.ndarray(tensor.size, storage.dtype, storage, tensor.offset * size, strides)
 
-    def _storage(self, dtype: str, key: str) -> np.ndarray:
-        info = self._zip.getinfo(f"{self._root}data/{key}")
-        if info.compress_type == zipfile.ZIP_STORED:
-            # the header before the bytes has lengths of its own, which the table of contents does not tell
-            lengths = self._bytes[info.header_offset + 26 : info.header_offset + 30]
-            name, extra = struct.unpack("<HH", lengths.tobytes())
-            start = info.header_offset + 30 + name + extra
-            raw = self._bytes[start : start + info.file_size]
-        else:
-            raw = np.frombuffer(self._zip.read(info), np.uint8)
-        storage = raw.view(DTYPES[dtype])
-        return storage.byteswap() if self._swapped else storage
+    def _storage(self, storage: Storage) -> np.ndarray:
+        dtype = np.dtype(DTYPES[storage.kind])
+        name = f"data/{storage.key}"
+        raw = self._mapped_or_read(name, storage.numel * dtype.itemsize).view(dtype)
+        if raw.size != storage.numel:
+            raise CheckpointError(
+                f"{self.path}: {name} has {raw.size} numbers; {storage.numel} were expected; copy the file anew."
+            )
+        return raw.byteswap() if self._swapped else raw
+
+    def _mapped_or_read(self, name: str, most: int) -> np.ndarray:
+        info = self._zip.getinfo(f"{self._root}{name}")
+        if info.compress_type != zipfile.ZIP_STORED:
+            return np.frombuffer(self._read(name, most), np.uint8)
+        # the header before the bytes has lengths of its own, which the table of contents does not tell
+        lengths = self._bytes[info.header_offset + 26 : info.header_offset + 30]
+        start = info.header_offset + 30 + sum(struct.unpack("<HH", lengths.tobytes()))
+        return self._bytes[start : start + info.file_size]
+
+    def _read(self, name: str, most: int) -> bytes:
+        """A file of the zip whole; of little that is compressed could come very much."""
+        info = self._zip.getinfo(f"{self._root}{name}")
+        if info.file_size > most or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise CheckpointError(
+                f"{self.path}: {name} has {info.file_size} bytes, by compression {info.compress_type}; at most {most}, "
+                "stored or deflated, were expected; copy the file anew, or save the parameters alone: "
+                "torch.save(model.state_dict(), NEW)."
+            )
+        with self._zip.open(info) as file:
+            return file.read(info.file_size)  # with a number, so that no more is decompressed
 
 
-def _arrays(archive: _Archive) -> dict[str, np.ndarray]:
+def _arrays(archive: _Archive, say: Callable[[str], None]) -> dict[str, np.ndarray]:
     content = archive.content()
-    for name in WRAPPERS:
-        if isinstance(content, dict) and isinstance(content.get(name), dict):
-            content = content[name]
-            break
-    tensors = {name: x for name, x in content.items() if isinstance(x, _Tensor)} if isinstance(content, dict) else {}
-    if not tensors:
+    content = content if isinstance(content, dict) else {}
+    chosen = next((inside for inside in (*map(content.get, WRAPPERS), content) if _tensors(inside)), None)
+    if chosen is None:
         raise CheckpointError(
             f"{archive.path}: no tensors; a dictionary of them was expected, alone or under {', '.join(WRAPPERS)}; "
             "save the parameters: torch.save(model.state_dict(), NEW)."
         )
-    return {str(name): archive.array(tensor) for name, tensor in tensors.items()}
+    tensors = _tensors(chosen)
+    beside = [] if chosen is content else [key for key, x in content.items() if x is not chosen]
+    left_out = [str(key) for key in (*beside, *(key for key in chosen if key not in tensors))]
+    say(f"{archive.path}: {len(tensors)} tensors; left out: {', '.join(left_out) or 'none'}")
+    parallel = all(name.startswith(PARALLEL) for name in tensors)
+    return {name.removeprefix(PARALLEL) if parallel else name: archive.array(name, x) for name, x in tensors.items()}
+
+
+def _tensors(content: Any) -> dict[str, Tensor]:
+    if not isinstance(content, dict):
+        return {}
+    return {name: x for name, x in content.items() if isinstance(name, str) and isinstance(x, Tensor)}
 
 
 def _no_zip(path: pathlib.Path) -> CheckpointError:

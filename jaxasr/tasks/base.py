@@ -170,7 +170,8 @@ class Task(abc.ABC, Generic[ExampleT, BatchT]):
     def given_params(self, say: Callable[[str], None]) -> Params:
         """Parameters that a new run starts from as files have them, at their places; `say` is told of the files.
 
-        A run that goes on reads none of them.
+        It needs no resources, so that files that do not fit are refused before data is read. A run that goes on reads
+        none of them.
         """
         del say
         return {}

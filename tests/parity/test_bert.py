@@ -10,7 +10,9 @@ import pytest
 import safetensors.numpy
 
 from jaxasr.convert import TRANSFORMER_POSTENCODER, convert_params
-from jaxasr.convert.bert import read_blocks
+from jaxasr.convert.bert import read_blocks, renamed
+from jaxasr.errors import CheckpointError, ConfigError
+from jaxasr.nn.activations import ACTIVATIONS
 from jaxasr.nn.postencoders import TransformerPostEncoder
 
 from .fixtures import HERE, assert_rows_close, more, shapes_of
@@ -38,13 +40,13 @@ def folder_of(name: str) -> pathlib.Path:
 @functools.cache
 def shapes(postencoder):
     """Of its parameters, for frames of width 12."""
+    postencoder = postencoder.clone(weights_map=())  # which is none without weights
     init = functools.partial(postencoder.init, train=False)
     return jax.eval_shape(init, jax.random.key(0), np.zeros((1, 3, 12), np.float32), np.array([3]))["params"]
 
 
 def blocks(postencoder, path, say=lambda text: None):
-    postencoder = postencoder.clone(weights=str(path))
-    return read_blocks(postencoder, shapes(postencoder), say)
+    return read_blocks(postencoder.clone(weights=str(path)), shapes(postencoder), say)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -54,7 +56,8 @@ def test_blocks_are_theirs(name):
     params = convert_params(linear_in, TRANSFORMER_POSTENCODER) | blocks(CASES[name], folder_of(name))
     x, lengths = arrays["in"]["x"], arrays["in"]["x_lens"]
     assert shapes_of(params) == shapes_of(shapes(CASES[name]))
-    y, y_lengths = jax.jit(functools.partial(CASES[name].apply, train=False))({"params": params}, x, lengths)
+    apply = functools.partial(CASES[name].clone(weights_map=()).apply, train=False)
+    y, y_lengths = jax.jit(apply)({"params": params}, x, lengths)
     np.testing.assert_array_equal(y_lengths, lengths)
     assert_rows_close(assert_close, y, arrays["out"]["y"], lengths)
 
@@ -123,6 +126,21 @@ def test_names_by_a_map(tmp_path):
     assert_same(blocks(POST_NORM.clone(weights_map=DISTILBERT), file), expected())
 
 
+def test_a_backslash_in_a_map_is_one():
+    assert renamed("a.b", ("a=\\1",)) == "\\1.b"
+
+
+def test_two_names_of_one_tensor_are_refused(tmp_path):
+    """As of gamma and weight: neither may win."""
+    tensors = safetensors.numpy.load_file(folder_of("post_norm") / "model.safetensors")
+    norm = "bert.encoder.layer.1.output.LayerNorm"
+    tensors[f"{norm}.gamma"] = 2.0 * tensors[f"{norm}.weight"]
+    file = tmp_path / "two.safetensors"
+    safetensors.numpy.save_file(tensors, file)
+    with pytest.raises(CheckpointError, match=rf"two\.safetensors: .* are both {norm}\.weight; one of them was "):
+        blocks(POST_NORM, file)
+
+
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_half_precision_becomes_float32(tmp_path, dtype):
     found = blocks(POST_NORM, written(tmp_path, lambda name, x: (name, x.astype(jax.numpy.dtype(dtype)))))
@@ -135,3 +153,50 @@ def test_options_of_the_model_beside_the_file(tmp_path):
     assert_same(blocks(POST_NORM.clone(num_heads=4), tmp_path), expected())
     with pytest.raises(ValueError, match=r"--postencoder.num_heads=4: .*config.json has 2; "):
         blocks(POST_NORM.clone(num_heads=4), folder_of("post_norm"))
+
+
+def beside(tmp_path: pathlib.Path, config: str) -> pathlib.Path:
+    """The folder of a model with this configuration."""
+    shutil.copy(folder_of("post_norm") / "model.safetensors", tmp_path)
+    (tmp_path / "config.json").write_text(config)
+    return tmp_path
+
+
+@pytest.mark.parametrize("config", ["[]", "3", "null", '"x"', "{", "[" * 100_000, '{"hidden_act": ["gelu"]}'])
+def test_a_configuration_that_is_none(tmp_path, config):
+    with pytest.raises(CheckpointError, match=r"config\.json: .* was expected"):
+        blocks(POST_NORM, beside(tmp_path, config))
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        ("gelu", "gelu"),
+        ("gelu_python", "gelu"),
+        ("silu", "swish"),
+        ("relu", "relu"),
+        *((name, "gelu_tanh") for name in ("gelu_new", "gelu_pytorch_tanh", "gelu_fast")),
+    ],
+)
+def test_activations_by_their_names(tmp_path, theirs, ours):
+    folder = beside(tmp_path, f'{{"hidden_act": "{theirs}"}}')
+    assert_same(blocks(POST_NORM.clone(activation=ours), folder), expected())
+    with pytest.raises(
+        ValueError, match=rf"--postencoder\.activation=tanh: .*; give --postencoder\.activation={ours}\."
+    ):
+        blocks(POST_NORM.clone(activation="tanh"), folder)
+
+
+def test_gelu_by_tanh():
+    """The equation of `gelu_new` in transformers, from Hendrycks & Gimpel (2016)."""
+    x = np.linspace(-4.0, 4.0, 33, dtype=np.float32)
+    expected = 0.5 * x * (1.0 + np.tanh(np.sqrt(2.0 / np.pi) * (x + 0.044715 * x**3)))
+    np.testing.assert_allclose(jax.jit(ACTIVATIONS["gelu_tanh"])(x), expected, atol=1e-6)
+    assert np.abs(np.asarray(ACTIVATIONS["gelu"](x)) - expected).max() > 1e-4
+
+
+def test_a_map_without_weights_is_refused():
+    init = functools.partial(POST_NORM.clone(weights_map=("a=b",)).init, train=False)
+    message = r"--postencoder\.weights_map=\('a=b',\) with --postencoder\.weights=None: it would change nothing"
+    with pytest.raises(ConfigError, match=message):
+        jax.eval_shape(init, jax.random.key(0), np.zeros((1, 3, 12), np.float32), np.array([3]))

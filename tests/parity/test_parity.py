@@ -439,7 +439,7 @@ def test_a_gap_in_the_layers_is_refused(missing):
 
 def test_layouts():
     rng = np.random.default_rng(0)
-    weight, bias = rng.normal(size=(5, 3)), rng.normal(size=5)
+    weight, bias = rng.normal(size=(5, 3)).astype(np.float32), rng.normal(size=5).astype(np.float32)
     found = convert_params({"ctc_lo.weight": weight, "ctc_lo.bias": bias}, CTC_HEAD)
     np.testing.assert_array_equal(found["kernel"], weight.T)
     np.testing.assert_array_equal(found["bias"], bias)

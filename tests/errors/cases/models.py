@@ -2,13 +2,16 @@
 
 import dataclasses
 import functools
+import json
 import pathlib
 import pickle
 import zipfile
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
+import safetensors.numpy
 
 from jaxasr.checkpoint import PARAMS_FILE, load_model, load_params, load_task, save_model
 from jaxasr.convert import CTC_HEAD, SANM_ENCODER, convert_params, torch_file
@@ -53,17 +56,51 @@ def bert(path: str | pathlib.Path = BERT, **options: Any) -> None:
     read_blocks(postencoder, shapes, print)
 
 
-def bert_beside_rubbish() -> None:
-    write("config.json", "{")
+def bert_beside(config: str) -> None:
+    """Reads blocks beside a config.json of this text."""
+    write("config.json", config)
     bert("model.safetensors")
 
 
-def of_torch(**files: bytes) -> dict[str, Any]:
+def bert_of(change: Callable[[dict[str, Any]], Any]) -> None:
+    """Reads the blocks of a file with other tensors."""
+    tensors = safetensors.numpy.load_file(BERT / "model.safetensors")
+    change(tensors)
+    safetensors.numpy.save_file(tensors, "model.safetensors")
+    bert("model.safetensors")
+
+
+def bert_of_float8() -> None:
+    """Of a dtype that NumPy has not."""
+    tensors = safetensors.numpy.load_file(BERT / "model.safetensors")
+    header, content = {}, b""
+    for name, x in tensors.items():
+        dtype, data = ("F8_E4M3", bytes(x.size)) if "layer.0.output.dense" in name else ("F32", x.tobytes())
+        offsets = [len(content), len(content) + len(data)]
+        header[name] = {"dtype": dtype, "shape": x.shape, "data_offsets": offsets}
+        content += data
+    head = json.dumps(header).encode()
+    pathlib.Path("model.safetensors").write_bytes(len(head).to_bytes(8, "little") + head + content)
+    bert("model.safetensors")
+
+
+def of_torch(files: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> dict[str, Any]:
     """Reads a zip with these files beside each other."""
-    with zipfile.ZipFile("model.pt", "w") as archive:
+    with zipfile.ZipFile("model.pt", "w", compression) as archive:
         for name, content in files.items():
-            archive.writestr(f"model/{name}.pkl", content)
-    return torch_file.read("model.pt")
+            archive.writestr(f"model/{name}", content)
+    return torch_file.read("model.pt", print)
+
+
+def of_pickle(content: bytes) -> dict[str, Any]:
+    return of_torch({"data.pkl": b"\x80\x02" + content})
+
+
+def of_a_tensor(size: int, data: bytes) -> dict[str, Any]:
+    """Reads a tensor of so many numbers from a storage that should hold two."""
+    storage = b"(Nctorch\nFloatStorage\nX\x01\x00\x00\x000NK\x02tQ"
+    tensor = b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + b"K\x00" + b"K%c\x85K\x01\x85tR" % size
+    return of_torch({"data.pkl": b"\x80\x02}X\x01\x00\x00\x00x" + tensor + b"s.", "data/0": data})
 
 
 CASES = {
@@ -75,19 +112,35 @@ CASES = {
     "parameters that are none, looked at": lambda: parameters(pathlib.Path(write(PARAMS_FILE, "rubbish"))),
     "a tensor without a rule": lambda: convert_params({"lm.weight": np.zeros(1)}, CTC_HEAD),
     "a layer left out": lambda: convert_params({"encoders.1.norm1.weight": np.zeros(1)}, SANM_ENCODER),
+    "layers of two widths": lambda: convert_params(
+        {"encoders.0.norm1.weight": np.zeros(2), "encoders.1.norm1.weight": np.zeros(3)}, SANM_ENCODER
+    ),
+    "a filter of one dimension": lambda: convert_params(
+        {"encoders.0.self_attn.fsmn_block.weight": np.zeros(2)}, SANM_ENCODER
+    ),
     "a map of one name": lambda: bert(weights_map=("encoder",)),
     "weights that are none": lambda: bert(write("model.safetensors", "rubbish")),
-    "a configuration that is none": bert_beside_rubbish,
+    "weights of a dtype too small": bert_of_float8,
+    "a configuration that is none": lambda: bert_beside("{"),
+    "a configuration that is a list": lambda: bert_beside("[]"),
+    "an activation that there is not": lambda: bert_beside('{"hidden_act": "quick_gelu"}'),
     "heads of another number": lambda: bert(num_heads=4),
     "weights of no encoder": lambda: bert(weights_map=("encoder=coder",)),
     "fewer blocks than layers": lambda: bert(num_layers=3),
     "more blocks than layers": lambda: bert(num_layers=1),
     "blocks of another width": lambda: bert(d_ff=32),
-    "no file of torch": lambda: torch_file.read("none.pt"),
-    "rubbish for a file of torch": lambda: torch_file.read(write("model.pt", "rubbish")),
-    "a file of an old torch": lambda: torch_file.read(write("model.pt", pickle.dumps({}, protocol=2))),
-    "a zip of something else": of_torch,
-    "a pickle cut short": lambda: of_torch(data=b"\x80\x02}"),
-    "a pickle that would run something": lambda: of_torch(data=b"cos\nsystem\n."),
-    "a pickle without tensors": lambda: of_torch(data=pickle.dumps({"epoch": 3})),
+    "a norm of two names": lambda: bert_of(
+        lambda tensors: tensors.update({"bert.encoder.layer.0.output.LayerNorm.gamma": np.zeros(16, np.float32)})
+    ),
+    "no file of torch": lambda: torch_file.read("none.pt", print),
+    "rubbish for a file of torch": lambda: torch_file.read(write("model.pt", "rubbish"), print),
+    "a file of an old torch": lambda: torch_file.read(write("model.pt", pickle.dumps({}, protocol=2)), print),
+    "a zip of something else": lambda: of_torch({}),
+    "a pickle cut short": lambda: of_pickle(b"}"),
+    "a pickle that would run something": lambda: of_pickle(b"cos\nsystem\n."),
+    "a pickle of sets": lambda: of_pickle(b"\x8f."),
+    "a pickle without tensors": lambda: of_pickle(b"}X\x01\x00\x00\x00xK\x03s."),
+    "a pickle in another compression": lambda: of_torch({"data.pkl": b"\x80\x02}."}, zipfile.ZIP_BZIP2),
+    "a tensor outside its storage": lambda: of_a_tensor(3, bytes(8)),
+    "a storage cut short": lambda: of_a_tensor(2, bytes(4)),
 }
