@@ -131,6 +131,8 @@ class TransformerPostEncoder(PostEncoder):
         self, x: Float[Array, "B T D"], lengths: Int[Array, "B"], *, train: bool
     ) -> tuple[Float[Array, "B T2 D2"], Int[Array, "B"]]:
         check_stack(self, "--postencoder")
+        if self.weights is None:
+            check_unread("postencoder", self, "weights", "weights_map")
         if self.norm_epsilon <= 0.0:
             raise ConfigError(
                 f"--postencoder.norm_epsilon={self.norm_epsilon}: a number above 0 was expected; such as 1e-12."
