@@ -286,20 +286,39 @@ def save_model(folder: pathlib.Path, task: Task, params: Params | None, imports:
     """Writes what `load_model` reads; `params` None leaves the parameters there as they are."""
     folder.mkdir(parents=True, exist_ok=True)
     mapping = {"task": TASKS.name_of(type(task))} | config.to_mapping(task)
-    mapping |= {"imports": list(imports), "resources_hash": task.resources_hash()}
+    mapping |= {"imports": list(imports)} | _hashes(task)
     write_atomically(folder / "config.yaml", yaml.safe_dump(mapping, sort_keys=False, allow_unicode=True).encode())
     task.save_resources(folder)
     if params is not None:
         save_params(folder / PARAMS_FILE, params)
 
 
+def _hashes(task: Task) -> dict[str, str | None]:
+    """What a model's config.yaml has of the files beside it."""
+    return {"resources_hash": task.resources_hash(), "statistics_hash": task.statistics_hash()}
+
+
+def read_options(folder: pathlib.Path) -> dict[str, Any]:
+    """The options of a model, or of a run, as its folder's config.yaml has them.
+
+    Raises:
+      CheckpointError: there is none.
+    """
+    file = folder / "config.yaml"
+    if not file.is_file():
+        raise CheckpointError(
+            f"{file}: no such file; the options of the run or the model in this folder were expected; put it back, or "
+            "use another folder."
+        )
+    return config.read_yaml(file)
+
+
 def load_task(folder: pathlib.Path) -> Task:
     """The task of a model folder, with its resources."""
-    file = folder / "config.yaml"
-    mapping = config.read_yaml(file)
+    file, mapping = folder / "config.yaml", read_options(folder)
     config.import_modules(mapping.pop("imports", ()) or (), f"{file}: imports")
     name = mapping.pop("task", None)
-    mapping.pop("resources_hash", None)
+    mapping = {key: value for key, value in mapping.items() if key not in ("resources_hash", "statistics_hash")}
     if name is None:
         raise CheckpointError(f"{file}: names no task; a model's config.yaml was expected; give a model folder.")
     return with_resources(config.from_mapping(TASKS[name], mapping, where=str(file)), folder)
@@ -311,12 +330,19 @@ def with_resources(task: Task, folder: pathlib.Path) -> Task:
     Raises:
       CheckpointError: they are not those that the folder was written with.
     """
+    known = read_options(folder)
     task = task.load_resources(folder)
-    if config.read_yaml(folder / "config.yaml").get("resources_hash") not in (None, task.resources_hash()):
+    other = {name for name, found in _hashes(task).items() if known.get(name) not in (None, found)}
+    if "resources_hash" in other:
         raise CheckpointError(
             f"{folder}/tokens.txt: not the token list that the model was trained with (or bpe.model, lexicon.txt, "
             "seg_dict or non_linguistic_symbols.txt beside it is not), whose hash config.yaml has; the numbers of the "
             "model's tokens would mean other words; put the files of one model together."
+        )
+    if "statistics_hash" in other:
+        raise CheckpointError(
+            f"{folder}/am.mvn: not the statistics that the model was trained with, whose hash config.yaml has; its "
+            "features would be others; put the files of one model together."
         )
     return task
 

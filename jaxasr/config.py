@@ -17,6 +17,7 @@ import yaml
 
 from jaxasr.errors import ConfigError
 from jaxasr.registry import Registry, did_you_mean
+from jaxasr.registry import naming_files as naming_files
 from jaxasr.registry import resource as resource
 from jaxasr.values import Words, coerce, says_none
 
@@ -41,6 +42,16 @@ def option_fields(cls: type) -> dict[str, dataclasses.Field]:
 def slots(cls: type) -> dict[str, Registry]:
     """The slots among the fields of `cls`, by name."""
     return {n: f.metadata["registry"] for n, f in option_fields(cls).items() if "registry" in f.metadata}
+
+
+def named_files(config: Any) -> Iterator[str]:
+    """What stands in the fields made with `naming_files`, of a configuration and of what its slots hold."""
+    for name, field in option_fields(type(config)).items():
+        value = getattr(config, name)
+        if "names_files" in field.metadata:
+            yield from [value] if isinstance(value, str) else value or ()
+        elif "registry" in field.metadata and value is not None:
+            yield from named_files(value)
 
 
 def _flat_slot(cls: type) -> str | None:

@@ -1,11 +1,11 @@
 """Everything before the first step: manifests, token list, what can be used, feature statistics."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Iterator
 from typing import Any
 
 import rich.console
@@ -85,7 +85,7 @@ def prepare(
     if is_main_process() and not has_state(workdir):
         checkpoint.save_model(workdir / "model", task, None, cfg.imports)
         checkpoint.write_atomically(workdir / "config.yaml", config.to_yaml(cfg).encode())
-        checkpoint.write_atomically(workdir / FILES, json.dumps(named_files(cfg.task), indent=1).encode())
+        checkpoint.write_atomically(workdir / FILES, json.dumps(hashes_of_files(cfg.task), indent=1).encode())
     inputs = dataclasses.replace(inputs, task=task)
     inputs.print_buckets(console, "Buckets (first epoch)")
     held_out = [held_out_inputs(cfg, task, utterances, collate) for utterances in (valid, *tests)]
@@ -160,14 +160,14 @@ def resumed(cfg: TrainConfig) -> TrainConfig:
     if not has_state(workdir):
         return cfg
     check_same_run(cfg, workdir)
-    check_same_files(workdir)
+    check_same_files(cfg.task, workdir)
     return dataclasses.replace(cfg, task=checkpoint.with_resources(cfg.task, workdir / "model"))
 
 
 def check_same_run(cfg: TrainConfig, workdir: pathlib.Path) -> None:
     """Raises CheckpointError where the run in the workdir was started with options that decide another result."""
     file = workdir / "config.yaml"
-    earlier = config.from_mapping(TrainConfig, config.read_yaml(file), where=str(file))
+    earlier = config.from_mapping(TrainConfig, checkpoint.read_options(workdir), where=str(file))
     old, new = config.to_mapping(earlier), config.to_mapping(cfg)
     differing = [n for n in old.keys() | new.keys() if n not in RESUMABLE and old.get(n) != new.get(n)]
     if differing:
@@ -179,17 +179,9 @@ def check_same_run(cfg: TrainConfig, workdir: pathlib.Path) -> None:
         )
 
 
-def named_files(task: Task) -> dict[str, str]:
+def hashes_of_files(task: Task) -> dict[str, str]:
     """The SHA-256, by path, of every file that the task's options name, such as a lexicon."""
-
-    def texts(value: Any) -> Iterator[str]:
-        if isinstance(value, str):
-            yield value
-        elif isinstance(value, dict | list):
-            for inner in value.values() if isinstance(value, dict) else value:
-                yield from texts(inner)
-
-    return {path: _sha256(path) for path in texts(config.to_mapping(task)) if os.path.isfile(path)}
+    return {path: _sha256(path) for path in config.named_files(task) if os.path.isfile(path)}
 
 
 def _sha256(path: str) -> str:
@@ -197,12 +189,26 @@ def _sha256(path: str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def check_same_files(workdir: pathlib.Path) -> None:
+def check_same_files(task: Task, workdir: pathlib.Path) -> None:
     """Raises CheckpointError where a file that the task's options name is not as it was; it may be gone."""
-    known = json.loads((workdir / FILES).read_text()) if (workdir / FILES).exists() else {}
-    for path, was in known.items():
-        if os.path.isfile(path) and _sha256(path) != was:
+    known = _known_hashes(workdir / FILES)
+    for path, found in hashes_of_files(task).items():
+        if known.get(path, found) != found:
             raise CheckpointError(
                 f"{path}: not the file that the run in {workdir} was started with; a run goes on with what it was "
                 "started with; put the file back, or give another --workdir."
             )
+
+
+def _known_hashes(file: pathlib.Path) -> dict[str, str]:
+    if not file.exists():
+        return {}
+    known = None
+    with contextlib.suppress(ValueError):
+        known = json.loads(file.read_bytes())
+    if not isinstance(known, dict):
+        raise CheckpointError(
+            f"{file}: damaged; the SHA-256 of files by their paths in JSON, as the run wrote it, was expected; put it "
+            "back, or remove it where these files are as they were."
+        )
+    return known

@@ -122,9 +122,8 @@ class TrainConfig:
         if self.average is not None:
             self.average.check()
         if (shapes := self.task.parameter_shapes()) is not None:
-            jax.eval_shape(
-                self.optimizer.build().init, split_stats(shapes)[0]
-            )  # refuses patterns that match no parameter
+            params, _ = split_stats(shapes)
+            jax.eval_shape(self.optimizer.build().init, params)  # refuses patterns that match no parameter
         self._check_weights()
         searches = self.task.searches()
         if self.search is not None and self.search not in searches:

@@ -556,6 +556,9 @@ def test_a_fault_ends_the_program_with_one_line_and_status_2(argv, said):
     assert "Traceback" not in done.stderr + done.stdout
 
 
+CTC = ("--decoder=none", "--ctc_weight=1")
+
+
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
@@ -572,6 +575,22 @@ def test_a_fault_ends_the_program_with_one_line_and_status_2(argv, said):
         (["--train_weights", "1", "2"], "--train_weights 1 2 with 1 manifests in --train: a number above 0 for each"),
         (["--train_weights=0"], "--train_weights 0 with 1 manifests in --train: a number above 0 for each"),
         (["--frontend=features"], "--frontend=features with --preprocess or --channel: these are for sound"),
+        (
+            ["--interctc_weight=0.5"],
+            "--interctc_weight=0.5 without --interctc_layers: it would change nothing; 0.3",
+        ),
+        (["--interctc_conditioning=true"], "--interctc_conditioning=True without --interctc_layers: it would change"),
+        (["--label_smoothing=0", *CTC], "--label_smoothing=0.0 without --decoder: it would change nothing; 0.1 was"),
+        (["--length_normalized_loss=true", *CTC], "--length_normalized_loss=True without --decoder: it would change"),
+        (["--postencoder=transformer", "--postencoder.weights_map", "a=b"], "--postencoder.weights_map=('a=b',) with "),
+        (
+            ["--encoder=rnn", "--encoder.num_layers=3", "--encoder.subsample", "100000"],
+            "--encoder=rnn with --postencoder=none: not one frame comes out for 1000 frames of features; at least one",
+        ),
+        (
+            ["--postencoder=length_adaptor", "--postencoder.num_layers=20"],
+            "--encoder=sanm with --postencoder=length_adaptor: not one frame comes out for 1000 frames of features;",
+        ),
         (["--search=attention_greedy", "--decoder=none", "--ctc_weight=1"], "this model has ctc_greedy"),
     ],
 )

@@ -51,7 +51,7 @@ def prepared(name, texts=TEXTS, **options):
             )
         }
     tokenizer = TOKENIZERS[name](**changes)
-    return dataclasses.replace(tiny.TASK, tokenizer=tokenizer, **options).prepared(utterances(texts))
+    return dataclasses.replace(tiny.TASK, normalizer=None, tokenizer=tokenizer, **options).prepared(utterances(texts))
 
 
 every_tokenizer = pytest.mark.parametrize("name", list(TOKENIZERS))
@@ -277,7 +277,7 @@ def test_a_run_goes_on_without_the_files_that_it_was_started_with(kind, tmp_path
 def test_hypotheses_are_scored_as_in_validation(name, heard, wer, tmp_path):
     lines = ("ONE ONE ONE", "TWO TWO TWO") if name == "phn" else ("one o@@ ne", "two tw@@ o")
     cleaners = ("upper",) if name == "phn" else ()
-    task = dataclasses.replace(tiny.TASK, cleaners=cleaners, non_linguistic_symbols=SYMBOLS)
+    task = dataclasses.replace(tiny.TASK, normalizer=None, cleaners=cleaners, non_linguistic_symbols=SYMBOLS)
     task = dataclasses.replace(task, tokenizer=TOKENIZERS[name](lines=lines)).prepared([])
     checkpoint.save_model(tmp_path / "run" / "model", task, {"none": np.zeros(1)})
     (tmp_path / "ref").write_text("u One <noise> Two\n")

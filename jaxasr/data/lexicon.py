@@ -12,7 +12,7 @@ from jaxasr.data import textfile
 from jaxasr.data.cleaners import Cleaning, symbols_pattern
 from jaxasr.data.tokenizer import TOKENIZERS, Tokenizer, words
 from jaxasr.errors import ConfigError, DataError
-from jaxasr.registry import resource
+from jaxasr.registry import naming_files, resource
 
 Lexicon = Mapping[str, tuple[str, ...]]
 
@@ -47,7 +47,7 @@ class LookupTokenizer(Tokenizer):
     FIRST: ClassVar[bool]
     """Whether the first of several lines for a word counts."""
 
-    file: str | None = None
+    file: str | None = naming_files()
     """A word and its tokens a line: a lexicon, in which the first line for a word counts, or FunASR's seg_dict."""
     lines: tuple[str, ...] | None = resource()
 

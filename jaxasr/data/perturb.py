@@ -9,7 +9,7 @@ import numpy as np
 from jaxasr.data import augment, sounds
 from jaxasr.data.sounds import SoundFile
 from jaxasr.errors import ConfigError
-from jaxasr.registry import Registry
+from jaxasr.registry import Registry, naming_files
 
 Perturb = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 """From the sound of an utterance, float32 (S,), and its random generator to a sound of the same length."""
@@ -52,11 +52,11 @@ PREPROCESSORS: Registry[Perturber] = Registry("preprocess", Perturber, ("perturb
 class CommonPreprocessor(Perturber):
     """Speed, rooms, noise and volume, in this order: FunASR's CommonPreprocessor; see docs/augmentation.md."""
 
-    rir: str | None = None
+    rir: str | None = naming_files()
     """Room impulse responses: a folder of sound files, or a list (wav.scp) of them."""
     rir_probability: float = 1.0
     """Share of the utterances that are put into a room."""
-    noise: str | None = None
+    noise: str | None = naming_files()
     """Noises: a folder of sound files, or a list (wav.scp) of them."""
     noise_probability: float = 1.0
     """Share of the utterances that get noise."""

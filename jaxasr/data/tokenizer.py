@@ -16,7 +16,7 @@ import numpy as np
 from jaxasr.data import subwords
 from jaxasr.data.cleaners import Cleaning, symbols_pattern
 from jaxasr.errors import ConfigError, DataError
-from jaxasr.registry import Registry, resource
+from jaxasr.registry import Registry, naming_files, resource
 
 SPACE = "<space>"
 SYMBOLS_FILE = "non_linguistic_symbols.txt"
@@ -114,7 +114,7 @@ def words(text: str, symbols: tuple[str, ...]) -> list[str]:
 class BpeTokenizer(Tokenizer):
     """Sub-words by sentencepiece, in which ▁ stands for a space; FunASR's and ESPnet's token type `bpe`."""
 
-    model: str | None = None
+    model: str | None = naming_files()
     """A sentencepiece model; None learns one from the training text."""
     size: int = 500
     """Sub-words to learn; <blank>, <s>, </s>, <unk> and non-linguistic symbols come on top."""

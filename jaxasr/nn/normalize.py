@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+import hashlib
 import pathlib
 import zipfile
 from typing import NamedTuple
@@ -27,6 +28,11 @@ class Cmvn(NamedTuple):
         mean = total / count
         std = np.sqrt(np.maximum(squares / count - mean**2, 1e-20))
         return cls((-mean).astype(np.float32), (1.0 / np.maximum(std, 1e-5)).astype(np.float32))
+
+    @property
+    def hash(self) -> str:
+        """The SHA-256 of shift and scale in float32, in hexadecimal."""
+        return hashlib.sha256(np.asarray(self, "<f4").tobytes()).hexdigest()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,7 +199,7 @@ def write_kaldi_mvn(path: str | pathlib.Path, cmvn: Cmvn) -> None:
     width = len(cmvn.shift)
 
     def vector(values):
-        return "<LearnRateCoef> 0 [ " + " ".join(f"{v:.9g}" for v in values) + " ]"
+        return "<LearnRateCoef> 0 [ " + " ".join(f"{v:.9g}" for v in np.asarray(values, np.float32)) + " ]"
 
     lines = ["<Nnet>", f"<Splice> {width} {width}", "[ 0 ]", f"<AddShift> {width} {width}", vector(cmvn.shift)]
     lines += [f"<Rescale> {width} {width}", vector(cmvn.scale), "</Nnet>"]

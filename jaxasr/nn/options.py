@@ -1,8 +1,23 @@
-"""Options of a module that another of its options makes idle."""
+"""Options of a module that are none of their choices, or that another of its options makes idle."""
+
+import functools
+import typing
 
 from flax import linen as nn
 
 from jaxasr.errors import ConfigError
+
+
+def check_known(slot: str, module: nn.Module, name: str) -> None:
+    """Raises ConfigError where the option `name`, whose type is a `Literal`, is none of its choices."""
+    known = _choices(type(module), name)
+    if (value := getattr(module, name)) not in known:
+        raise ConfigError(f"--{slot}.{name}={value}: one of {', '.join(known)} was expected; choose one of them.")
+
+
+@functools.cache
+def _choices(cls: type, name: str) -> tuple[str, ...]:
+    return typing.get_args(typing.get_type_hints(cls)[name])
 
 
 def check_unread(slot: str, module: nn.Module, chosen: str, *names: str) -> None:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import hashlib
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -11,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxasr.config import resource, slot
+from jaxasr.config import naming_files, resource, slot
 from jaxasr.convert.bert import read_blocks
 from jaxasr.data import textfile
 from jaxasr.data.audio import SoundSource
@@ -32,19 +31,21 @@ from jaxasr.nn.encoders import ENCODERS, Encoder, SanmEncoder
 from jaxasr.nn.frontends import FRONTENDS, Frontend, WavFrontend
 from jaxasr.nn.initialization import Initialization, initialized
 from jaxasr.nn.network import AsrNetwork, AsrOutputs
-from jaxasr.nn.normalize import NORMALIZERS, Cmvn, GlobalMvn, Normalizer, read_kaldi_mvn, read_mvn, write_kaldi_mvn
+from jaxasr.nn.normalize import NORMALIZERS, Cmvn, GlobalMvn, Normalizer, read_mvn
 from jaxasr.nn.postencoders import POSTENCODERS, PostEncoder, TransformerPostEncoder
 from jaxasr.nn.preencoders import PREENCODERS, PreEncoder
 from jaxasr.nn.rows import repeat_rows
 from jaxasr.nn.specaug import SPECAUGS, SpecAugment, SpecAugmenter
-from jaxasr.search.greedy import attention_greedy, ctc_greedy
 from jaxasr.search.hypotheses import Hypotheses
-from jaxasr.tasks.asr_choices import check_choices
+from jaxasr.tasks import asr_resources
+from jaxasr.tasks.asr_choices import LONG, check_choices
+from jaxasr.tasks.asr_search import decoding
 from jaxasr.tasks.base import TASKS, Counts, Mean, Metrics, Model, Task, denominator
-from jaxasr.tasks.loss_parts import attention_part, consistency_part, ctc_part, views_of, with_sos_eos
+from jaxasr.tasks.loss_parts import metrics_of, views_of, with_sos_eos
 from jaxasr.typing import Array, Float, Int, Key, Params, Scalar
 
-BLANK, SOS, EOS = Vocabulary.BLANK, Vocabulary.SOS, Vocabulary.EOS
+MANY = 10**9
+"""Frames of features that tell how many encoded frames there are for one, the ends of the sound aside."""
 
 
 @TASKS.register("asr")
@@ -78,15 +79,15 @@ class AsrTask(Task[AnyAsrExample, AnyAsrBatch]):
     cleaners: tuple[str, ...] = ()
     """What is done to transcripts first, in this order: lower, upper, punctuation, whitespace, nfc, nfkc,
     english_numbers; or none."""
-    non_linguistic_symbols: tuple[str, ...] = ()
+    non_linguistic_symbols: tuple[str, ...] = naming_files(())
     """Such as <noise> [laughter], or one file with a symbol a line: each one token, no cleaner's concern, no error."""
     tokenizer: Tokenizer = slot(TOKENIZERS, CharTokenizer())
     """Transcript to tokens."""
-    token_list: str | None = None
+    token_list: str | None = naming_files()
     """File with one token a line, in FunASR's order; None makes the list from the training text."""
     unknown_symbols: Literal["leave_out", "unk"] = "leave_out"
     """Training utterances with a symbol outside the token list: left out and counted, or read as <unk>."""
-    cmvn_file: str | None = None
+    cmvn_file: str | None = naming_files()
     """Statistics: Kaldi's (FunASR's am.mvn) or ESPnet's feats_stats.npz; None estimates them on the training set."""
     ctc_weight: float = 0.3
     """Share of the CTC loss; the rest is the attention loss."""
@@ -133,28 +134,29 @@ class AsrTask(Task[AnyAsrExample, AnyAsrBatch]):
         return task
 
     def with_statistics(self, estimate: Callable[[Callable[[AnyAsrBatch], Any]], Cmvn]) -> "AsrTask":
-        if self.cmvn is not None or self.normalizer is None or not self.normalizer.needs_statistics:
+        if self.cmvn is not None or not self._needs_statistics:
             return self
         return self.with_resources(cmvn=estimate(functools.partial(self.features, normalize=False)))
 
+    @property
+    def _needs_statistics(self) -> bool:
+        return self.normalizer is not None and self.normalizer.needs_statistics
+
     def save_resources(self, folder: pathlib.Path) -> None:
-        self._vocabulary.save(folder / "tokens.txt")
-        for name, content in self._tokenizer.files().items():
-            (folder / name).write_bytes(content)
-        if self.cmvn is not None:
-            write_kaldi_mvn(folder / "am.mvn", self.cmvn)
+        asr_resources.save(folder, self._vocabulary, self._tokenizer, self.cmvn)
 
     def load_resources(self, folder: pathlib.Path) -> "AsrTask":
         symbols = tuple(textfile.lines(folder / SYMBOLS_FILE)) if self.non_linguistic_symbols else ()
         task = dataclasses.replace(self, tokenizer=self.tokenizer.load(folder), symbols=symbols)
-        cmvn = read_kaldi_mvn(folder / "am.mvn") if (folder / "am.mvn").exists() else None
-        return task.with_resources(vocabulary=Vocabulary.from_file(folder / "tokens.txt"), cmvn=cmvn)
+        vocabulary = Vocabulary.from_file(folder / asr_resources.TOKENS_FILE)
+        cmvn = asr_resources.load_statistics(folder, needed=self._needs_statistics)
+        return task.with_resources(vocabulary=vocabulary, cmvn=cmvn)
 
     def resources_hash(self) -> str:
-        found = self._vocabulary.hash
-        for content in self._tokenizer.files().values():
-            found = hashlib.sha256(found.encode() + content).hexdigest()
-        return found
+        return asr_resources.hash_of_texts(self._vocabulary, self._tokenizer)
+
+    def statistics_hash(self) -> str | None:
+        return None if self.cmvn is None else self.cmvn.hash
 
     @functools.cached_property
     def _tokenizer(self) -> Tokenizer:
@@ -197,9 +199,9 @@ class AsrTask(Task[AnyAsrExample, AnyAsrBatch]):
         return type(planned)(*(jax.ShapeDtypeStruct(*array) for array in planned))
 
     def frames(self, samples: Any) -> Any:
-        return self._encoded(self._frontend.output_lengths(samples, self.sample_rate))
+        return self.encoded(self._frontend.output_lengths(samples, self.sample_rate))
 
-    def _encoded(self, frames: Any) -> Any:
+    def encoded(self, frames: Any) -> Any:
         """How many frames come out of the encoder, and of what follows it, for so many features."""
         frames = self.encoder.output_lengths(frames)
         return frames if self.postencoder is None else self.postencoder.output_lengths(frames)
@@ -254,13 +256,12 @@ class AsrTask(Task[AnyAsrExample, AnyAsrBatch]):
     @property
     def _frontend(self) -> Frontend:
         """The frontend, what it leaves open chosen to suit the encoder's frame rate."""
-        return self.frontend.for_encoder(round(1000 / self.encoder.output_lengths(1000)))
+        return self.frontend.for_encoder(round(LONG / self.encoder.output_lengths(LONG)))
 
     @property
     def frame_ms(self) -> float:
         """Milliseconds of sound in one encoder frame."""
-        frames = self._frontend.output_lengths(int(3600 * self.input_rate), self.sample_rate)
-        return self._frontend.frame_ms() * frames / self._encoded(frames)
+        return self._frontend.frame_ms() * MANY / self.encoded(MANY)
 
     def features(
         self, batch: AnyAsrBatch, *, key: Key | None = None, normalize: bool = True, views: int = 1
@@ -344,24 +345,14 @@ class AsrTask(Task[AnyAsrExample, AnyAsrBatch]):
         Args:
           paired: rows 2b and 2b + 1 are views of one utterance, which `cr_weight` makes agree.
         """
-        parts: Metrics = {}
-        metrics: Metrics = {}
-        if outputs.ctc_logits is not None:
-            parts["ctc"], metrics["infeasible"] = ctc_part(outputs.ctc_logits, outputs.lengths, batch)
-            if paired:
-                parts["cr"] = consistency_part(outputs.ctc_logits, outputs.lengths, batch)
-        for layer, logits in zip(self.interctc_layers, outputs.intermediate_logits, strict=True):
-            parts[f"ctc_layer{layer}"], _ = ctc_part(logits, outputs.lengths, batch)
-        if outputs.attention_logits is not None:
-            parts["att"], metrics["acc/token"] = attention_part(
-                outputs.attention_logits,
-                batch,
-                label_smoothing=self.label_smoothing,
-                by_token=self.length_normalized_loss,
-            )
-        metrics |= {f"loss/{name}": part for name, part in parts.items()}
-        if outputs.moments is not None:
-            metrics[STATS] = Mean(*outputs.moments)
+        metrics = metrics_of(
+            outputs,
+            batch,
+            interctc_layers=self.interctc_layers,
+            label_smoothing=self.label_smoothing,
+            by_token=self.length_normalized_loss,
+            paired=paired,
+        )
         loss: Any = sum(
             share * metrics[name].total / denominator(name, metrics[name].count, counts)
             for name, share in self._shares().items()
@@ -392,25 +383,4 @@ class AsrTask(Task[AnyAsrExample, AnyAsrBatch]):
     def decode_fn(self, search: str) -> Callable[[Params, AnyAsrBatch], Hypotheses]:
         if search not in self.searches():
             raise ConfigError(f"--search={search}: this model has {', '.join(self.searches())}; choose one of them.")
-        network = self.network()
-
-        def decode(params: Params, batch: AnyAsrBatch) -> Hypotheses:
-            features, lengths = self.features(batch)
-            variables = variables_of(params)
-            inputs = (features.astype(self.dtype), lengths)
-            outputs: Any = network.apply(variables, *inputs, train=False, method="encode")
-            encoded, lengths = outputs.encoded, outputs.lengths
-            if search == "ctc_greedy":
-                return ctc_greedy(outputs.ctc_logits, lengths, blank_id=BLANK)
-
-            def step(last: Any, cache: Any, position: Any) -> Any:
-                return network.apply(variables, last, encoded, lengths, cache, position, method="next_logits")
-
-            max_tokens = encoded.shape[1]  # as FunASR's maxlenratio 0: a token a frame at most
-            assert self.decoder is not None
-            cache = self.decoder.empty_cache(encoded.shape[0], max_tokens, encoded.dtype)
-            return attention_greedy(
-                step, cache, lengths, max_tokens=max_tokens, sos=SOS, eos=EOS, forbidden=(BLANK, SOS)
-            )
-
-        return decode
+        return decoding(self, search)

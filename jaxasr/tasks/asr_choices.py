@@ -14,13 +14,19 @@ if TYPE_CHECKING:
     from jaxasr.tasks.asr import AsrTask
 
 
+LONG = 1000
+"""Frames of features out of which at least one encoded frame comes."""
+
+
 def check_choices(task: "AsrTask") -> None:
     """Raises ConfigError where choices mean nothing together; the parts check their own options."""
     _check_inputs(task)
     _check_units(task)
+    _check_idle(task)
     _check_losses(task)
     _check_intermediate(task)
     _check_views(task)
+    _check_rate(task)
 
 
 def _check_inputs(task: "AsrTask") -> None:
@@ -61,6 +67,23 @@ def _check_units(task: "AsrTask") -> None:
         )
 
 
+IDLE = {
+    "decoder": ("label_smoothing", "length_normalized_loss"),
+    "interctc_layers": ("interctc_weight", "interctc_conditioning"),
+}
+"""Options that change nothing where the one before them is none."""
+
+
+def _check_idle(task: "AsrTask") -> None:
+    for needed, names in IDLE.items():
+        for name in names if not getattr(task, needed) else ():
+            if (value := getattr(task, name)) != (default := getattr(type(task), name)):
+                raise ConfigError(
+                    f"--{name}={value} without --{needed}: it would change nothing; {default} was expected; remove "
+                    f"it, or give --{needed}."
+                )
+
+
 def _check_losses(task: "AsrTask") -> None:
     if not 0.0 <= task.ctc_weight <= 1.0 or not 0.0 <= task.label_smoothing < 1.0:
         raise ConfigError(
@@ -77,20 +100,10 @@ def _check_losses(task: "AsrTask") -> None:
             "--ctc_weight=1.0 with a decoder: the decoder would never learn; add --decoder=none, or give a "
             "smaller --ctc_weight."
         )
-    if task.decoder is None and task.length_normalized_loss:
-        raise ConfigError(
-            "--length_normalized_loss with --decoder=none: it is about the attention loss; remove it, or choose a "
-            "decoder and a smaller --ctc_weight."
-        )
 
 
 def _check_intermediate(task: "AsrTask") -> None:
     layers = list(task.interctc_layers)
-    if task.interctc_conditioning and not layers:
-        raise ConfigError(
-            "--interctc_conditioning without --interctc_layers: layers to condition after were expected; "
-            "give --interctc_layers, such as 3 6 9."
-        )
     if layers and (task.ctc_weight == 0.0 or not 0.0 < task.interctc_weight < 1.0):
         raise ConfigError(
             f"--interctc_layers={layers} with --ctc_weight={task.ctc_weight} "
@@ -126,3 +139,13 @@ def _check_views(task: "AsrTask") -> None:
             f"--cr_weight={task.cr_weight} with --specaug={name}: one that makes two views of an utterance was "
             "expected (it takes `views`); choose another, such as --specaug=specaug, or give --cr_weight=0."
         )
+
+
+def _check_rate(task: "AsrTask") -> None:
+    if task.encoder.output_lengths(LONG) >= 1 and task.encoded(LONG) >= 1:
+        return
+    name = "none" if task.postencoder is None else POSTENCODERS.name_of(type(task.postencoder))
+    raise ConfigError(
+        f"--encoder={ENCODERS.name_of(type(task.encoder))} with --postencoder={name}: not one frame comes out for "
+        f"{LONG} frames of features; at least one was expected; have them divide the frame rate by less."
+    )

@@ -112,7 +112,11 @@ class Task(abc.ABC, Generic[ExampleT, BatchT]):
 
     @abc.abstractmethod
     def resources_hash(self) -> str:
-        """A fingerprint of what must not change between the runs of one workdir."""
+        """A fingerprint of the resources that texts become tokens by, which must not change within a workdir."""
+
+    def statistics_hash(self) -> str | None:
+        """A fingerprint of the feature statistics, which must not change either; None where there are none."""
+        return None
 
     @abc.abstractmethod
     def preprocess_fn(self, *, train: bool) -> Callable[[Utterance, np.random.Generator], ExampleT]:

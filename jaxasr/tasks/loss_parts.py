@@ -1,15 +1,49 @@
 """Parts of losses, as sums and counts over a batch's real rows, which add up over devices and batches."""
 
+from collections.abc import Sequence
+
 import jax.numpy as jnp
 
 from jaxasr.data.batch import AnyAsrBatch
 from jaxasr.data.tokenizer import Vocabulary
+from jaxasr.nn.batch_norm import STATS
 from jaxasr.nn.ctc import ctc_feasible, ctc_loss
 from jaxasr.nn.losses import consistency_loss, label_smoothing_loss, token_accuracy
 from jaxasr.nn.masking import length_mask
+from jaxasr.nn.network import AsrOutputs
 from jaxasr.nn.rows import repeat_rows
-from jaxasr.tasks.base import Mean
+from jaxasr.tasks.base import Mean, Metrics
 from jaxasr.typing import Array, Float, Int
+
+
+def metrics_of(
+    outputs: AsrOutputs,
+    batch: AnyAsrBatch,
+    *,
+    interctc_layers: Sequence[int],
+    label_smoothing: float,
+    by_token: bool,
+    paired: bool,
+) -> Metrics:
+    """The parts of the loss, `loss/ctc` and the like, and what is counted beside them.
+
+    Args:
+      by_token: see `attention_part`.
+      paired: rows 2b and 2b + 1 are views of one utterance.
+    """
+    found: Metrics = {}
+    if outputs.ctc_logits is not None:
+        found["loss/ctc"], found["infeasible"] = ctc_part(outputs.ctc_logits, outputs.lengths, batch)
+        if paired:
+            found["loss/cr"] = consistency_part(outputs.ctc_logits, outputs.lengths, batch)
+    for layer, logits in zip(interctc_layers, outputs.intermediate_logits, strict=True):
+        found[f"loss/ctc_layer{layer}"], _ = ctc_part(logits, outputs.lengths, batch)
+    if (logits := outputs.attention_logits) is not None:
+        options = {"label_smoothing": label_smoothing, "by_token": by_token}
+        found["loss/att"], found["acc/token"] = attention_part(logits, batch, **options)
+    if outputs.moments is not None:
+        found[STATS] = Mean(*outputs.moments)
+    return found
 
 
 def ctc_part(logits: Float[Array, "B T V"], lengths: Int[Array, "B"], batch: AnyAsrBatch) -> tuple[Mean, Mean]:

@@ -175,6 +175,19 @@ def test_an_option_that_changes_nothing_is_refused(encoder, change):
         build(encoder.clone(**change))
 
 
+@pytest.mark.parametrize(
+    ("encoder", "message"),
+    [
+        (SanmEncoder(subsampling="linear"), "subsampling=linear: one of conv2d, conv2d2, conv2d6, conv2d8, none was"),
+        (ConformerEncoder(subsampling="conv3d"), "subsampling=conv3d: one of conv2d, .*, embed, none was expected; "),
+        (TransformerEncoder(positions="relativ"), "positions=relativ: one of relative, relative_legacy, absolute, "),
+    ],
+)
+def test_a_choice_that_there_is_not(encoder, message):
+    with pytest.raises(ConfigError, match=rf"--encoder\.{message}"):
+        jax.eval_shape(lambda: encoder.init(jax.random.key(0), inputs(), LENGTHS, train=False))
+
+
 # --- subsampling -------------------------------------------------------------------------------------------------
 
 

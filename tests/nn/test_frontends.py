@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxasr.errors import ConfigError
-from jaxasr.nn.frontends import WavFrontend
+from jaxasr.nn.frontends import StftFrontend, WavFrontend
 from jaxasr.nn.frontends.mel import mel_filterbank
 from jaxasr.nn.frontends.stacking import stack_frames
 
@@ -136,6 +136,16 @@ def test_output_lengths_follow_the_definition():
         expected = np.ceil(np.maximum(windows, 0) / 6).astype(int)
         np.testing.assert_array_equal(frontend.output_lengths(samples, 8000), expected)
         assert [frontend.output_lengths(int(s), 8000) for s in samples] == expected.tolist()
+
+
+@pytest.mark.parametrize("fft_size", [400, 401])
+def test_a_centred_transform_counts_the_windows_that_there_are(fft_size):
+    frontend = StftFrontend(num_mels=20, fft_size=fft_size).for_encoder(4)
+    samples = np.array([1280, 1279, 129, 128, 1, 0])
+    features, lengths = features_of(frontend, np.zeros((6, 1280), np.float32), samples, 16_000)
+    expected = (samples + 2 * (fft_size // 2) - fft_size) // 128 + 1  # as torch.stft
+    assert lengths.tolist() == [*expected[:-1], 0]
+    assert features.shape[1] == lengths[0]
 
 
 def test_for_encoder_fills_what_is_open():

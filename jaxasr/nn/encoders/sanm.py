@@ -1,7 +1,7 @@
 """SAN-M encoders: self-attention with an FSMN memory (Gao et al., 2020, https://arxiv.org/abs/2006.01713)."""
 
 import abc
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -84,8 +84,6 @@ class SanmStackEncoder(BlockEncoder):
     `d_model`; the others are one compiled block scanned over the layers.
     """
 
-    subsampling: Literal["conv2d", "conv2d2", "conv2d6", "conv2d8", "none"] = "none"
-    """Convolutions before the blocks that divide the frame rate by 4, 2, 6 or 8."""
     d_ff: int = 1024
     """Width inside the feed-forward networks."""
     kernel_size: int = 11

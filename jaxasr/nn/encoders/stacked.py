@@ -1,7 +1,7 @@
 """What encoders made of blocks share."""
 
 import abc
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -14,9 +14,9 @@ from jaxasr.nn.encoders.base import Encoder, Taps
 from jaxasr.nn.encoders.stack import run_blocks
 from jaxasr.nn.layers import Dense, LayerNorm
 from jaxasr.nn.masking import length_mask, zero_padding
-from jaxasr.nn.options import check_unread
+from jaxasr.nn.options import check_known, check_unread
 from jaxasr.nn.positions import sinusoids_interleaved
-from jaxasr.nn.subsampling import CONVOLUTIONS, ConvSubsampling, output_lengths
+from jaxasr.nn.subsampling import CONVOLUTIONS, Convolutions, ConvSubsampling, output_lengths
 from jaxasr.typing import Array, Float, Int, LengthsT
 
 Subsampling: TypeAlias = Literal["conv2d", "conv2d2", "conv2d6", "conv2d8", "linear", "embed", "none"]
@@ -26,8 +26,8 @@ Positions: TypeAlias = Literal["relative", "relative_legacy", "absolute", "scale
 class BlockEncoder(Encoder):
     """Frames, behind convolutions that may divide their rate, through blocks of one width. Abstract."""
 
-    subsampling: Any = "none"
-    """One of `CONVOLUTIONS`, or what stands in their place."""
+    subsampling: Literal["conv2d", "conv2d2", "conv2d6", "conv2d8", "none"] = "none"
+    """Convolutions before the blocks that divide the frame rate by 4, 2, 6 or 8."""
     subsampling_channels: int | None = None
     """Channels of those convolutions, most of their cost; None for d_model, as FunASR and ESPnet."""
     num_layers: int = 6
@@ -48,7 +48,11 @@ class BlockEncoder(Encoder):
         return self.d_model
 
     def output_lengths(self, lengths: LengthsT) -> LengthsT:
-        return output_lengths(lengths, CONVOLUTIONS.get(self.subsampling, ()))
+        return output_lengths(lengths, self._convolutions())
+
+    def _convolutions(self) -> Convolutions:
+        check_known("encoder", self, "subsampling")
+        return CONVOLUTIONS.get(self.subsampling, ())
 
     def convolved(
         self, x: Float[Array, "B T F"], lengths: Int[Array, "B"], taps: Taps | None
@@ -58,10 +62,9 @@ class BlockEncoder(Encoder):
         if taps:
             taps.check(self.num_layers)
         x = zero_padding(x, lengths)  # a weight of 0 does not stop a NaN there
-        if self.subsampling not in CONVOLUTIONS:
+        if not (convolutions := self._convolutions()):
             check_unread("encoder", self, "subsampling", "subsampling_channels")
             return x, lengths
-        convolutions = CONVOLUTIONS[self.subsampling]
         convolve = ConvSubsampling(self.d_model, convolutions, self.subsampling_channels, name="subsampling")
         return convolve(x, lengths)
 
@@ -74,7 +77,7 @@ class StackedEncoder(BlockEncoder):
     bare_without_subsampling: ClassVar[bool] = True
     """Whether subsampling `none` leaves frames without positions, unscaled, and without dropout."""
 
-    subsampling: Subsampling = "conv2d"
+    subsampling: Subsampling = "conv2d"  # pyright: ignore[reportIncompatibleVariableOverride]
     """Convolutions that divide the frame rate by 4, 2, 6 or 8; linear, none and embed, of frames that are numbers of
     units, keep it."""
     num_units: int | None = None
@@ -97,6 +100,7 @@ class StackedEncoder(BlockEncoder):
     def __call__(
         self, x: Float[Array, "B T F"], lengths: Int[Array, "B"], *, train: bool, taps: Taps | None = None
     ) -> tuple[Float[Array, "B T2 D"], Int[Array, "B"]]:
+        check_known("encoder", self, "positions")
         x, lengths = self.convolved(x, lengths, taps)
         x = self._widened(x, train)
         bare = self.subsampling == "none" and self.bare_without_subsampling

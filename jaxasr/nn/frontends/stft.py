@@ -52,7 +52,8 @@ class StftFrontend(StackingFrontend):
 
     def num_frames(self, lengths: LengthsT, sample_rate: int) -> LengthsT:
         _, hop = self._samples(sample_rate)
-        return (lengths // hop + 1) * (lengths > 0)
+        rest = 2 * (self.fft_size // 2) - self.fft_size  # -1 of an odd transform: half of it is less on either side
+        return ((lengths + rest) // hop + 1) * (lengths > 0)
 
     def __call__(
         self,

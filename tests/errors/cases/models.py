@@ -18,6 +18,7 @@ from jaxasr.convert import CTC_HEAD, SANM_ENCODER, convert_params, torch_file
 from jaxasr.convert.bert import read_blocks
 from jaxasr.data.tokenizer import Vocabulary
 from jaxasr.info import parameters
+from jaxasr.nn.normalize import Cmvn, GlobalMvn
 from jaxasr.nn.postencoders import TransformerPostEncoder
 from tests import tiny
 from tests.errors.files import write
@@ -38,6 +39,25 @@ def other_tokens() -> None:
     folder = saved()
     write("model/tokens.txt", (folder / "tokens.txt").read_text().replace("\na\n", "\nb\n"))
     load_task(folder)
+
+
+def other_statistics() -> None:
+    """Those of a model, with a digit of another."""
+    file = with_statistics() / "am.mvn"
+    file.write_text(file.read_text().replace("0.25", "0.75"))
+    load_task(file.parent)
+
+
+def with_statistics() -> pathlib.Path:
+    folder = pathlib.Path("model")
+    cmvn = Cmvn(np.zeros(80, np.float32), np.full(80, 0.25, np.float32))
+    save_model(folder, dataclasses.replace(TASK, normalizer=GlobalMvn()).with_resources(cmvn=cmvn), None)
+    return folder
+
+
+def no_statistics() -> None:
+    (with_statistics() / "am.mvn").unlink()
+    load_task(pathlib.Path("model"))
 
 
 def no_task() -> None:
@@ -107,6 +127,9 @@ CASES = {
     "an empty folder": lambda: load_model("."),
     "a config.yaml without a task": no_task,
     "the token list of another model": other_tokens,
+    "the statistics of another model": other_statistics,
+    "no statistics, which are needed": no_statistics,
+    "no options": lambda: load_task(pathlib.Path("model")),
     "parameters of another network": lambda: load_model(saved()),
     "parameters that are none": lambda: load_params(pathlib.Path(write(PARAMS_FILE, "rubbish"))),
     "parameters that are none, looked at": lambda: parameters(pathlib.Path(write(PARAMS_FILE, "rubbish"))),

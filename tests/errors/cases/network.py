@@ -80,6 +80,8 @@ CASES = {
     "an attention loss that is not there by tokens": lambda: AsrTask(
         decoder=None, ctc_weight=1.0, length_normalized_loss=True
     ).check(),
+    "frames that are all gone": lambda: AsrTask(encoder=RnnEncoder(num_layers=3, subsample=(100_000,))).check(),
+    "a subsampling of no name": lambda: SanmEncoder(subsampling="conv3d").output_lengths(9),
     "a normalizer that does nothing": lambda: AsrTask(normalizer=GlobalMvn(mean=False, variance=False)).check(),
     "a dropout of 2": lambda: AsrTask(encoder=SanmEncoder(attention_dropout=2.0)).check(),
     "no mel bands": lambda: AsrTask(frontend=WavFrontend(num_mels=0)).check(),

@@ -22,7 +22,7 @@ from jaxasr.data.lexicon import PhoneTokenizer
 from jaxasr.data.pipeline import HostBatch
 from jaxasr.logs import RunLog, StepLog
 from jaxasr.optim import AdamW, Sgd, matching
-from jaxasr.prepare import FILES, check_same_files, check_same_run, named_files
+from jaxasr.prepare import FILES, check_same_files, check_same_run, hashes_of_files
 from jaxasr.schedules import Noam, TriStage, WarmupLinear
 from jaxasr.state import AccumulatedSteps
 from jaxasr.tasks import AsrTask
@@ -64,9 +64,9 @@ def other_options() -> None:
 
 def other_lexicon() -> None:
     task = AsrTask(tokenizer=PhoneTokenizer(file=write("lexicon.txt", "A AH0\n")))
-    write(f"run/{FILES}", json.dumps(named_files(task)))
+    write(f"run/{FILES}", json.dumps(hashes_of_files(task)))
     write("lexicon.txt", "A EY1\n")
-    check_same_files(pathlib.Path("run"))
+    check_same_files(task, pathlib.Path("run"))
 
 
 @contextlib.contextmanager
@@ -132,6 +132,7 @@ CASES = {
     "two runs in one workdir": two_runs_at_once,
     "options of another run": other_options,
     "a lexicon that was changed": other_lexicon,
+    "hashes that are none": lambda: check_same_files(AsrTask(), pathlib.Path(write(f"run/{FILES}", "[")).parent),
     "the data of another run": lambda: check_same_data(Progress(data_hash="a"), "b", pathlib.Path("run")),
     "the state of another network": state_of_another_network,
     "no room for a state": no_room_for_a_state,

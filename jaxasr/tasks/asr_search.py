@@ -1,0 +1,46 @@
+"""How the task `asr` is decoded: sound in, hypotheses out."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from jaxasr.data.batch import AnyAsrBatch
+from jaxasr.data.tokenizer import Vocabulary
+from jaxasr.nn.batch_norm import variables_of
+from jaxasr.nn.decoders import Decoder
+from jaxasr.nn.network import AsrNetwork, AsrOutputs
+from jaxasr.search.greedy import attention_greedy, ctc_greedy
+from jaxasr.search.hypotheses import Hypotheses
+from jaxasr.typing import Params
+
+if TYPE_CHECKING:
+    from jaxasr.tasks.asr import AsrTask
+
+BLANK, SOS, EOS = Vocabulary.BLANK, Vocabulary.SOS, Vocabulary.EOS
+
+
+def decoding(task: "AsrTask", search: str) -> Callable[[Params, AnyAsrBatch], Hypotheses]:
+    """(params, batch) to hypotheses by one of the task's searches."""
+    network = task.network()
+
+    def decode(params: Params, batch: AnyAsrBatch) -> Hypotheses:
+        features, lengths = task.features(batch)
+        variables = variables_of(params)
+        inputs = (features.astype(task.dtype), lengths)
+        outputs: Any = network.apply(variables, *inputs, train=False, method="encode")
+        if search == "ctc_greedy":
+            return ctc_greedy(outputs.ctc_logits, outputs.lengths, blank_id=BLANK)
+        assert task.decoder is not None
+        return _by_attention(network, task.decoder, variables, outputs)
+
+    return decode
+
+
+def _by_attention(network: AsrNetwork, decoder: Decoder, variables: Any, outputs: AsrOutputs) -> Hypotheses:
+    encoded, lengths = outputs.encoded, outputs.lengths
+
+    def step(last: Any, cache: Any, position: Any) -> Any:
+        return network.apply(variables, last, encoded, lengths, cache, position, method="next_logits")
+
+    max_tokens = encoded.shape[1]  # as FunASR's maxlenratio 0: a token a frame at most
+    cache = decoder.empty_cache(encoded.shape[0], max_tokens, encoded.dtype)
+    return attention_greedy(step, cache, lengths, max_tokens=max_tokens, sos=SOS, eos=EOS, forbidden=(BLANK, SOS))
