@@ -54,7 +54,7 @@ def expected():
 
 def tensors_of(name):
     [path] = (FOLDER / name).glob("model.p*")
-    return torch_file.read(path)
+    return torch_file.read(path, print)
 
 
 @functools.cache
