@@ -11,13 +11,18 @@ UNITS = {
     "£": ("pound", "pounds", "penny", "pence"),
     "€": ("euro", "euros", "cent", "cents"),
 }
+SHORT = {"k": "thousand", "m": "million", "bn": "billion"}
+"""Read so beside a unit of money."""
 NUMBER = re.compile(
-    r"""(?P<minus>(?<![^\s(])[-\u2212](?=[$£€]?\s?\.?[0-9]))?
-    (?P<unit>[$£€]\s?(?=\.?[0-9]))?
+    r"""(?P<minus>(?<![^\s(\[{<"'“”‘’„«,;:=])(?<!\w["'”’])[-\u2212](?=[$£€]?\s?\.?[0-9]))?
+    (?:(?P<unit>[$£€])\s?(?P<negative>[-\u2212])?(?=\.?[0-9]))?
     (?:(?P<whole>[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)|(?<![\w.])(?=\.[0-9]))
     (?P<decimals>(?:\.[0-9]+)*)
-    (?:(?P<ordinal>(?:st|nd|rd|th)\b)|(?P<plural>s\b)|(?P<percent>\s?%)
-      |(?P<scale>\s(?:hundred|thousand|million|billion|trillion)\b)|(?P<mark>[^\w\s](?=[0-9])))?""",
+    (?:(?P<ordinal>(?a:st|nd|rd|th)\b)|(?P<plural>(?a:s)\b)|(?P<percent>\s?%)
+      |(?:(?P<scale>\s(?a:hundred|thousand|million|billion|trillion)\b)
+         |\s?(?P<short>(?a:k|m|bn))(?(unit)\b|(?=\s?[$£€](?!\.?[0-9]))))?
+       (?(unit)|(?:\s?(?P<behind>[$£€])(?!\.?[0-9]))?))
+    (?P<mark>[^\w\s.$£€](?=(?:[$£€]\s?)?[0-9]))?""",
     re.VERBOSE | re.IGNORECASE,
 )
 PARTED = re.compile(r"[\w.,:;!?%&*+=/]")
@@ -31,18 +36,19 @@ def numbers_spelled(text: str) -> str:
 
     1,234 one thousand two hundred thirty four; 1999 nineteen ninety nine (1001 to 2999 as years, as Tacotron's
     cleaners have them); 3.14 three point one four; -5 minus five; 21st twenty first; 1990s nineteen nineties; 5% five
-    percent; $12.50 twelve dollars fifty cents; $3.5 million three point five million dollars; 007 zero zero seven.
-    Any other mark between two digits becomes a space.
+    percent; $12.50 twelve dollars fifty cents; 5€ five euros; $-5 minus five dollars; $3.5 million and $3.5m three
+    point five million dollars; 007 zero zero seven. Any other mark between two numbers becomes a space.
     """
     return NUMBER.sub(_read, text)
 
 
 def _read(found: re.Match[str]) -> str:
     text, (start, end) = found.string, found.span()
-    words = [*(["minus"] if found["minus"] else []), *(_amount(found) if found["unit"] else _number(found))]
+    minus, unit = found["minus"] or found["negative"], found["unit"] or found["behind"]
+    words = [*(["minus"] if minus else []), *(_amount(found, unit) if unit else _number(found))]
     before = " " if PARTED.match(text[start - 1 : start]) else ""
     mark = found["mark"] or ""
-    after = " " if re.match(r"\w", text[end : end + 1]) and not PARTED.match(mark) else ""
+    after = " " if not PARTED.match(mark) and (mark or re.match(r"\w", text[end : end + 1])) else ""
     return before + " ".join(words) + after
 
 
@@ -58,15 +64,15 @@ def _number(found: re.Match[str]) -> list[str]:
 
 
 def _scale(found: re.Match[str]) -> list[str]:
-    return (found["scale"] or "").split()
+    return (found["scale"] or SHORT.get((found["short"] or "").lower(), "")).split()
 
 
 def _ending(found: re.Match[str]) -> list[str]:
     return ["percent"] if found["percent"] else (found["ordinal"] or found["plural"] or "").split()
 
 
-def _amount(found: re.Match[str]) -> list[str]:
-    one, many, hundredth, hundredths = UNITS[found["unit"][0]]
+def _amount(found: re.Match[str], unit: str) -> list[str]:
+    one, many, hundredth, hundredths = UNITS[unit]
     whole, decimals = found["whole"] or "0", found["decimals"]
     scale, ending = _scale(found), _ending(found)
     if re.fullmatch(r"\.[0-9]{2}", decimals) and not scale:

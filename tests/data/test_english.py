@@ -62,14 +62,41 @@ TEXTS = st.text(st.one_of(st.sampled_from("0123456789.,$%-:s "), st.characters(e
 
 @given(TEXTS)
 @settings(deadline=None)
-def test_no_digit_is_left_and_nothing_else_is_lost(text):
+def test_no_digit_is_left_and_no_word_is_lost(text):
     said = numbers_spelled(text)
     assert not re.search("[0-9]", said)
     assert numbers_spelled(said) == said
     if not re.search("[0-9]", text):
         assert said == text
-    kept = [letter for letter in text if letter.isalpha() and not letter.isascii()]
-    assert [letter for letter in said if letter.isalpha() and not letter.isascii()] == kept
+    words = iter(said.split())
+    assert all(word in words for word in text.split() if not re.search("(?i)^[%$£€]|[0-9]|[$£€]$|^(k|m|bn)$", word))
+
+
+NUMBERS = {
+    "5": "five",
+    "-5": "minus five",
+    '"-5"': '"minus five"',
+    "[-5]": "[minus five]",
+    "(1,-5)": "(one, minus five)",
+    "$-5": "minus five dollars",
+    "-$5": "minus five dollars",
+    "5€": "five euros",
+    "-£2.01": "minus two pounds one penny",
+    "$1.5bn": "one point five billion dollars",
+    "5k€": "five thousand euros",
+    "5%": "five percent",
+    "3rd-5th": "third fifth",
+    "US$5-$10": "US five dollars ten dollars",
+    "mp3": "mp three",
+}
+WORDS = st.text(st.characters(exclude_categories=["Cs", "Z", "Cc"], exclude_characters="0123456789%$£€"), min_size=1)
+PIECES = st.one_of(st.sampled_from(list(NUMBERS)), st.text("abkmn-+~'\"(&", min_size=1), WORDS)
+
+
+@given(st.lists(PIECES.filter(lambda piece: piece.lower() not in ("k", "m", "bn"))))
+@settings(deadline=None)
+def test_what_is_no_number_stays(pieces):
+    assert numbers_spelled(" ".join(pieces)) == " ".join(NUMBERS.get(piece, piece) for piece in pieces)
 
 
 @pytest.mark.parametrize(
@@ -114,6 +141,28 @@ def test_no_digit_is_left_and_nothing_else_is_lost(text):
             "five km mp three b two b three thirty one two ten twenty one one five eleven one two three",
         ),
         ("covid-19 -5 −5 wait...5 3.", "covid-nineteen minus five minus five wait... five three."),
+        (
+            "$-5 -€5 $ -5 5€ 5 £ -5€ 0.01€ 5£. US$-5",
+            "minus five dollars minus five euros minus five dollars five euros five pounds minus five euros one cent "
+            "five pounds. US minus five dollars",
+        ),
+        (
+            "\"-5\" [-5] {-5} 'tis '-5' “-5” «-5» [1,-5]",
+            "\"minus five\" [minus five] {minus five} 'tis 'minus five' “minus five” «minus five» [one, minus five]",
+        ),
+        ('"5"-10 (5)-10 --5 5--3', '"five"-ten (five)-ten --five five--three'),
+        (
+            "$1.5bn $5K £3m 5k€ 5 million € 5m 5k $5km",
+            "one point five billion dollars five thousand dollars three million pounds five thousand euros "
+            "five million euros five m five k five dollars km",
+        ),
+        (
+            "5-3 3rd-5th $5-$10 5€-10€ 5%-10% 1990s-2000s 5–10 5 - 10",
+            "five three third fifth five dollars ten dollars five euros ten euros five percent ten percent "
+            "nineteen nineties two thousands five ten five - ten",
+        ),
+        ("5 $10 notes, 5$10", "five ten dollars notes, five ten dollars"),
+        ("12,50€ +5 ~5 ¥5 5°", "twelve fifty euros + five ~five ¥five five°"),
         ("1.5s 1.5th $5s", "one point five s one point five th five dollars s"),
         ("１２ ٣ 十2", "１２ ٣ 十 two"),
         ("", ""),
