@@ -439,12 +439,15 @@ def test_a_gap_in_the_layers_is_refused(missing):
 
 def test_layouts():
     rng = np.random.default_rng(0)
-    weight, bias = rng.normal(size=(5, 3)).astype(np.float32), rng.normal(size=5).astype(np.float32)
+    weight, bias = rng.standard_normal((5, 3), np.float32), rng.standard_normal(5, np.float32)
     found = convert_params({"ctc_lo.weight": weight, "ctc_lo.bias": bias}, CTC_HEAD)
     np.testing.assert_array_equal(found["kernel"], weight.T)
     np.testing.assert_array_equal(found["bias"], bias)
     # layers go by number, not by the order in which they come or by their names' alphabet
-    layers = {f"encoders.{i}.self_attn.fsmn_block.weight": rng.normal(size=(4, 1, 11)) for i in (10, *range(10))}
+    layers = {
+        f"encoders.{i}.self_attn.fsmn_block.weight": rng.standard_normal((4, 1, 11), np.float32)
+        for i in (10, *range(10))
+    }
     kernel = convert_params(layers, SANM_ENCODER)["blocks"]["attention"]["memory"]["kernel"]
     assert kernel.shape == (11, 11, 4)
     for i in range(11):
