@@ -1,6 +1,8 @@
 """What every decoder of all tokens at once, and every predictor of them, promises; see test_contract.py."""
 
 import functools
+import pathlib
+import re
 
 import jax
 import jax.numpy as jnp
@@ -144,6 +146,7 @@ def predictor_case(name):
 
 every_predictor = pytest.mark.parametrize("name", list(PREDICTOR_CASES))
 TOKENS = np.array([7, 4, 2], np.int32)
+SLOPE = noise((3, ROOM, WIDTH), 4)
 
 
 def assert_same(found, expected, lengths, token_lengths):
@@ -202,5 +205,96 @@ def test_predictor_gradient_is_finite_where_there_is_nothing(name):
 
 
 @every_predictor
+def test_predictor_gradient_stays_in_its_row(name):
+    predictor, variables, _ = predictor_case(name)
+
+    @jit
+    @functools.partial(jax.grad, argnums=(0, 1))
+    def gradient(variables, x, shares):
+        found = predictor.apply(variables, x, MEMORY_LENGTHS, num_tokens=ROOM, token_lengths=TOKENS, train=False)
+        of_rows = jnp.sum(found.embeddings * SLOPE, axis=(1, 2)) + found.counts
+        if found.fine_alphas is not None:
+            of_rows += jnp.sum(found.fine_alphas * SLOPE.reshape(3, -1)[:, :39], axis=1)
+        return jnp.sum(of_rows * shares)
+
+    whole = gradient(variables, MEMORY, np.ones(3, np.float32))
+    parts = [gradient(variables, MEMORY, np.eye(3, dtype=np.float32)[row]) for row in range(3)]
+    assert_trees_close(jax.tree.map(lambda *g: sum(map(np.asarray, g)), *parts), whole)
+    for row, (_, of_x) in enumerate(parts):
+        assert np.any(np.asarray(of_x)[row]) and not np.any(np.delete(np.asarray(of_x), row, axis=0))
+
+
+@every_predictor
+def test_predictor_computes_in_the_dtype_of_its_input(name):
+    predictor, variables, predict = predictor_case(name)
+    init = functools.partial(predictor.init, train=False, num_tokens=ROOM)
+    random_like(jax.eval_shape(init, jax.random.key(0), jnp.bfloat16(MEMORY), MEMORY_LENGTHS))  # asserts float32
+    expected = predict(variables, MEMORY, MEMORY_LENGTHS, TOKENS)
+    half = predict(variables, jnp.bfloat16(MEMORY), MEMORY_LENGTHS, TOKENS)
+    assert_near(half.embeddings, expected.embeddings, TOKENS)
+    assert_near(half.alphas, expected.alphas, MEMORY_LENGTHS, np.float32)
+    assert half.counts.dtype == np.float32
+    if expected.fine_alphas is not None:
+        assert_near(half.fine_alphas, expected.fine_alphas, 3 * MEMORY_LENGTHS, np.float32)
+
+
+NOISY = {"cif", "cif_v3, cnn_attn"}
+"""Predictors with dropout."""
+
+
+@every_predictor
+def test_predictor_noise_comes_from_the_key_alone(name):
+    _, variables, predict = predictor_case(name)
+
+    def weights(key, garbage=0.0, extra=0):
+        found = predict(variables, padded(MEMORY, MEMORY_LENGTHS, garbage, extra), MEMORY_LENGTHS, TOKENS, key)
+        return found.alphas if found.fine_alphas is None else found.fine_alphas
+
+    known = MEMORY_LENGTHS if weights(None).shape[1] == 13 else 3 * MEMORY_LENGTHS
+    noisy = weights(jax.random.key(3))
+    np.testing.assert_array_equal(weights(jax.random.key(3)), noisy)
+    assert_rows_close(weights(jax.random.key(3), np.nan, 5), noisy, known)
+    check = assert_differ if name in NOISY else assert_rows_close
+    check(noisy, weights(None), known)
+    check(noisy, weights(jax.random.key(4)), known)
+
+
+@every_predictor
+def test_predictor_compiles_once_a_shape(name):
+    """Neither lengths nor the number of tokens are part of a program."""
+    predictor, variables, _ = predictor_case(name)
+    traced = []
+
+    @jit
+    def predict(x, lengths, token_lengths):
+        traced.append(x.shape)
+        return predictor.apply(variables, x, lengths, num_tokens=ROOM, token_lengths=token_lengths, train=False)
+
+    for lengths, tokens in ((MEMORY_LENGTHS, TOKENS), (MEMORY_LENGTHS[::-1], TOKENS[::-1]), (TOKENS, MEMORY_LENGTHS)):
+        jax.block_until_ready(predict(MEMORY, lengths, tokens))
+    assert traced == [MEMORY.shape]
+
+
+@every_predictor
 def test_predictor_is_a_value(name):
     assert_is_value(lambda: PREDICTOR_CASES[name].clone())
+
+
+# --- together ----------------------------------------------------------------------------------------------------
+
+
+def test_documented_composition():
+    """The network in docs/from-funasr.md; what stands in the padding changes nothing there either."""
+    page = pathlib.Path(__file__).parents[1] / "docs/from-funasr.md"
+    (source,) = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    names = {"__name__": __name__}
+    exec(source, names)
+    model = names["Paraformer"](vocab_size=SYMBOLS, d_model=WIDTH)
+    init = functools.partial(model.init, num_tokens=ROOM, train=False)
+    variables = random_like(jax.eval_shape(init, jax.random.key(0), MEMORY, MEMORY_LENGTHS))
+    decode = jit(functools.partial(model.apply, num_tokens=ROOM, train=False))
+    logits, counts = decode(variables, MEMORY, MEMORY_LENGTHS)
+    assert (logits.shape, counts.dtype) == ((3, ROOM, SYMBOLS), np.int32)
+    found, found_counts = decode(variables, padded(MEMORY, MEMORY_LENGTHS, np.nan), MEMORY_LENGTHS)
+    np.testing.assert_array_equal(found_counts, counts)
+    assert_rows_close(found, logits, counts)

@@ -20,7 +20,7 @@ NUMBER = re.compile(
     (?P<decimals>(?:\.[0-9]+)*)
     (?:(?P<ordinal>(?a:st|nd|rd|th)\b)|(?P<plural>(?a:s)\b)|(?P<percent>\s?%)
       |(?:(?P<scale>\s(?a:hundred|thousand|million|billion|trillion)\b)
-         |\s?(?P<short>(?a:k|m|bn))(?(unit)\b|(?=\s?[$£€](?!\.?[0-9]))))?
+         |(?P<short>(?a:k|m|\s?bn))(?(unit)\b|(?=\s?[$£€](?!\.?[0-9]))))?
        (?(unit)|(?:\s?(?P<behind>[$£€])(?!\.?[0-9]))?))
     (?P<mark>[^\w\s.$£€](?=(?:[$£€]\s?)?[0-9]))?""",
     re.VERBOSE | re.IGNORECASE,
@@ -64,7 +64,7 @@ def _number(found: re.Match[str]) -> list[str]:
 
 
 def _scale(found: re.Match[str]) -> list[str]:
-    return (found["scale"] or SHORT.get((found["short"] or "").lower(), "")).split()
+    return (found["scale"] or SHORT.get((found["short"] or "").strip().lower(), "")).split()
 
 
 def _ending(found: re.Match[str]) -> list[str]:

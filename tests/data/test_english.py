@@ -69,7 +69,7 @@ def test_no_digit_is_left_and_no_word_is_lost(text):
     if not re.search("[0-9]", text):
         assert said == text
     words = iter(said.split())
-    assert all(word in words for word in text.split() if not re.search("(?i)^[%$£€]|[0-9]|[$£€]$|^(k|m|bn)$", word))
+    assert all(word in words for word in text.split() if not re.search("(?i)^[%$£€]|[0-9]|[$£€]$|^bn\\b", word))
 
 
 NUMBERS = {
@@ -93,7 +93,7 @@ WORDS = st.text(st.characters(exclude_categories=["Cs", "Z", "Cc"], exclude_char
 PIECES = st.one_of(st.sampled_from(list(NUMBERS)), st.text("abkmn-+~'\"(&", min_size=1), WORDS)
 
 
-@given(st.lists(PIECES.filter(lambda piece: not re.match(r"(k|m|bn)\b", piece, re.IGNORECASE))))
+@given(st.lists(PIECES.filter(lambda piece: not re.match("(?i)bn\\b", piece))))
 @settings(deadline=None)
 def test_what_is_no_number_stays(pieces):
     assert numbers_spelled(" ".join(pieces)) == " ".join(NUMBERS.get(piece, piece) for piece in pieces)
@@ -152,9 +152,9 @@ def test_what_is_no_number_stays(pieces):
         ),
         ('"5"-10 (5)-10 --5 5--3', '"five"-ten (five)-ten --five five--three'),
         (
-            "$1.5bn $5K £3m 5k€ 5 million € 5m 5k $5km",
+            "$1.5bn $5K £3m 5k€ 5 million € 5m 5k $5km $5 k-pop $2 bn",
             "one point five billion dollars five thousand dollars three million pounds five thousand euros "
-            "five million euros five m five k five dollars km",
+            "five million euros five m five k five dollars km five dollars k-pop two billion dollars",
         ),
         (
             "5-3 3rd-5th $5-$10 5€-10€ 5%-10% 1990s-2000s 5–10 5 - 10",

@@ -93,8 +93,8 @@ class SanmDecoderBlock(nn.Module):
 class SanmStack(nn.Module):
     """Blocks with attention, blocks without, a last feed-forward part without a residual, and a norm."""
 
-    num_layers: int
-    attention_layers: int | None
+    layers: tuple[int, int]
+    """Blocks with attention, and without."""
     num_heads: int
     d_ff: int
     kernel_size: int
@@ -116,7 +116,7 @@ class SanmStack(nn.Module):
     ) -> tuple[Float[Array, "B U D"], SanmCache | None]:
         memory = zero_padding(memory, memory_lengths)  # a weight of 0 does not stop a NaN
         inputs = lengths, memory, memory_lengths, train
-        attending, others = attending_layers(self.num_layers, self.attention_layers)
+        attending, others = self.layers
         x, first = self._blocks("blocks", attending, self.shifts[0])(x, cache and cache.attending, *inputs)
         second = None
         if others:
@@ -138,15 +138,15 @@ class SanmStack(nn.Module):
         return scan(*options, attends, name=name)
 
 
-def attending_layers(num_layers: int, attention_layers: int | None) -> tuple[int, int]:
+def attending_layers(decoder: Any, option: str) -> tuple[int, int]:
     """How many blocks look at the encoded frames, and how many do not."""
-    attending = num_layers if attention_layers is None else attention_layers
-    if not 1 <= attending <= num_layers:
+    attending = decoder.num_layers if decoder.attention_layers is None else decoder.attention_layers
+    if not 1 <= attending <= decoder.num_layers:
         raise ConfigError(
-            f"--decoder.attention_layers={attention_layers}: 1 to num_layers={num_layers} were expected; change it, or "
+            f"{option}.attention_layers={attending}: 1 to num_layers={decoder.num_layers} were expected; change it, or "
             "give none for all."
         )
-    return attending, num_layers - attending
+    return attending, decoder.num_layers - attending
 
 
 @DECODERS.register("sanm")
@@ -175,9 +175,9 @@ class SanmDecoder(Decoder):
 
     def empty_cache(self, rows: int, max_tokens: int, dtype: Any) -> Cache:
         del max_tokens
-        attending, others = attending_layers(self.num_layers, self.attention_layers)
         shape = (rows, self.kernel_size - 1, self.d_model)
-        empty = [LayerCache(jnp.zeros((layers, *shape), dtype)) if layers else None for layers in (attending, others)]
+        blocks = attending_layers(self, "--decoder")
+        empty = [LayerCache(jnp.zeros((layers, *shape), dtype)) if layers else None for layers in blocks]
         return SanmCache(*empty)  # type: ignore[arg-type]
 
     @nn.compact
@@ -197,8 +197,7 @@ class SanmDecoder(Decoder):
         x = nn.Embed(vocab_size, self.d_model, name="embed")(tokens).astype(memory.dtype)
         lengths = jnp.full(tokens.shape[0], tokens.shape[1], jnp.int32)  # what comes after a token it does not see
         stack = SanmStack(
-            self.num_layers,
-            self.attention_layers,
+            attending_layers(self, "--decoder"),
             self.num_heads,
             self.d_ff,
             self.kernel_size,
@@ -248,10 +247,9 @@ class ParaformerSanmDecoder(ParallelDecoder):
         vocab_size: int,
         train: bool,
     ) -> Float[Array, "B U V"]:
-        check_stack(self, "--decoder")
+        check_stack(self, "ParaformerSanmDecoder")
         stack = SanmStack(
-            self.num_layers,
-            self.attention_layers,
+            attending_layers(self, "ParaformerSanmDecoder"),
             self.num_heads,
             self.d_ff,
             self.kernel_size,

@@ -180,7 +180,7 @@ class ParaformerSanDecoder(ParallelDecoder):
         vocab_size: int,
         train: bool,
     ) -> Float[Array, "B U V"]:
-        check_stack(self, "--decoder")
+        check_stack(self, "ParaformerSanDecoder")
         x, mask = readable(x, lengths)
         x, _ = scanned_blocks(self)(x, None, mask, *readable(memory, memory_lengths), 0, train)
         return Head(vocab_size, name="output")(LayerNorm(name="norm")(x))

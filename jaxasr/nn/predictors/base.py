@@ -71,7 +71,7 @@ class Predictor(nn.Module):
         """
         if min(self.left, self.right) < 0 or not 0.0 <= self.tail_threshold < 1.0:
             raise ConfigError(
-                f"--predictor: left={self.left}, right={self.right}, tail_threshold={self.tail_threshold}; frames "
+                f"Predictor: left={self.left}, right={self.right}, tail_threshold={self.tail_threshold}; frames "
                 "from 0 on, and a share from 0 to below 1, were expected; change them."
             )
         x = zero_padding(x, lengths)
@@ -94,7 +94,7 @@ def weights(
     """Weights of frames, 0 in the padding: ``relu(sigmoid(logits) * smooth_factor - noise_threshold)``."""
     if not 0.0 <= noise_threshold < smooth_factor:  # else every weight is 0, and so is its gradient
         raise ConfigError(
-            f"--predictor: smooth_factor={smooth_factor}, noise_threshold={noise_threshold}; a factor above a "
+            f"Predictor: smooth_factor={smooth_factor}, noise_threshold={noise_threshold}; a factor above a "
             "threshold from 0 on was expected; change them."
         )
     alphas = jax.nn.relu(jax.nn.sigmoid(logits[..., 0]) * smooth_factor - noise_threshold)

@@ -78,13 +78,14 @@ class CifPredictorV3(ConvolvedPredictor):
     ) -> Float[Array, "B T*n"]:
         if self.upsample < 1:
             raise ConfigError(
-                f"--predictor.upsample={self.upsample}: 1 fine frame or more in an encoded one was expected; change it."
+                f"CifPredictorV3: upsample={self.upsample}; 1 fine frame or more in an encoded one was expected; "
+                "change it."
             )
         B, T, D = x.shape
         if self.upsample_type == "cnn_attn" and D % HEADS:
             raise ConfigError(
-                f"--predictor.upsample_type=cnn_attn: frames of width {D}; a width that its {HEADS} attention heads "
-                "divide was expected; change --encoder.d_model or --predictor.upsample_type."
+                f"CifPredictorV3: upsample_type=cnn_attn, frames of width {D}; a width that its {HEADS} attention "
+                "heads divide was expected; change the encoder's d_model or upsample_type."
             )
         y = Dense(self.upsample * D, use_bias=False, name="upsample")(context if self.from_context else x)
         y = y.reshape(B, T * self.upsample, D)

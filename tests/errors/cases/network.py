@@ -10,7 +10,7 @@ from flax import linen as nn
 
 from jaxasr.data.perturb import CommonPreprocessor
 from jaxasr.data.tokenizer import BpeTokenizer
-from jaxasr.nn.decoders import LightweightConvDecoder, RnnDecoder, SanmDecoder
+from jaxasr.nn.decoders import LightweightConvDecoder, ParaformerSanmDecoder, RnnDecoder, SanmDecoder
 from jaxasr.nn.dropout import Dropout
 from jaxasr.nn.encoders import (
     ENCODERS,
@@ -141,6 +141,15 @@ CASES = {
     "a stride longer than its chunk": lambda: build(SanmChunkEncoder(stride=(20,)), X, LENGTHS, train=False),
     "more layers with attention than layers": lambda: SanmDecoder(num_layers=2, attention_layers=3).empty_cache(
         1, 1, jnp.float32
+    ),
+    "more layers with attention than layers, all tokens at once": lambda: build(
+        ParaformerSanmDecoder(num_layers=2, attention_layers=3, d_model=8),
+        X,
+        LENGTHS,
+        X,
+        LENGTHS,
+        vocab_size=9,
+        train=False,
     ),
     "a decoder's filter without a middle": lambda: build(
         LightweightConvDecoder(kernel_size=4), LENGTHS[None], X, LENGTHS, vocab_size=9, train=False
