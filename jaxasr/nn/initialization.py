@@ -25,8 +25,10 @@ KEPT_MODULES = ("gating/filter", "gating/gate")
 """Modules that do: gates, which begin open."""
 FILTERS = ("memory", "filter", "merge_filter")
 """Modules whose kernel (K, D) filters each channel by itself."""
-JOINED = re.compile(r"conv\d*")
-"""Modules whose kernel (K * D, D) is a convolution over K frames: a dense layer of frames side by side."""
+JOINED = re.compile(r"conv\d*|upsample")
+"""Modules whose kernel (K * D, D) is a convolution over K frames side by side, or (D, K * D) one to K frames."""
+TOKENS = "stack"
+"""The module of a SAN-M decoder, whose keys and values are one matrix of theirs."""
 STACKED = "blocks"
 """What the names of modules begin with whose parameters have an axis for the layers in front."""
 
@@ -58,13 +60,21 @@ def initialized(params: Params, key: Key, how: Initialization) -> Params:
 
 
 def fans(shape: tuple[int, ...], name: str, modules: list[str]) -> tuple[int, int]:
-    """How many numbers go into each that comes out, and come out of each that goes in, as torch counts them."""
+    """How many numbers go into each that comes out, and come out of each that goes in, as torch counts them.
+
+    But for the layer that makes a dynamic convolution's weights: theirs makes those of taps that never see as well.
+    """
+    module = modules[-1] if modules else ""
     *window, inside, outside = shape
     if name.endswith("_bias"):  # one vector a head, (H, 1, K), is a matrix (H, K) of theirs
         return outside, math.prod(window)
-    if name.endswith("filter") or modules[-1] in FILTERS:  # (K, D), or (K, 1, D)
+    if name == "filter" and module == "convolution":  # (K // 2 + 1, groups); theirs has the taps that never see
+        return 2 * inside - 1, (2 * inside - 1) * outside
+    if name.endswith("filter") or module in FILTERS:  # (K, D), or (K, 1, D)
         taps = math.prod(shape[:-1])
         return taps, taps * outside
-    if not window and JOINED.fullmatch(modules[-1]):
-        return inside, inside
+    if not window and JOINED.fullmatch(module):
+        return max(inside, outside), max(inside, outside)
+    if module in ("k", "v") and TOKENS in modules:
+        return inside, 2 * outside
     return math.prod(window) * inside, math.prod(window) * outside

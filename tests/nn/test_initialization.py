@@ -82,10 +82,15 @@ def test_gates_begin_open():
         ((3, 3, 4, 6), "kernel", ["conv0"], (36, 54)),  # Conv2d (6, 4, 3, 3)
         ((11, 6), "kernel", ["memory"], (11, 66)),  # Conv1d (6, 1, 11), each channel by itself
         ((9, 1, 6), "filter", ["attention"], (9, 54)),  # Conv1d (6, 1, 9)
-        ((9, 6), "filter", ["convolution"], (9, 54)),  # (6, 1, 9), one filter a group of channels
+        ((5, 6), "filter", ["convolution"], (9, 54)),  # (6, 1, 9), one a group of channels, of which 5 taps see
         ((9, 1), "channel_filter", ["convolution"], (9, 9)),  # (1, 1, 9)
         ((12, 4), "kernel", ["conv"], (12, 12)),  # Conv1d (4, 4, 3)
         ((8, 4), "kernel", ["conv0"], (8, 8)),  # Conv1d (4, 4, 2)
+        ((4, 12), "kernel", ["upsample"], (12, 12)),  # ConvTranspose1d (4, 4, 3)
+        ((3, 4), "filter", ["predictor"], (3, 12)),  # Conv1d (4, 1, 3)
+        ((25, 6), "filter", ["conv1"], (25, 150)),  # Conv1d (6, 1, 25)
+        ((4, 4), "kernel", ["stack", "blocks", "memory_attention", "k"], (4, 8)),  # Linear (8, 4), of keys and values
+        ((4, 4), "kernel", ["stack", "blocks", "memory_attention", "q"], (4, 4)),
         ((4, 1, 8), "content_bias", ["attention"], (8, 4)),  # (4, 8)
     ],
 )
