@@ -98,7 +98,7 @@ class WavFrontend(StackingFrontend):
 
 def _reflect_ends(audio: Float[Array, "B S"], lengths: Int[Array, "B"], window: int, hop: int) -> Array:
     """`audio` shifted and extended so that frame t's window starts at sample t * hop (Kaldi, snip_edges=false)."""
-    before = (window - hop) // 2 if window > hop else 0
+    before = window // 2 - hop // 2
     position = jnp.arange(audio.shape[1] + window) - before
     end = jnp.maximum(lengths, 1)[:, None]
     inside = position[None, :] % (2 * end)  # the sound and its mirror image, over and over
