@@ -30,7 +30,7 @@ from jaxasr.nn.network import AsrNetwork
 from jaxasr.nn.normalize import GlobalMvn, read_kaldi_mvn
 from jaxasr.nn.predictors import CifPredictorV2
 
-from .fixtures import HERE, Close, assert_rows_close
+from .fixtures import HERE, assert_rows_close, close_of
 
 FOLDER = HERE / "release"
 SIZES = {"d_model": 48, "num_heads": 4, "d_ff": 96}
@@ -79,8 +79,7 @@ def features(name):
 def test_features(name):
     x, frames = features(name)
     np.testing.assert_array_equal(frames, expected()["feats_lens"])
-    # as the manifest has it for this frontend
-    assert_rows_close(Close("release_features", rtol=1e-4, atol=2e-3), x, expected()["feats"], frames)
+    assert_rows_close(close_of("release_features"), x, expected()["feats"], frames)
 
 
 @pytest.mark.parametrize("name", ["asr_0x", "asr_1x"])
@@ -90,7 +89,7 @@ def test_asr(name):
     x, frames = expected()["feats"], expected()["feats_lens"]
     tokens = expected()["asr/decoder_in"].astype(np.int32)
     found = jax.jit(functools.partial(network.apply, train=False))({"params": params}, x, frames, tokens)
-    close = Close("release_asr")
+    close = close_of("release_asr")
     assert_rows_close(close, found.encoded, expected()["asr/encoder_out"], frames)
     assert_rows_close(close, jax.nn.log_softmax(found.ctc_logits), expected()["asr/ctc_log_probs"], frames)
     close(found.attention_logits, expected()["asr/decoder_logits"])
@@ -102,7 +101,7 @@ def test_paraformer(name):
     params["decoder"].pop("embed")  # of the tokens that training shows
     out = {key.removeprefix("paraformer/"): array for key, array in expected().items()}
     encoded, found, logits = said(params, expected()["feats"], expected()["feats_lens"])
-    close = Close("release_paraformer")
+    close = close_of("release_paraformer")
     assert_rows_close(close, encoded, out["encoder_out"], expected()["feats_lens"])
     close(found.alphas, out["alphas"])
     np.testing.assert_array_equal(found.counts, out["token_num"])

@@ -41,7 +41,7 @@ def slaney_filterbank(
     mels = np.linspace(mel(low_hz), mel(high_hz), num_mels + 2)
     linear, curved = mels * 200.0 / 3.0, 1000.0 * np.exp(step * (mels - 15.0))
     edges = 700.0 * (10.0 ** (mels / 2595.0) - 1.0) if htk else np.where(mels < 15.0, linear, curved)
-    bins = np.linspace(0.0, nyquist, fft_size // 2 + 1)[:, None]
+    bins = np.fft.rfftfreq(fft_size, 1.0 / sample_rate)[:, None]
     rise = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
     fall = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
     return (np.maximum(np.minimum(rise, fall), 0.0) * 2.0 / (edges[2:] - edges[:-2])).astype(np.float32)
