@@ -20,8 +20,8 @@ NUMBER = re.compile(
     (?P<decimals>(?:\.[0-9]+)*)
     (?:(?P<ordinal>(?a:st|nd|rd|th)\b)|(?P<plural>(?a:s)\b)|(?P<percent>\s?%)
       |(?:(?P<scale>\s(?a:hundred|thousand|million|billion|trillion)\b)
-         |(?P<short>(?a:k|m|\s?bn))(?(unit)\b|(?=\s?[$£€](?!\.?[0-9]))))?
-       (?(unit)|(?:\s?(?P<behind>[$£€])(?!\.?[0-9]))?))
+         |(?P<short>(?a:k|m|\s?bn))(?(unit)\b|(?=\s?[$£€](?!\.?[0-9])(?!(?<=\s[$£€])[-\u2212]\.?[0-9]))))?
+       (?(unit)|(?:\s?(?P<behind>[$£€])(?!\.?[0-9])(?!(?<=\s[$£€])[-\u2212]\.?[0-9]))?))
     (?P<mark>[^\w\s.$£€](?=(?:[$£€]\s?)?[0-9]))?""",
     re.VERBOSE | re.IGNORECASE,
 )

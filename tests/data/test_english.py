@@ -2,7 +2,7 @@ import re
 import sys
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from jaxasr.data import english
@@ -93,6 +93,7 @@ WORDS = st.text(st.characters(exclude_categories=["Cs", "Z", "Cc"], exclude_char
 PIECES = st.one_of(st.sampled_from(list(NUMBERS)), st.text("abkmn-+~'\"(&", min_size=1), WORDS)
 
 
+@example(["5", "$-5"])
 @given(st.lists(PIECES.filter(lambda piece: not re.match("(?i)bn\\b", piece))))
 @settings(deadline=None)
 def test_what_is_no_number_stays(pieces):
