@@ -112,7 +112,7 @@ def _check_intermediate(task: "AsrTask") -> None:
         )
     if layers and task.postencoder is not None:
         width, name = task.encoder.output_width, POSTENCODERS.name_of(type(task.postencoder))
-        if task.postencoder.output_lengths(1000) != 1000 or task.postencoder.output_width(width) != width:
+        if task.postencoder.output_lengths(LONG) != LONG or task.postencoder.output_width(width) != width:
             raise ConfigError(
                 f"--interctc_layers={layers} with --postencoder={name}: frames of one rate and of the encoder's width "
                 f"{width} were expected in the end, since one CTC head looks at all; remove one of the two, or give "
