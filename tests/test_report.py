@@ -16,7 +16,7 @@ import rich.console
 import yaml
 from flax import linen as nn
 
-from jaxasr import __main__, checkpoint, config, info, report
+from jaxasr import __main__, checkpoint, command_line, config, info, report
 from jaxasr.data.batch import AsrExample, BucketShape
 from jaxasr.decode import Hypothesis, write_hypotheses
 from jaxasr.errors import ConfigError
@@ -561,7 +561,7 @@ def test_errors_by_word_by_hand():
     ],
 )
 def test_changed_options_make_the_same_configuration(argv):
-    cfg = config.parse(TrainConfig, argv, prog="test", description="")
+    cfg = command_line.parse(TrainConfig, argv, prog="test", description="")
     found = options.changed(cfg)
     assert config.from_mapping(TrainConfig, found, where="test") == cfg
     assert len(found) <= 1 + len([a for a in argv if a.startswith("--")])
