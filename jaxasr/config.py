@@ -134,7 +134,7 @@ def _slot_value(default: Any, name: str, value: Any, where: str) -> Any:
 
 def _section_value(default: Any, name: str, value: Any, where: str) -> Any:
     field, options = option_fields(type(default))[name], dict(value) if isinstance(value, Mapping) else {"type": value}
-    bare, now = field.metadata["bare"], getattr(default, name)
+    cls, bare, now = field.metadata["section"], field.metadata["bare"], getattr(default, name)
     if "type" in options and bare in options:
         raise ConfigError(f"{where}{name}: given twice, alone and as {name}.{bare}; once was expected; remove one.")
     if "type" in options:
@@ -142,13 +142,15 @@ def _section_value(default: Any, name: str, value: Any, where: str) -> Any:
     alone = options.get(bare, now)
     if says_none(" ".join(alone) if isinstance(alone, Words) else alone):
         options.pop(bare, None)
+        known = list(option_fields(cls))
+        _refuse_unknown([option for option in options if option not in known], known, cls(), f"{where}{name}.")
         if options:
             raise ConfigError(
-                f"{where}{name}.{next(iter(options))}: {name} is none; {name}={bare.upper()} was expected beside it; "
-                "give it, or remove the option."
+                f"{where}{name}.{next(iter(options))}: {name} is none; {where}{name}={bare.upper()} was expected "
+                "beside it; give it, or remove the option."
             )
         return None
-    return build(field.metadata["section"]() if now is None else now, options, f"{where}{name}.")
+    return build(cls() if now is None else now, options, f"{where}{name}.")
 
 
 def entry_of(default: Any, name: str, choice: Any, where: str) -> Any:
@@ -213,6 +215,27 @@ def to_mapping(config: Any) -> dict[str, Any]:
             out = {name: registries[name].name_of(type(value))} | to_mapping(value) | out
         else:
             out[name] = {"type": registries[name].name_of(type(value))} | to_mapping(value)
+    return out
+
+
+def changed(options: Any, default: Any = None) -> dict[str, Any]:
+    """The options that differ from those of `default`, as YAML has them; None for the class's own defaults.
+
+    `from_mapping` makes equal options of it. What is chosen for a slot is compared with its own defaults.
+    """
+    default = type(options)() if default is None else default
+    registries, plain, out = slots(type(options)), to_mapping(options), {}
+    for name, field in option_fields(type(options)).items():
+        value, before = getattr(options, name), getattr(default, name)
+        if name not in registries or value is None:
+            out |= {name: plain[name]} if value != before else {}
+            continue
+        same = type(value) is type(before)
+        inner, chosen = changed(value, before if same else None), registries[name].name_of(type(value))
+        if field.metadata["flat"]:
+            out = {name: chosen} | inner | out
+        elif inner or not same:
+            out[name] = {"type": chosen} | inner
     return out
 
 

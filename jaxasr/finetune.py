@@ -55,7 +55,7 @@ def options_below(init: Init, workdir: pathlib.Path) -> Below:
     options = config.read_yaml(file)
     task = checkpoint.task_of(options, file)
     task = task if init.tokens == "model" else _without_token_files(task)
-    mapping = {"task": TASKS.name_of(type(task))} | config.to_mapping(task)
+    mapping = {"task": TASKS.name_of(type(task))} | config.changed(task)
     return Below(str(file), mapping | {"imports": options.get("imports") or ()})
 
 
@@ -109,10 +109,10 @@ def _tokens(init: Init, task: Any, model: Any) -> dict[str, Any]:
     fields = {field.name: field for field in dataclasses.fields(task) if hasattr(model, field.name)}
     for name in (name for name in TOKEN_OPTIONS if name in fields):
         if getattr(task, name) != getattr(model, name):
-            now, before = (config.to_mapping(made)[name] for made in (task, model))
+            now, before = (config.to_mapping(made)[name] or "none" for made in (task, model))
             raise ConfigError(
-                f"--{name}: {now} with --init={init.folder}; the model's, {before}, was expected, since its parameters "
-                "are of its tokens; remove the option, or give --init.tokens=new."
+                f"--{name}: {now} with --init={init.folder}; the model's own, {before}, was expected, since its "
+                "parameters are of its tokens; remove the option, or give --init.tokens=new."
             )
     resources = [n for n, field in fields.items() if "resource" in field.metadata and n != "cmvn"]
     return {name: getattr(model, name) for name in (*resources, *TOKEN_OPTIONS) if name in fields}
@@ -140,7 +140,7 @@ def check_given(cfg: TrainConfig) -> None:
         _files_params(cfg.init, cfg.task, _plan(cfg.init, cfg.task), _silent)
 
 
-def given_params(cfg: TrainConfig, task: Task, say: Callable[[str], None]) -> Params:
+def given_params(cfg: TrainConfig, task: Any, say: Callable[[str], None]) -> Params:
     """What a new run starts from, at its place: the model's parameters, and those of files that the task names."""
     if cfg.init is None:
         return task.given_params(say)
@@ -149,12 +149,13 @@ def given_params(cfg: TrainConfig, task: Task, say: Callable[[str], None]) -> Pa
     given: dict[str, Any] = {place: params[path].astype(np.float32) for place, path in plan.sources.items()}
     own = _files_params(cfg.init, task, plan, say)
     drawn = [path for path in plan.drawn if path not in own]
-    parts = [f"{len(given)} parameters", *_listed("drawn anew", drawn), *_listed("left out", plan.left_out)]
+    parts = [f"{len(given)} parameters taken", *_listed("drawn anew", drawn), *_listed("left out", plan.left_out)]
     say(f"--init={cfg.init.folder}: {'; '.join(parts)}")
-    if cfg.init.tokens == "new":
-        old, new = checkpoint.load_task(folder).vocabulary, task.vocabulary
-        axes = {path: found for path, found in token_axes(task).items() if path in given}
-        given |= {path: with_new_tokens(given[path], found, old, new) for path, found in axes.items()}
+    axes = token_axes(task) if cfg.init.tokens == "new" else {}
+    if rows := {path: found for path, found in axes.items() if path in given}:
+        model: Any = checkpoint.load_task(folder)
+        old, new = model.vocabulary, task.vocabulary
+        given |= {path: with_new_tokens(given[path], found, old, new) for path, found in rows.items()}
         say(_said_of_tokens(old, new))
     return unflatten(given | own)
 

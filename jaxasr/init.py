@@ -104,7 +104,7 @@ def planned(init: Init, model: Shapes, network: Shapes) -> Plan:
         raise ConfigError(
             f"--init={init.folder}: {sources[target]} has shape {model[sources[target]]}; {target} of shape "
             f"{network[target]} was expected ({len(differing)} parameters differ); leave the options as the model has "
-            f"them, or exclude it by --init.map."
+            "them, or exclude it by --init.map."
         )
     taken = set(sources.values())
     return Plan(sources, [p for p in network if p not in sources], [p for p in model if p not in taken])

@@ -1,6 +1,7 @@
 """Training: `python -m jaxasr.train --task=asr --encoder=sanm`. `train` reads from top to bottom."""
 
 import contextlib
+import functools
 import pathlib
 import sys
 import time
@@ -80,7 +81,8 @@ def loop(
         console.print(f"going on from step {int(state.step)} in epoch {progress.epoch}", highlight=False)
     else:
         steps.announce(data.train.shapes)  # they compile while the state is made
-        state = create(jax.random.key(cfg.seed), given_params(cfg, data.task, console.print))
+        say = functools.partial(console.print, highlight=False, soft_wrap=True)
+        state = create(jax.random.key(cfg.seed), given_params(cfg, data.task, say))
         progress = Progress(data_hash=data.train.fingerprint())
     step, ends = int(state.step), Ends(cfg, data.train, progress, began)
     state = with_total(state, ends.total, devices)
