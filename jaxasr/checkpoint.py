@@ -14,7 +14,7 @@ import fcntl
 import os
 import pathlib
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -26,6 +26,7 @@ from safetensors import SafetensorError
 from jaxasr import config
 from jaxasr.errors import CheckpointError
 from jaxasr.parallel import all_processes, is_main_process, wait_for_processes
+from jaxasr.paths import unflatten
 from jaxasr.tasks.base import TASKS, Task
 from jaxasr.typing import Params
 
@@ -216,17 +217,6 @@ def flatten(params: Params) -> dict[str, np.ndarray]:
     """Parameters by their path, `encoder/first/attention/qkv/kernel`."""
     leaves = jax.tree_util.tree_leaves_with_path(params)
     return {"/".join(k.key for k in path): np.asarray(leaf) for path, leaf in leaves}
-
-
-def unflatten(flat: Mapping[str, Any]) -> Params:
-    tree: dict[str, Any] = {}
-    for path, leaf in flat.items():
-        *parents, name = path.split("/")
-        node = tree
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[name] = leaf
-    return tree
 
 
 def save_params(path: pathlib.Path, params: Params) -> None:

@@ -13,8 +13,9 @@ PACKAGE = pathlib.Path(jaxasr.__file__).parent
 LAYERS = [
     {"errors", "typing", "registry", "corpora", "launch"},
     {"values"},
-    {"config", "nn", "data", "scoring"},
-    {"search", "optim", "schedules", "averages", "convert"},
+    {"config", "nn", "data", "scoring", "paths"},
+    {"search", "optim", "schedules", "averages", "convert", "adapters"},
+    {"trainable"},
     {"tasks"},
     {"parallel", "compiled", "inputs", "train_config"},
     {"state", "checkpoint", "cmvn", "logs", "stopping"},
