@@ -109,10 +109,9 @@ def test_a_network_with_running_statistics(conformer, mode, accumulate, freeze):
         parallel=mode,
         accumulate=accumulate,
     )
-    (params, stats, model, _), state, losses = run_steps(cfg, conformer, 3)
+    (params, stats, model, _), state, _ = run_steps(cfg, conformer, 3)
     learns = dict(leaves(cfg.trainable.learning(params))).keys()
     assert not cfg.trainable.learning(stats)
-    assert losses[0] > losses[-1]
     pairs = [(params, state.params, learns), (stats, state.stats, ()), (model, model_of(state), learns)]
     for before, after, moving in pairs:
         after = dict(leaves(jax.device_get(after)))
