@@ -10,6 +10,7 @@ import tyro
 from jaxasr import averages, config, optim, schedules
 from jaxasr.averages import AVERAGES
 from jaxasr.errors import ConfigError
+from jaxasr.init import Init
 from jaxasr.nn.batch_norm import split_stats
 from jaxasr.optim import OPTIMIZERS
 from jaxasr.schedules import SCHEDULES
@@ -31,6 +32,8 @@ class TrainConfig:
     """How the learning rate moves."""
     average: averages.Average | None = config.slot(AVERAGES, None)
     """Average of the parameters over the updates, to be validated and kept in their stead."""
+    init: Init | None = config.section(Init, "folder")
+    """The model that the run starts from (fine-tuning)."""
 
     train: tuple[str, ...] = ()
     """Training manifests: Kaldi folders, .jsonl, .csv or .tsv files."""
