@@ -430,6 +430,12 @@ def test_another_task_keeps_the_shared_options_of_the_file_and_names_the_others(
     assert "no such option" in fault(write("job: second\nonly_first: 1"), cls=Toy)
 
 
+def test_a_slot_does_not_go_to_a_task_that_puts_another_kind_there(capsys):
+    assert parse("--config=digits", "--task=paraformer").task.decoder == ParaformerTask().decoder
+    note = "note: digits: --task: ParaformerTask has its own decoder, ctc_weight; left out.\n"
+    assert capsys.readouterr().err == note
+
+
 def test_slots_in_slots():
     made = toy("--part=small", "--part.inner.width=3", "--part.inner.depth=4")
     assert made.job.part == Small(inner=Big(width=3, depth=4))
