@@ -40,13 +40,13 @@ def parse(
     *,
     prog: str,
     description: str,
-    fallback: Callable[[str | None], str] | None = None,
+    fallback: Callable[[Mapping[str, Sequence[str]]], str] | None = None,
     below: Callable[[ConfigT], Below | None] | None = None,
 ) -> ConfigT | None:
     """A `cls` from the YAML of `--config` and the flags over it; None when `--print_config` printed it.
 
     Args:
-      fallback: from the encoder asked for, if one is, to the recipe that is used where neither `--config` nor
+      fallback: from the flags, and the words behind each, to the recipe that is used where neither `--config` nor
         `--train` is given.
       below: from what is said apart from all slots, to the options of the slots that the others stand above; of the
         fallback's recipe those of the flat slot are then left out.
@@ -57,7 +57,7 @@ def parse(
     """
     flags = _flags(argv)
     helping, printing = (coerce(flags.pop(n, Words(["false"])), bool, f"--{n}") for n in ("help", "print_config"))
-    name = "" if "train" in flags or fallback is None else fallback(next(iter(flags.get("encoder", ())), None))
+    name = "" if "train" in flags or fallback is None else fallback(flags)
     chosen = "config" in flags
     if chosen:
         name = coerce(flags.pop("config"), str, "--config") or "."
@@ -176,11 +176,17 @@ def _without_lost(
     """`section` without the options of `before` that `new` lacks or means otherwise, which are named on stderr.
 
     Options of one name mean the same where their defaults do: a width does, another optimizer's learning rate does not.
+    A slot means the same where it holds the same kind of part.
     """
     old, fields = {} if before is None else option_fields(type(before)), option_fields(type(new))
+
+    def same(name: str) -> bool:
+        kinds = [field[name].metadata.get("registry") for field in (old, fields)]
+        return kinds[0] is kinds[1] and (kinds[0] is not None or old[name].default == fields[name].default)
+
     mine = [name for name in section if name in old and name not in others]
     lacking = [name for name in mine if name not in fields]
-    own = [n for n in mine if n in fields and n not in slots(type(new)) and fields[n].default != old[n].default]
+    own = [name for name in mine if name in fields and not same(name)]
     parts = [f"{has} {', '.join(names)}" for has, names in (("has no", lacking), ("has its own", own)) if names]
     if parts:
         print(f"note: {where}: {type(new).__name__} {' and '.join(parts)}; left out.", file=sys.stderr)

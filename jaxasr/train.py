@@ -5,7 +5,7 @@ import functools
 import pathlib
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -169,11 +169,17 @@ def options_below(cfg: TrainConfig) -> command_line.Below | None:
     return finetune.options_below(cfg.init, pathlib.Path(cfg.workdir))
 
 
-def digits_recipe(encoder: str | None) -> str:
-    """The recipe for the bundled digits: stacked frames for an encoder that keeps their rate, 10 ms for the others."""
+def digits_recipe(asked: Mapping[str, Sequence[str]]) -> str:
+    """The recipe for the bundled digits that suits the task and the encoder that flags ask for, if they do.
+
+    Stacked frames suit an encoder that keeps their rate, those of 10 ms the others; Paraformer's leaves it open.
+    """
     from jaxasr.nn.encoders import ENCODERS
 
-    divides = encoder is not None and encoder in ENCODERS and ENCODERS[encoder]().output_lengths(1000) < 1000
+    task, encoder = (" ".join(asked.get(name, ())) for name in ("task", "encoder"))
+    if task == "paraformer":
+        return "digits_paraformer"
+    divides = encoder in ENCODERS and ENCODERS[encoder]().output_lengths(1000) < 1000
     return "digits_transformer" if divides else "digits"
 
 

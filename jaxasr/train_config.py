@@ -77,7 +77,7 @@ class TrainConfig:
     valid_steps: int | None = None
     """Validate and save every so many steps; None: after every epoch."""
     search: str | None = None
-    """How validation and test are decoded: ctc_greedy or attention_greedy; None: the task's usual way."""
+    """How validation and test are decoded, such as ctc_greedy or attention_greedy; None: the task's usual way."""
     best_metric: Literal["wer", "cer", "loss"] = "wer"
     """What the best models are chosen by, on the validation set."""
     keep_best: int = 5

@@ -17,7 +17,7 @@ from jaxasr.nn.decoders import DECODERS
 from jaxasr.nn.encoders import ENCODERS, SanmEncoder
 from jaxasr.nn.normalize import NORMALIZERS
 from jaxasr.registry import Registry
-from jaxasr.tasks import AsrTask
+from jaxasr.tasks import TASKS, AsrTask, ParaformerTask
 from jaxasr.train_config import TrainConfig
 
 ENCODER_MODULE = """
@@ -149,7 +149,7 @@ def test_none_for_optional_values_and_slots(none):
         (
             ["--config=digit"],
             "digit: no such file; a YAML file or one of the recipes an4_sanm, an4_transformer, digits, "
-            "digits_transformer was expected",
+            "digits_paraformer, digits_transformer was expected",
         ),
         (["--config=digit"], "Did you mean 'digits'?"),
         (["--import=no_such_module"], "--import: no_such_module: No module named 'no_such_module'; a module that can"),
@@ -239,6 +239,9 @@ def test_recipes_by_name_and_the_fallback():
         assert type(made.task.encoder) is ENCODERS[name]
         assert made.task.frontend == own.task.frontend
     assert parse("--encoder=sanm_chunk", fallback=train.digits_recipe).task.frontend == digits.task.frontend
+    made = parse("--task=paraformer", "--encoder=sanm", fallback=train.digits_recipe)
+    assert made == parse("--config=digits_paraformer")
+    assert type(made.task) is ParaformerTask
     assert "encoder 'nope': not known" in fault("--encoder=nope", fallback=train.digits_recipe)
     assert "Did you mean 'train'" in fault(
         "--trains=x", fallback=train.digits_recipe
@@ -504,7 +507,7 @@ def test_help_shows_choices_and_every_option_with_its_doc_and_default(capsys, mo
     assert f"--encoder {{{','.join(ENCODERS)}}} (now: sanm)" in text
     assert f"--decoder {{{','.join(DECODERS)},none}} (now: transformer)" in text
     assert f"--normalizer {{{','.join(NORMALIZERS)},none}} (now: none)" in text
-    assert "--task {asr} (now: asr)" in text
+    assert f"--task {{{','.join(TASKS)}}} (now: asr)" in text
     assert "normalizer.mean" not in text
     assert "--init=FOLDER (now: none)" in text
     slots = {*config.slots(TrainConfig), *config.slots(AsrTask), *config.sections(TrainConfig)}
