@@ -1,34 +1,99 @@
 """Whole models of FunASR and ESPnet, put together of their parts."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, TypeAlias
 
-from jaxasr.convert.decoders import TRANSFORMER_DECODER
-from jaxasr.convert.encoders import SANM_ENCODER
-from jaxasr.convert.layers import dense, same
-from jaxasr.convert.names import Rule, within
+import numpy as np
 
-CTC_HEAD = dense("ctc_lo", "*")
+from jaxasr.convert.around import POSTENCODER_RULES, PREENCODER_RULES
+from jaxasr.convert.decoders import DECODER_RULES, EMBEDDING
+from jaxasr.convert.encoders import ENCODER_RULES, ESPNET_CONV2D8
+from jaxasr.convert.layers import dense
+from jaxasr.convert.names import Layout, Rule, exactly, within
+from jaxasr.convert.predictors import PREDICTOR_RULES
+from jaxasr.errors import ConfigError
+from jaxasr.nn.decoders import ParaformerSanDecoder, ParaformerSanmDecoder, ParallelDecoder, SanmDecoder
+from jaxasr.nn.encoders import BranchformerEncoder, RnnEncoder, SanmChunkEncoder, SanmEncoder
+from jaxasr.nn.postencoders import LengthAdaptor
+from jaxasr.typing import Params
+
+Toolkit: TypeAlias = Literal["funasr", "espnet"]
+
+RULES: Mapping[str, Mapping[type, Callable[[Any], list[Rule]]]] = {
+    "preencoder": PREENCODER_RULES,
+    "encoder": ENCODER_RULES,
+    "predictor": PREDICTOR_RULES,
+    "postencoder": POSTENCODER_RULES,
+    "decoder": DECODER_RULES,
+}
+"""By slot of a task and by part, their names for it."""
+NOT_IN: Mapping[Toolkit, tuple[type, ...]] = {
+    "funasr": (LengthAdaptor,),
+    "espnet": (
+        SanmEncoder,
+        SanmChunkEncoder,
+        SanmDecoder,
+        ParaformerSanDecoder,
+        ParaformerSanmDecoder,
+        *PREDICTOR_RULES,
+    ),
+}
+EMPTY_TABLE = Layout(None, lambda kernel: np.zeros_like(kernel.T))
+"""Of the tokens that training shows, of which there are none: as large as the decoder's output layer (D, V)."""
+CTC_HEAD = dense("ctc.ctc_lo", "ctc/*")
 CONDITIONING = dense("encoder.conditioning_layer", "condition/*")
 """Of self-conditioned CTC: theirs keeps it in the encoder, which makes none by itself."""
-NO_PARAMETERS = [Rule(name, None, same) for name in ("normalize.mean", "normalize.std", "frontend.logmel.melmat")]
+NO_PARAMETERS = [Rule(name, None) for name in ("normalize.mean", "normalize.std", "frontend.logmel.melmat")]
 """Statistics of features, which here are no part of the network, and mel bands."""
 
 
-def asr_model(
-    encoder: Sequence[Rule],
-    decoder: Sequence[Rule] = (),
-    preencoder: Sequence[Rule] = (),
-    postencoder: Sequence[Rule] = (),
-) -> list[Rule]:
-    """Of the model `asr` with these parts; without a decoder, of pure CTC."""
-    parts = {"preencoder": preencoder, "encoder": encoder, "postencoder": postencoder, "decoder": decoder}
-    return [
-        *NO_PARAMETERS,
-        *(rule for name, rules in parts.items() for rule in within(rules, name, name)),
-        *CONDITIONING,
-        *within(CTC_HEAD, "ctc", "ctc"),
-    ]
+def rules_of(task: Any, toolkit: Toolkit = "funasr") -> list[Rule]:
+    """The rules for exactly the network of a task: one of ours for each of its parameters, under the toolkit's names.
+
+    What their files may have that it has not is left out (`names.left_out`): statistics, mel bands, a CTC head, and the
+    table of tokens shown in training.
+
+    Args:
+      task: with parts in any of the slots of `RULES`, such as an `AsrTask`.
+
+    Raises:
+      ConfigError: the toolkit has no part like one of the task's, or not with its options.
+    """
+    shapes = task.parameter_shapes()
+    parts = {slot: part for slot in RULES if (part := getattr(task, slot, None)) is not None}
+    if "condition" in shapes and isinstance(task.encoder, BranchformerEncoder | RnnEncoder):
+        raise ConfigError(
+            f"--interctc_conditioning with {type(task.encoder).__name__}: theirs cannot be conditioned; another "
+            "encoder was expected to convert it; remove the option, or choose another encoder."
+        )
+    of_parts = [rule for slot, part in parts.items() for rule in within(rules_of_part(slot, part, toolkit), slot, slot)]
+    head = CTC_HEAD if "ctc" in shapes else [Rule(rule.theirs, None) for rule in CTC_HEAD]
+    return exactly([*NO_PARAMETERS, *of_parts, *_table(task, shapes), *CONDITIONING, *head], shapes)
 
 
-ASR_SANM_TRANSFORMER = asr_model(SANM_ENCODER, TRANSFORMER_DECODER)
-"""FunASR's `asr` model with a SAN-M encoder and a Transformer decoder."""
+def _table(task: Any, shapes: Params) -> list[Rule]:
+    """Of the embedding of tokens that a parallel decoder is shown: the network's, which theirs keeps in the decoder."""
+    if not isinstance(getattr(task, "decoder", None), ParallelDecoder):
+        return []
+    theirs = f"decoder.{EMBEDDING.theirs}"
+    if task.share_embedding:
+        return [Rule(theirs, None)]
+    return [Rule(theirs, EMBEDDING.ours) if "embed" in shapes else Rule(theirs, "decoder/output/kernel", EMPTY_TABLE)]
+
+
+def rules_of_part(slot: str, part: Any, toolkit: Toolkit = "funasr") -> list[Rule]:
+    """The rules of a part as its options have it named; those too of what other options would give it.
+
+    Raises:
+      ConfigError: as `rules_of`.
+    """
+    known = {cls: rules for cls, rules in RULES[slot].items() if cls not in NOT_IN[toolkit]}
+    if type(part) not in known:
+        raise ConfigError(
+            f"--{slot}={type(part).__name__}: {toolkit} has none like it; {', '.join(cls.__name__ for cls in known)} "
+            f"can be converted; choose one of them."
+        )
+    rules = known[type(part)](part)
+    if toolkit == "espnet" and getattr(part, "subsampling", None) == "conv2d8":
+        return [rule._replace(theirs=ESPNET_CONV2D8.get(rule.theirs, rule.theirs)) for rule in rules]
+    return rules
