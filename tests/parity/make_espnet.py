@@ -174,6 +174,8 @@ def statistics(recipe: dict[str, Any], sounds: list[torch.Tensor]) -> None:
 
 def expected(model: Any, args: Namespace, sounds: list[torch.Tensor]) -> Iterator[tuple[str, np.ndarray]]:
     tokenizer = build_tokenizer(args.token_type, args.bpemodel)
+    yield "tokens", np.array(TOKENS)
+    yield "token_list", np.array(args.token_list)
     for number, sound in enumerate(sounds):
         given = sound[None], torch.tensor([len(sound)])
         features, frames = model._extract_feats(*(x.clone() for x in given))
@@ -187,6 +189,7 @@ def expected(model: Any, args: Namespace, sounds: list[torch.Tensor]) -> Iterato
         said = model.ctc.log_softmax(encoded)
         ids = torch.unique_consecutive(said[0].argmax(-1))
         text = tokenizer.tokens2text(TokenIDConverter(args.token_list).ids2tokens(ids[ids > 0].numpy()))
+        yield f"frames_{number}", np.arange(0, features.shape[1], STRIDE)
         yield f"features_{number}", features[0, ::STRIDE].numpy()
         yield f"encoded_{number}", encoded[0].numpy()
         yield f"ctc_{number}", said[0].numpy()
