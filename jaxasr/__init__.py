@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from jaxasr.decode import load as load
     from jaxasr.errors import JaxasrError as JaxasrError
     from jaxasr.tasks.asr import AsrTask as AsrTask
+    from jaxasr.tasks.paraformer import ParaformerTask as ParaformerTask
     from jaxasr.train_config import TrainConfig as TrainConfig
 
 _PLACES = {
@@ -32,6 +33,7 @@ _PLACES = {
     "AsrTask": "jaxasr.tasks.asr",
     "BucketShape": "jaxasr.data.batch",
     "JaxasrError": "jaxasr.errors",
+    "ParaformerTask": "jaxasr.tasks.paraformer",
     "TrainConfig": "jaxasr.train_config",
     "Utterance": "jaxasr.data.manifest",
     "Vocabulary": "jaxasr.data.tokenizer",

@@ -74,6 +74,7 @@ SMALL = {
     "sample_rate": 8000,
     "volume_db": 6.0,
     "size": 28,
+    "length_normalized_loss": False,
 }
 GARBAGE = [np.nan, 1e30, -7.0]
 

@@ -1,4 +1,4 @@
-"""The network of joint CTC and attention recognition: encoder, CTC head, attention decoder."""
+"""Networks of speech recognition: what all have up to the encoder's end, and that of joint CTC and attention."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -11,26 +11,33 @@ from jaxasr.nn.decoders import Cache, Decoder
 from jaxasr.nn.encoders import Encoder, Taps
 from jaxasr.nn.layers import Dense, Head
 from jaxasr.nn.postencoders import PostEncoder
+from jaxasr.nn.predictors import Predicted
 from jaxasr.nn.preencoders import PreEncoder
 from jaxasr.typing import Array, Float, Int
 
 
-class AsrOutputs(NamedTuple):
+class SpeechOutputs(NamedTuple):
     """What the network says of a batch; a part that the task does not have is None."""
 
     encoded: Float[Array, "B T D"]
     lengths: Int[Array, "B"]
     ctc_logits: Float[Array, "B T V"] | None
     attention_logits: Float[Array, "B U V"] | None = None
-    """Scores of each token after the ones before it, the last of them eos: U is the batch's U + 1."""
+    """What the decoder says of each token; one that says them in turn, after the ones before it, eos at the end."""
     intermediate_logits: tuple[Float[Array, "B T V"], ...] = ()
     """What the CTC head says after each of the encoder's `interctc_layers`."""
+    first_logits: Float[Array, "B U V"] | None = None
+    """What a decoder of all tokens at once said before it was shown some of them."""
+    predicted: Predicted | None = None
+    """How many tokens there are, and where."""
     moments: Moments | None = None
     """What the running statistics of batch norms are to learn from the batch; while training alone."""
 
 
-class AsrNetwork(nn.Module):
-    """Encoder, CTC head and attention decoder over features; with what may stand before and behind the encoder.
+class SpeechNetwork(nn.Module):
+    """Encoder and CTC head over features; with what may stand before and behind the encoder.
+
+    What the decoder does, each network says itself.
 
     The CTC head may look at the encoder's frames on their way too (intermediate CTC, Lee and Watanabe, 2021,
     https://arxiv.org/abs/2102.03216); with `conditioning` what it then says goes on beside them (self-conditioned CTC,
@@ -38,7 +45,8 @@ class AsrNetwork(nn.Module):
     """
 
     encoder: Encoder
-    decoder: Decoder | None
+    decoder: Any
+    """Each network's own kind."""
     vocab_size: int
     has_ctc: bool
     interctc_layers: tuple[int, ...] = ()
@@ -52,21 +60,7 @@ class AsrNetwork(nn.Module):
         if self.conditioning:
             self.condition = Dense(self.encoder.output_width)
 
-    def __call__(
-        self,
-        features: Float[Array, "B T F"],
-        lengths: Int[Array, "B"],
-        tokens_in: Int[Array, "B U"],
-        *,
-        train: bool,
-    ) -> AsrOutputs:
-        out = self.encode(features, lengths, train=train)
-        if self.decoder is None:
-            return out
-        logits, _ = self.decoder(tokens_in, out.encoded, out.lengths, vocab_size=self.vocab_size, train=train)
-        return out._replace(attention_logits=logits)
-
-    def encode(self, features: Float[Array, "B T F"], lengths: Int[Array, "B"], *, train: bool) -> AsrOutputs:
+    def encode(self, features: Float[Array, "B T F"], lengths: Int[Array, "B"], *, train: bool) -> SpeechOutputs:
         """What the network says without its decoder."""
         said: list[Array] = []
 
@@ -84,7 +78,27 @@ class AsrNetwork(nn.Module):
         encoded, lengths = self.encoder(features, lengths, train=train, **taps)
         if self.postencoder is not None:
             encoded, lengths = self.postencoder(encoded, lengths, train=train)
-        return AsrOutputs(encoded, lengths, self.ctc(encoded) if self.has_ctc else None, None, tuple(said))
+        return SpeechOutputs(encoded, lengths, self.ctc(encoded) if self.has_ctc else None, None, tuple(said))
+
+
+class AsrNetwork(SpeechNetwork):
+    """With an attention decoder, which says a token after the other, or none."""
+
+    decoder: Decoder | None
+
+    def __call__(
+        self,
+        features: Float[Array, "B T F"],
+        lengths: Int[Array, "B"],
+        tokens_in: Int[Array, "B U"],
+        *,
+        train: bool,
+    ) -> SpeechOutputs:
+        out = self.encode(features, lengths, train=train)
+        if self.decoder is None:
+            return out
+        logits, _ = self.decoder(tokens_in, out.encoded, out.lengths, vocab_size=self.vocab_size, train=train)
+        return out._replace(attention_logits=logits)
 
     def next_logits(
         self,

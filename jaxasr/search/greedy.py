@@ -1,4 +1,4 @@
-"""Greedy search: the best token of every frame, or of every step."""
+"""Greedy search: the best token of every frame, of every step, or of all tokens at once."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +9,7 @@ from jax import lax
 
 from jaxasr.nn.masking import length_mask
 from jaxasr.search.hypotheses import Hypotheses
-from jaxasr.typing import Array, Float, Int
+from jaxasr.typing import Array, Bool, Float, Int
 
 StepFn = Callable[[Int[Array, "B"], Any, Int[Array, ""]], tuple[Float[Array, "B V"], Any]]
 """(last tokens, cache, position) to (logits of the next tokens, cache)."""
@@ -21,8 +21,24 @@ def ctc_greedy(logits: Float[Array, "B T V"], lengths: Int[Array, "B"], *, blank
     mask = length_mask(lengths, logits.shape[1])
     best = jnp.where(mask, jnp.argmax(log_probs, axis=-1), blank_id)  # (B, T)
     before = jnp.pad(best, ((0, 0), (1, 0)), constant_values=blank_id)[:, :-1]
-    keep = (best != blank_id) & (best != before)
-    target = jnp.where(keep, jnp.cumsum(keep, axis=1) - 1, logits.shape[1])  # dropped where not kept
+    return _of_best(best, (best != blank_id) & (best != before), log_probs, mask)
+
+
+def parallel_greedy(
+    logits: Float[Array, "B U V"], lengths: Int[Array, "B"], *, left_out: tuple[int, ...] = ()
+) -> Hypotheses:
+    """The best of each of a row's tokens without those that are `left_out`; scored by all their log-probabilities."""
+    log_probs = jax.nn.log_softmax(logits.astype(jnp.float32))
+    mask = length_mask(lengths, logits.shape[1])
+    best = jnp.argmax(log_probs, axis=-1)
+    return _of_best(best, mask & ~jnp.isin(best, jnp.asarray(left_out, best.dtype)), log_probs, mask)
+
+
+def _of_best(
+    best: Int[Array, "B N"], keep: Bool[Array, "B N"], log_probs: Float[Array, "B N V"], mask: Bool[Array, "B N"]
+) -> Hypotheses:
+    """The tokens that are kept, side by side; scored by the sum of what is best within the mask."""
+    target = jnp.where(keep, jnp.cumsum(keep, axis=1) - 1, best.shape[1])  # dropped where not kept
     rows = jnp.arange(best.shape[0])[:, None]
     tokens = jnp.full_like(best, -1).at[rows, target].set(best, mode="drop")
     scores = jnp.sum(jnp.where(mask, jnp.max(log_probs, axis=-1), 0.0), axis=1)

@@ -3,3 +3,4 @@
 from jaxasr.tasks.asr import AsrTask as AsrTask
 from jaxasr.tasks.base import TASKS as TASKS
 from jaxasr.tasks.base import Task as Task
+from jaxasr.tasks.paraformer import ParaformerTask as ParaformerTask

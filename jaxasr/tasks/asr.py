@@ -1,283 +1,39 @@
 """Speech recognition by joint CTC and attention (Watanabe et al., 2017, https://doi.org/10.1109/JSTSP.2017.2763455)."""
 
 import dataclasses
-import functools
-import pathlib
-from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from collections.abc import Callable
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
-from jaxasr.config import naming_files, resource, slot
-from jaxasr.convert.bert import read_blocks
-from jaxasr.data import textfile
-from jaxasr.data.audio import SoundSource
-from jaxasr.data.batch import AnyAsrBatch, AnyAsrExample, BucketShape, Collate, layout
-from jaxasr.data.cleaners import Cleaning, read_symbols
-from jaxasr.data.features import FeatureSource
-from jaxasr.data.lexicon import PhoneTokenizer, SegDictTokenizer  # noqa: F401 (registers them)
-from jaxasr.data.manifest import Utterance
-from jaxasr.data.perturb import PREPROCESSORS, CommonPreprocessor, Perturber
-from jaxasr.data.preprocess import Preprocess
-from jaxasr.data.sounds import SoundFile
-from jaxasr.data.source import Source
-from jaxasr.data.tokenizer import SPACE, SYMBOLS_FILE, TOKENIZERS, CharTokenizer, Tokenizer, Vocabulary
-from jaxasr.errors import ConfigError
-from jaxasr.nn.batch_norm import MOMENTS, STATS, gathered, variables_of, with_stats
+from jaxasr.config import slot
+from jaxasr.data.batch import AnyAsrBatch
 from jaxasr.nn.decoders import DECODERS, Decoder, TransformerDecoder
-from jaxasr.nn.encoders import ENCODERS, Encoder, SanmEncoder
-from jaxasr.nn.frontends import FRONTENDS, Frontend, WavFrontend
-from jaxasr.nn.initialization import Initialization, initialized
-from jaxasr.nn.network import AsrNetwork, AsrOutputs
-from jaxasr.nn.normalize import NORMALIZERS, Cmvn, GlobalMvn, Normalizer, read_mvn
-from jaxasr.nn.postencoders import POSTENCODERS, PostEncoder, TransformerPostEncoder
-from jaxasr.nn.preencoders import PREENCODERS, PreEncoder
-from jaxasr.nn.rows import repeat_rows
-from jaxasr.nn.specaug import SPECAUGS, SpecAugment, SpecAugmenter
+from jaxasr.nn.network import AsrNetwork, SpeechOutputs
 from jaxasr.search.hypotheses import Hypotheses
-from jaxasr.tasks import asr_resources
-from jaxasr.tasks.asr_choices import LONG, check_choices
+from jaxasr.tasks.asr_choices import check_choices
 from jaxasr.tasks.asr_search import decoding
-from jaxasr.tasks.base import TASKS, Counts, Mean, Metrics, Model, Task, denominator
-from jaxasr.tasks.loss_parts import metrics_of, views_of, with_sos_eos
-from jaxasr.typing import Array, Float, Int, Key, Params, Scalar
-
-MANY = 10**9
-"""Frames of features that tell how many encoded frames there are for one, the ends of the sound aside."""
+from jaxasr.tasks.base import TASKS, Counts, Metrics
+from jaxasr.tasks.loss_parts import accuracy_part, consistency_part, encoder_parts, text_part, views_of, with_sos_eos
+from jaxasr.tasks.speech import SpeechTask
+from jaxasr.typing import Array, Key, Params, Scalar
 
 
 @TASKS.register("asr")
 @dataclasses.dataclass(frozen=True)
-class AsrTask(Task[AnyAsrExample, AnyAsrBatch]):
+class AsrTask(SpeechTask):
     """Joint CTC and attention speech recognition: FunASR's and ESPnet's `asr` task.
 
     These defaults are those of plain `--task=asr`.
     """
 
-    sample_rate: int = 16_000
-    """Samples per second that the network works at; sound at any other rate is resampled."""
-    channel: int | None = None
-    """Channel of the sound, from 0; None takes the mean of all."""
-    preprocess: Perturber | None = slot(PREPROCESSORS, CommonPreprocessor())
-    """What training does to sound; none takes it as it is."""
-    frontend: Frontend = slot(FRONTENDS, WavFrontend())
-    """Waveform to features; or `features`, which are given instead of sound."""
-    normalizer: Normalizer | None = slot(NORMALIZERS, GlobalMvn())
-    """Normalisation of the features."""
-    specaug: SpecAugmenter | None = slot(SPECAUGS, SpecAugment())
-    """Parts of the features hidden while training."""
-    preencoder: PreEncoder | None = slot(PREENCODERS, None)
-    """What features go through before the encoder; after SpecAugment and normalisation."""
-    encoder: Encoder = slot(ENCODERS, SanmEncoder())
-    """Frames to encoded frames."""
-    postencoder: PostEncoder | None = slot(POSTENCODERS, None)
-    """What encoded frames go through before CTC head and decoder."""
     decoder: Decoder | None = slot(DECODERS, TransformerDecoder())
     """Attention decoder; none for a pure CTC model, with ctc_weight 1."""
-    cleaners: tuple[str, ...] = ()
-    """What is done to transcripts first, in this order: lower, upper, punctuation, whitespace, nfc, nfkc,
-    english_numbers; or none."""
-    non_linguistic_symbols: tuple[str, ...] = naming_files(())
-    """Such as <noise> [laughter], or one file with a symbol a line: each one token, no cleaner's concern, no error."""
-    tokenizer: Tokenizer = slot(TOKENIZERS, CharTokenizer())
-    """Transcript to tokens."""
-    token_list: str | None = naming_files()
-    """File with one token a line, in FunASR's order; None makes the list from the training text."""
-    unknown_symbols: Literal["leave_out", "unk"] = "leave_out"
-    """Training utterances with a symbol outside the token list: left out and counted, or read as <unk>."""
-    cmvn_file: str | None = naming_files()
-    """Statistics: Kaldi's (FunASR's am.mvn) or ESPnet's feats_stats.npz; None estimates them on the training set."""
-    ctc_weight: float = 0.3
-    """Share of the CTC loss; the rest is the attention loss."""
-    interctc_layers: tuple[int, ...] = ()
-    """Encoder layers, counted from 1, after which CTC is learnt as well, such as 3 6 9."""
-    interctc_weight: float = 0.3
-    """Share of those layers in the CTC loss."""
-    interctc_conditioning: bool = False
-    """Give the encoder what CTC says after those layers (self-conditioned CTC)."""
     cr_weight: float = 0.0
     """Weight, beside the CTC loss, of how much two SpecAugment views of an utterance differ (CR-CTC, there 0.2).
 
     Above 0 every training batch is computed twice."""
-    label_smoothing: float = 0.1
-    """Probability that the attention loss spreads over wrong tokens."""
-    length_normalized_loss: bool = False
-    """Divide the attention loss by the number of tokens, not of utterances."""
-    init: Initialization | None = None
-    """Draw all weights by one rule, with biases 0, as FunASR's and ESPnet's init; none leaves it to each module."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """What encoder and decoder compute in; parameters, norms, softmax, logits and losses stay float32."""
-    symbols: tuple[str, ...] | None = resource()
-    vocabulary: Vocabulary | None = resource()
-    cmvn: Cmvn | None = resource()
-
-    # --- resources -------------------------------------------------------------------------------------------
-
-    def with_resources(self, *, vocabulary: Vocabulary | None = None, cmvn: Cmvn | None = None) -> "AsrTask":
-        """This task with what only data can tell; None leaves a resource as it is."""
-        return dataclasses.replace(self, vocabulary=vocabulary or self.vocabulary, cmvn=cmvn or self.cmvn)
-
-    def prepared(self, utterances: Sequence[Utterance]) -> "AsrTask":
-        texts = [u.text for u in utterances]
-        tokenizer = self._tokenizer.prepared(texts)
-        task = dataclasses.replace(self, tokenizer=tokenizer, symbols=tokenizer.cleaning.symbols)
-        if task.vocabulary is None:
-            task = task.with_resources(
-                vocabulary=Vocabulary.from_file(self.token_list)
-                if self.token_list
-                else Vocabulary.from_texts(texts, tokenizer)
-            )
-        if task.cmvn is None and self.cmvn_file:
-            task = task.with_resources(cmvn=read_mvn(self.cmvn_file))
-        return task
-
-    def with_statistics(self, estimate: Callable[[Callable[[AnyAsrBatch], Any]], Cmvn]) -> "AsrTask":
-        if self.cmvn is not None or not self._needs_statistics:
-            return self
-        return self.with_resources(cmvn=estimate(functools.partial(self.features, normalize=False)))
-
-    @property
-    def _needs_statistics(self) -> bool:
-        return self.normalizer is not None and self.normalizer.needs_statistics
-
-    def save_resources(self, folder: pathlib.Path) -> None:
-        asr_resources.save(folder, self._vocabulary, self._tokenizer, self.cmvn)
-
-    def load_resources(self, folder: pathlib.Path) -> "AsrTask":
-        symbols = tuple(textfile.lines(folder / SYMBOLS_FILE)) if self.non_linguistic_symbols else ()
-        task = dataclasses.replace(self, tokenizer=self.tokenizer.load(folder), symbols=symbols)
-        vocabulary = Vocabulary.from_file(folder / asr_resources.TOKENS_FILE)
-        cmvn = asr_resources.load_statistics(folder, needed=self._needs_statistics)
-        return task.with_resources(vocabulary=vocabulary, cmvn=cmvn)
-
-    def resources_hash(self) -> str:
-        return asr_resources.hash_of_texts(self._vocabulary, self._tokenizer)
-
-    def statistics_hash(self) -> str | None:
-        return None if self.cmvn is None else self.cmvn.hash
-
-    @functools.cached_property
-    def _tokenizer(self) -> Tokenizer:
-        """The tokenizer, told how to clean."""
-        symbols = self.symbols
-        if symbols is None:
-            reserved = (*Vocabulary.FIRST, Vocabulary.LAST, SPACE)
-            symbols = read_symbols(self.non_linguistic_symbols, "--non_linguistic_symbols", reserved)
-        return dataclasses.replace(self.tokenizer, cleaning=Cleaning.of(self.cleaners, symbols))
-
-    @property
-    def cleaning(self) -> Cleaning:
-        return self._tokenizer.scored
-
-    @property
-    def _vocabulary(self) -> Vocabulary:
-        if self.vocabulary is None:
-            raise ConfigError(
-                "AsrTask: no token list yet; a network's size depends on it; call "
-                "task.with_resources(vocabulary=...) or task.prepared(utterances)."
-            )
-        return self.vocabulary
-
-    # --- data ------------------------------------------------------------------------------------------------
-
-    @property
-    def source(self) -> Source:
-        given = self.frontend.input_frames
-        return SoundSource(self.sample_rate, self.channel) if given is None else FeatureSource(*given)
-
-    def preprocess_fn(self, *, train: bool) -> Callable[[Utterance, np.random.Generator], AnyAsrExample]:
-        perturb = self.preprocess.perturb_fn(self.sample_rate) if train and self.preprocess else None
-        return Preprocess(self.source, self._tokenizer, self.vocabulary, perturb)
-
-    def collate_fn(self) -> Callable[[Sequence[AnyAsrExample], BucketShape], AnyAsrBatch]:
-        return Collate(float_pad_value=0.0, int_pad_value=-1, width=self.source.width)
-
-    def batch_spec(self, shape: BucketShape) -> AnyAsrBatch:
-        planned = layout(shape, self.source.width)
-        return type(planned)(*(jax.ShapeDtypeStruct(*array) for array in planned))
-
-    def frames(self, samples: Any) -> Any:
-        return self.encoded(self._frontend.output_lengths(samples, self.sample_rate))
-
-    def encoded(self, frames: Any) -> Any:
-        """How many frames come out of the encoder, and of what follows it, for so many features."""
-        frames = self.encoder.output_lengths(frames)
-        return frames if self.postencoder is None else self.postencoder.output_lengths(frames)
-
-    def frames_needed(self, text: str) -> int:
-        if self.ctc_weight == 0.0:
-            return 1
-        ids = self._vocabulary.encode(self._tokenizer.tokens(text))
-        return len(ids) + int(np.sum(ids[1:] == ids[:-1]))
-
-    def num_tokens(self, text: str) -> int:
-        return len(self._tokenizer.tokens(text))
-
-    def unknown(self, text: str) -> list[str]:
-        return self._vocabulary.unknown(self._tokenizer.tokens(text))
-
-    def training_speeds(self) -> tuple[float, ...]:
-        return self.preprocess.speeds if self.preprocess else (1.0,)
-
-    def sounds_drawn_from(self) -> Sequence[SoundFile]:
-        return self.preprocess.files(self.sample_rate) if self.preprocess else ()
-
-    def leaves_out_unknown(self) -> bool:
-        return self.unknown_symbols == "leave_out"
-
-    def text(self, tokens: Sequence[int]) -> str:
-        return self._tokenizer.join(self._vocabulary.decode(tokens)).strip()  # characters may be spaces at the ends
-
-    # --- network and loss ------------------------------------------------------------------------------------
 
     def check(self) -> None:
         check_choices(self)
-        for part in (self.preprocess, self.normalizer, self.specaug, self._tokenizer):
-            if part is not None:
-                part.check()
-        self.parameter_shapes()
-
-    def parameter_shapes(self) -> Params:
-        return self._shapes
-
-    @functools.cached_property
-    def _shapes(self) -> Params:
-        """With a toy vocabulary: what the network's parts refuse, they refuse before data is read."""
-        width = self._frontend.output_width
-        task = self.with_resources(
-            vocabulary=Vocabulary(("<blank>", "<s>", "</s>", "<unk>")),
-            cmvn=Cmvn(np.zeros(width, np.float32), np.ones(width, np.float32)),
-        )
-        spec = task.batch_spec(BucketShape(1, int(2 * self.input_rate), 1))
-        return jax.eval_shape(task.model().init, jax.random.key(0), spec)
-
-    @property
-    def _frontend(self) -> Frontend:
-        """The frontend, what it leaves open chosen to suit the encoder's frame rate."""
-        return self.frontend.for_encoder(round(LONG / self.encoder.output_lengths(LONG)))
-
-    @property
-    def frame_ms(self) -> float:
-        """Milliseconds of sound in one encoder frame."""
-        return self._frontend.frame_ms() * MANY / self.encoded(MANY)
-
-    def features(
-        self, batch: AnyAsrBatch, *, key: Key | None = None, normalize: bool = True, views: int = 1
-    ) -> tuple[Float[Array, "B T F"], Int[Array, "B"]]:
-        """Features of a batch and their lengths; with a key dithered and through SpecAugment, in so many `views`."""
-        frontend = self._frontend
-        dither_key, specaug_key = (None, None) if key is None else jax.random.split(key)
-        features, lengths = frontend(batch.inputs, batch.input_lengths, sample_rate=self.sample_rate, key=dither_key)
-        if self.normalizer is not None and normalize:
-            features = self.normalizer(features, lengths, self.cmvn)
-        if self.specaug is None or specaug_key is None:
-            features = repeat_rows(features, views)
-        else:
-            several = {"views": views} if views > 1 else {}
-            features = self.specaug(features, lengths, num_bands=frontend.num_bands, key=specaug_key, **several)
-        return features, repeat_rows(lengths, views)
+        super().check()
 
     def network(self) -> AsrNetwork:
         return AsrNetwork(
@@ -291,39 +47,9 @@ class AsrTask(Task[AnyAsrExample, AnyAsrBatch]):
             self.postencoder,
         )
 
-    def model(self) -> Model:
-        network = self.network()
-
-        def inputs(batch: AnyAsrBatch, key: Key | None, views: int = 1):
-            features, lengths = self.features(batch, key=key, views=views)
-            batch = views_of(batch, views)
-            tokens_in, _, _ = with_sos_eos(batch.tokens, batch.token_lengths)
-            return features.astype(self.dtype), lengths, tokens_in
-
-        def init(key: Key, batch: AnyAsrBatch) -> Params:
-            blank = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), batch)
-            variables = network.init(key, *inputs(blank, None), train=False)
-            params = variables["params"]
-            params = params if self.init is None else initialized(params, key, self.init)
-            return with_stats(params, variables.get(STATS))
-
-        def apply(params: Params, batch: AnyAsrBatch, *, key: Key | None = None, views: int = 1) -> AsrOutputs:
-            feature_key, dropout_key = (None, None) if key is None else jax.random.split(key)
-            given = inputs(batch, feature_key, views)
-            outputs: Any
-            if dropout_key is None:
-                return network.apply(variables_of(params), *given, train=False)  # type: ignore[return-value]
-            rngs = {"dropout": dropout_key}
-            outputs, left = network.apply(variables_of(params), *given, train=True, rngs=rngs, mutable=[MOMENTS])
-            return outputs._replace(moments=gathered(left))
-
-        return Model(init, apply)
-
-    def given_params(self, say: Callable[[str], None]) -> Params:
-        if not isinstance(self.postencoder, TransformerPostEncoder) or self.postencoder.weights is None:
-            return {}
-        shapes = self.parameter_shapes()["postencoder"]
-        return {"postencoder": read_blocks(self.postencoder, shapes, say)}
+    def texts(self, batch: AnyAsrBatch) -> tuple[Array, ...]:
+        tokens_in, _, _ = with_sos_eos(batch.tokens, batch.token_lengths)
+        return (tokens_in,)
 
     def loss_fn(self) -> Callable[..., tuple[Scalar, Metrics]]:
         apply = self.model().apply
@@ -338,49 +64,30 @@ class AsrTask(Task[AnyAsrExample, AnyAsrBatch]):
         return loss_fn
 
     def loss_of(
-        self, outputs: AsrOutputs, batch: AnyAsrBatch, counts: Counts | None = None, *, paired: bool = False
+        self, outputs: SpeechOutputs, batch: AnyAsrBatch, counts: Counts | None = None, *, paired: bool = False
     ) -> tuple[Scalar, Metrics]:
         """``ctc_weight * ctc + (1 - ctc_weight) * attention``, and the parts; of the batch without its inputs.
 
         Args:
           paired: rows 2b and 2b + 1 are views of one utterance, which `cr_weight` makes agree.
         """
-        metrics = metrics_of(
-            outputs,
-            batch,
-            interctc_layers=self.interctc_layers,
-            label_smoothing=self.label_smoothing,
-            by_token=self.length_normalized_loss,
-            paired=paired,
-        )
-        loss: Any = sum(
-            share * metrics[name].total / denominator(name, metrics[name].count, counts)
-            for name, share in self._shares().items()
-            if name in metrics
-        )
-        rows = jnp.sum(batch.weights)
-        return loss, {"loss": Mean(loss * denominator("loss", rows, counts), rows)} | metrics
+        metrics = encoder_parts(outputs, batch, interctc_layers=self.interctc_layers)
+        if paired and outputs.ctc_logits is not None:
+            metrics["loss/cr"] = consistency_part(outputs.ctc_logits, outputs.lengths, batch)
+        if outputs.attention_logits is not None:
+            _, targets, lengths = with_sos_eos(batch.tokens, batch.token_lengths)
+            said = outputs.attention_logits, targets, lengths, batch.weights
+            options = {"label_smoothing": self.label_smoothing, "by_token": self.length_normalized_loss}
+            metrics["loss/att"], metrics["acc/token"] = text_part(*said, **options), accuracy_part(*said)
+        return self.weighed(metrics, batch, counts)
 
-    def _shares(self) -> dict[str, float]:
-        """What each part of the loss is weighed by."""
-        early = self.ctc_weight * self.interctc_weight if self.interctc_layers else 0.0
-        shares = {f"loss/ctc_layer{layer}": early / len(self.interctc_layers) for layer in self.interctc_layers}
-        shares |= {"loss/ctc": self.ctc_weight - early, "loss/att": 1.0 - self.ctc_weight}
-        shares["loss/cr"] = self.ctc_weight * self.cr_weight
-        return {name: share for name, share in shares.items() if share > 0.0}
-
-    def values(self, metrics: Metrics) -> dict[str, float]:
-        found = super().values(metrics)
-        parts = [share * found[name] for name, share in self._shares().items() if name in found]
-        return found | {"loss": sum(parts) if parts else float("nan")}
-
-    # --- search ----------------------------------------------------------------------------------------------
+    def shares(self) -> dict[str, float]:
+        others = {"loss/att": 1.0 - self.ctc_weight, "loss/cr": self.ctc_weight * self.cr_weight}
+        return self.ctc_shares() | others
 
     def searches(self) -> tuple[str, ...]:
         names = ("ctc_greedy",) if self.ctc_weight > 0.0 else ()
         return names if self.decoder is None else (*names, "attention_greedy")
 
-    def decode_fn(self, search: str) -> Callable[[Params, AnyAsrBatch], Hypotheses]:
-        if search not in self.searches():
-            raise ConfigError(f"--search={search}: this model has {', '.join(self.searches())}; choose one of them.")
+    def decoding(self, search: str) -> Callable[[Params, AnyAsrBatch], Hypotheses]:
         return decoding(self, search)

@@ -1,95 +1,25 @@
-"""What the choices of the task `asr` cannot be, alone or together; no data is read for it."""
+"""What the choices of the task `asr` cannot be beside what those of no task can (speech_choices)."""
 
 import inspect
 import math
 from typing import TYPE_CHECKING
 
 from jaxasr.errors import ConfigError
-from jaxasr.nn.encoders import ENCODERS
-from jaxasr.nn.frontends import FRONTENDS
-from jaxasr.nn.postencoders import POSTENCODERS
 from jaxasr.nn.specaug import SPECAUGS
+from jaxasr.tasks.speech_choices import check_idle
 
 if TYPE_CHECKING:
     from jaxasr.tasks.asr import AsrTask
 
 
-LONG = 1000
-"""Frames of features out of which at least one encoded frame comes."""
-
-
 def check_choices(task: "AsrTask") -> None:
-    """Raises ConfigError where choices mean nothing together; the parts check their own options."""
-    _check_inputs(task)
-    _check_units(task)
-    _check_idle(task)
+    """Raises ConfigError where choices mean nothing together."""
+    check_idle(task, {"decoder": ("label_smoothing", "length_normalized_loss")})
     _check_losses(task)
-    _check_intermediate(task)
     _check_views(task)
-    _check_rate(task)
-
-
-def _check_inputs(task: "AsrTask") -> None:
-    if task.sample_rate < 1:
-        raise ConfigError(f"--sample_rate={task.sample_rate}: samples per second were expected; such as 16000.")
-    if task.frontend.input_frames is not None and (task.preprocess is not None or task.channel is not None):
-        raise ConfigError(
-            f"--frontend={FRONTENDS.name_of(type(task.frontend))} with --preprocess or --channel: these are for "
-            "sound, and features are given; add --preprocess=none, remove --channel (--specaug may stay)."
-        )
-    if task.token_list and task.tokenizer.learns:
-        raise ConfigError(
-            f"--token_list={task.token_list} with a tokenizer that learns its tokens: these are not on a list made "
-            "before; one of the two was expected; remove --token_list, or give --tokenizer.model."
-        )
-    rate = getattr(task.preencoder, "sample_rate", task.sample_rate)
-    if rate != task.sample_rate:
-        raise ConfigError(
-            f"--preencoder.sample_rate={rate} with --sample_rate={task.sample_rate}: the same was expected; change "
-            "one of them."
-        )
-    if task.cmvn_file and not (task.normalizer is not None and task.normalizer.needs_statistics):
-        raise ConfigError(
-            f"--cmvn_file={task.cmvn_file}: the normalizer takes none; remove it, or give --normalizer=global_mvn."
-        )
-
-
-def _check_units(task: "AsrTask") -> None:
-    if getattr(task.encoder, "subsampling", None) != "embed":
-        return
-    width = task.frontend.for_encoder(1).output_width
-    changed = [name for name in ("normalizer", "specaug", "preencoder") if getattr(task, name) is not None]
-    if width != 1 or changed:
-        raise ConfigError(
-            f"--encoder.subsampling=embed: frames of width {width}, changed by {', '.join(changed) or 'nothing'}; "
-            "each frame the number of a unit, as it is, was expected; give --frontend=features --frontend.width=1 "
-            "--frontend.lfr_m=1 --frontend.lfr_n=1 --normalizer=none --specaug=none --preencoder=none."
-        )
-
-
-IDLE = {
-    "decoder": ("label_smoothing", "length_normalized_loss"),
-    "interctc_layers": ("interctc_weight", "interctc_conditioning"),
-}
-"""Options that change nothing where the one before them is none."""
-
-
-def _check_idle(task: "AsrTask") -> None:
-    for needed, names in IDLE.items():
-        for name in names if not getattr(task, needed) else ():
-            if (value := getattr(task, name)) != (default := getattr(type(task), name)):
-                raise ConfigError(
-                    f"--{name}={value} without --{needed}: it would change nothing; {default} was expected; remove "
-                    f"it, or give --{needed}."
-                )
 
 
 def _check_losses(task: "AsrTask") -> None:
-    if not 0.0 <= task.ctc_weight <= 1.0 or not 0.0 <= task.label_smoothing < 1.0:
-        raise ConfigError(
-            f"--ctc_weight={task.ctc_weight} --label_smoothing={task.label_smoothing}: both are shares; "
-            "0 <= ctc_weight <= 1 and 0 <= label_smoothing < 1 were expected; change them."
-        )
     if task.decoder is None and task.ctc_weight < 1.0:
         raise ConfigError(
             f"--decoder=none with --ctc_weight={task.ctc_weight}: the attention loss needs a decoder; "
@@ -99,29 +29,6 @@ def _check_losses(task: "AsrTask") -> None:
         raise ConfigError(
             "--ctc_weight=1.0 with a decoder: the decoder would never learn; add --decoder=none, or give a "
             "smaller --ctc_weight."
-        )
-
-
-def _check_intermediate(task: "AsrTask") -> None:
-    layers = list(task.interctc_layers)
-    if layers and (task.ctc_weight == 0.0 or not 0.0 < task.interctc_weight < 1.0):
-        raise ConfigError(
-            f"--interctc_layers={layers} with --ctc_weight={task.ctc_weight} "
-            f"--interctc_weight={task.interctc_weight}: a share of the CTC loss between 0 and 1 was expected; "
-            "change the weights, or remove the layers."
-        )
-    if layers and task.postencoder is not None:
-        width, name = task.encoder.output_width, POSTENCODERS.name_of(type(task.postencoder))
-        if task.postencoder.output_lengths(LONG) != LONG or task.postencoder.output_width(width) != width:
-            raise ConfigError(
-                f"--interctc_layers={layers} with --postencoder={name}: frames of one rate and of the encoder's width "
-                f"{width} were expected in the end, since one CTC head looks at all; remove one of the two, or give "
-                f"--postencoder.d_model={width}."
-            )
-    if layers and "taps" not in inspect.signature(type(task.encoder).__call__).parameters:
-        raise ConfigError(
-            f"--interctc_layers={layers}: --encoder={ENCODERS.name_of(type(task.encoder))} shows no layer but its "
-            "last; an encoder that takes `taps` was expected; choose another, or remove the layers."
         )
 
 
@@ -139,13 +46,3 @@ def _check_views(task: "AsrTask") -> None:
             f"--cr_weight={task.cr_weight} with --specaug={name}: one that makes two views of an utterance was "
             "expected (it takes `views`); choose another, such as --specaug=specaug, or give --cr_weight=0."
         )
-
-
-def _check_rate(task: "AsrTask") -> None:
-    if task.encoder.output_lengths(LONG) >= 1 and task.encoded(LONG) >= 1:
-        return
-    name = "none" if task.postencoder is None else POSTENCODERS.name_of(type(task.postencoder))
-    raise ConfigError(
-        f"--encoder={ENCODERS.name_of(type(task.encoder))} with --postencoder={name}: not one frame comes out for "
-        f"{LONG} frames of features; at least one was expected; have them divide the frame rate by less."
-    )

@@ -7,7 +7,7 @@ from jaxasr.data.batch import AnyAsrBatch
 from jaxasr.data.tokenizer import Vocabulary
 from jaxasr.nn.batch_norm import variables_of
 from jaxasr.nn.decoders import Decoder
-from jaxasr.nn.network import AsrNetwork, AsrOutputs
+from jaxasr.nn.network import AsrNetwork, SpeechOutputs
 from jaxasr.search.greedy import attention_greedy, ctc_greedy
 from jaxasr.search.hypotheses import Hypotheses
 from jaxasr.typing import Params
@@ -23,19 +23,16 @@ def decoding(task: "AsrTask", search: str) -> Callable[[Params, AnyAsrBatch], Hy
     network = task.network()
 
     def decode(params: Params, batch: AnyAsrBatch) -> Hypotheses:
-        features, lengths = task.features(batch)
-        variables = variables_of(params)
-        inputs = (features.astype(task.dtype), lengths)
-        outputs: Any = network.apply(variables, *inputs, train=False, method="encode")
+        outputs: Any = task.heard(params, batch, "encode")
         if search == "ctc_greedy":
             return ctc_greedy(outputs.ctc_logits, outputs.lengths, blank_id=BLANK)
         assert task.decoder is not None
-        return _by_attention(network, task.decoder, variables, outputs)
+        return _by_attention(network, task.decoder, variables_of(params), outputs)
 
     return decode
 
 
-def _by_attention(network: AsrNetwork, decoder: Decoder, variables: Any, outputs: AsrOutputs) -> Hypotheses:
+def _by_attention(network: AsrNetwork, decoder: Decoder, variables: Any, outputs: SpeechOutputs) -> Hypotheses:
     encoded, lengths = outputs.encoded, outputs.lengths
 
     def step(last: Any, cache: Any, position: Any) -> Any:

@@ -8,39 +8,21 @@ from jaxasr.data.batch import AnyAsrBatch
 from jaxasr.data.tokenizer import Vocabulary
 from jaxasr.nn.batch_norm import STATS
 from jaxasr.nn.ctc import ctc_feasible, ctc_loss
-from jaxasr.nn.losses import consistency_loss, label_smoothing_loss, token_accuracy
+from jaxasr.nn.losses import consistency_loss, count_loss, label_smoothing_loss, token_accuracy
 from jaxasr.nn.masking import length_mask
-from jaxasr.nn.network import AsrOutputs
+from jaxasr.nn.network import SpeechOutputs
 from jaxasr.nn.rows import repeat_rows
 from jaxasr.tasks.base import Mean, Metrics
 from jaxasr.typing import Array, Float, Int
 
 
-def metrics_of(
-    outputs: AsrOutputs,
-    batch: AnyAsrBatch,
-    *,
-    interctc_layers: Sequence[int],
-    label_smoothing: float,
-    by_token: bool,
-    paired: bool,
-) -> Metrics:
-    """The parts of the loss, `loss/ctc` and the like, and what is counted beside them.
-
-    Args:
-      by_token: see `attention_part`.
-      paired: rows 2b and 2b + 1 are views of one utterance.
-    """
+def encoder_parts(outputs: SpeechOutputs, batch: AnyAsrBatch, *, interctc_layers: Sequence[int]) -> Metrics:
+    """The CTC losses, `loss/ctc` and the like, and what else is said without a decoder."""
     found: Metrics = {}
     if outputs.ctc_logits is not None:
         found["loss/ctc"], found["infeasible"] = ctc_part(outputs.ctc_logits, outputs.lengths, batch)
-        if paired:
-            found["loss/cr"] = consistency_part(outputs.ctc_logits, outputs.lengths, batch)
     for layer, logits in zip(interctc_layers, outputs.intermediate_logits, strict=True):
         found[f"loss/ctc_layer{layer}"], _ = ctc_part(logits, outputs.lengths, batch)
-    if (logits := outputs.attention_logits) is not None:
-        options = {"label_smoothing": label_smoothing, "by_token": by_token}
-        found["loss/att"], found["acc/token"] = attention_part(logits, batch, **options)
     if outputs.moments is not None:
         found[STATS] = Mean(*outputs.moments)
     return found
@@ -55,20 +37,46 @@ def ctc_part(logits: Float[Array, "B T V"], lengths: Int[Array, "B"], batch: Any
     return Mean(jnp.sum(loss * weights), jnp.sum(weights)), Mean(rows - jnp.sum(weights), rows)
 
 
-def attention_part(
-    logits: Float[Array, "B U2 V"], batch: AnyAsrBatch, *, label_smoothing: float, by_token: bool
-) -> tuple[Mean, Mean]:
-    """Label-smoothed attention loss, and the share of tokens that the decoder has right.
+def text_part(
+    logits: Float[Array, "B U V"],
+    targets: Int[Array, "B U"],
+    lengths: Int[Array, "B"],
+    weights: Float[Array, "B"],
+    *,
+    label_smoothing: float,
+    by_token: bool,
+) -> Mean:
+    """Label-smoothed loss of what a decoder says.
 
     Args:
       by_token: the loss is a mean over tokens, eos among them, not over rows.
     """
-    _, targets, lengths = with_sos_eos(batch.tokens, batch.token_lengths)
     loss = label_smoothing_loss(logits, targets, lengths, label_smoothing)
+    return Mean(jnp.sum(loss * weights), _units(lengths, weights, by_token))
+
+
+def accuracy_part(
+    logits: Float[Array, "B U V"], targets: Int[Array, "B U"], lengths: Int[Array, "B"], weights: Float[Array, "B"]
+) -> Mean:
+    """The share of tokens that a decoder has right."""
     correct, count = token_accuracy(logits, targets, lengths)
-    tokens = jnp.sum(count * batch.weights)
-    loss_count = tokens if by_token else jnp.sum(batch.weights)
-    return Mean(jnp.sum(loss * batch.weights), loss_count), Mean(jnp.sum(correct * batch.weights), tokens)
+    return Mean(jnp.sum(correct * weights), jnp.sum(count * weights))
+
+
+def count_parts(
+    counts: Float[Array, "B"], lengths: Int[Array, "B"], weights: Float[Array, "B"], *, by_token: bool
+) -> tuple[Mean, Mean]:
+    """The loss of a predictor's numbers of tokens, and by how many tokens it is off in a row.
+
+    Args:
+      by_token: the loss is a mean over tokens, not over rows.
+    """
+    off = jnp.sum(count_loss(counts, lengths) * weights)
+    return Mean(off, _units(lengths, weights, by_token)), Mean(off, jnp.sum(weights))
+
+
+def _units(lengths: Int[Array, "B"], weights: Float[Array, "B"], by_token: bool) -> Float[Array, ""]:
+    return jnp.sum(lengths * weights) if by_token else jnp.sum(weights)
 
 
 def consistency_part(logits: Float[Array, "B T V"], lengths: Int[Array, "B"], batch: AnyAsrBatch) -> Mean:

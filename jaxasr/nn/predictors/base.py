@@ -1,6 +1,7 @@
 """What every predictor promises: how many tokens an utterance has, and what was heard of each."""
 
 import abc
+import math
 from typing import NamedTuple
 
 import jax
@@ -45,6 +46,10 @@ class Predictor(nn.Module):
     @abc.abstractmethod
     def context(self, x: Float[Array, "B T D"], *, train: bool) -> Float[Array, "B T D"]:
         """What a frame's weight is made of; `x` is 0 in its padding."""
+
+    def room(self, frames: int) -> int:
+        """The most tokens that so many frames can hold where the number is not given, at least 1."""
+        return max(1, math.ceil(frames * (self.smooth_factor - self.noise_threshold) + self.tail_threshold))
 
     def fine_alphas(
         self, x: Float[Array, "B T D"], context: Float[Array, "B T D"], lengths: Int[Array, "B"], *, train: bool

@@ -1,0 +1,142 @@
+"""FunASR's model folders: those of 0.x (model.pb, with the token list in config.yaml) and of 1.x (model.pt)."""
+
+import fnmatch
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from jaxasr import config
+from jaxasr.convert import torch_file
+from jaxasr.convert.foreign import Foreign
+from jaxasr.convert.funasr_texts import TEXT_KEYS, found_file, read_texts
+from jaxasr.convert.model_options import CTC, FUNASR, read_model
+from jaxasr.convert.options import read_options
+from jaxasr.errors import CheckpointError, ConfigError
+from jaxasr.nn.normalize import read_mvn
+from jaxasr.registry import did_you_mean
+from jaxasr.tasks.base import TASKS
+
+CONFIGS = ("config.yaml", "decoding.yaml")
+MODELS = ("model.pt", "model.pb")
+OTHER_MODELS = ("model.pt.*", "*.pb", "*.pt", "*.pth")
+"""Files that training leaves beside them: of epochs, of the best ones, and their means."""
+STATISTICS = "am.mvn"
+
+PARTS = {"model", "decoder", "ctc", *FUNASR.slots}
+MODEL_KEYS = {*PARTS, *(f"{part}_conf" for part in PARTS), "input_size", "cmvn_file", *TEXT_KEYS}
+"""Keys of a configuration that say what the model is."""
+OTHER_KEYS = """
+accum_grad access_key_* allow_variable_data_keys batch_* best_model_criterion bf16 bias_grad_times bucket_name
+chunk_* collect_stats config config_* cudnn_* data_* dataset* debug deepspeed_config detect_anomaly device disable_*
+dist_* dry_run early_stopping_criterion enable_lora endpoint fold_length fp16 freeze_param gpu_id grad_* hub
+ignore_init_mismatch init init_param is_training iterator_type jsonl_dir keep_nbest_models language local_rank
+log_interval log_level lora_bias max_* mc model_path model_revision multiple_iterator multiprocessing_distributed
+nbest_averaging_interval ncpu ngpu no_forward_run noise_* num_* optim optim_conf oss_bucket output_dir patience
+pretrain_path print_config required resume rir_* scheduler scheduler_conf seed sharded_ddp simple_ddp sort_*
+speech_length_* speed_perturb task_name train_* trust_remote_code unused_parameters use_* val_scheduler_criterion
+valid_* version vocab_size wandb_* write_collected_feats
+encoder2* decoder2* predictor2* stride_conv* rnnt_decoder* joint_network* joint_net* asr_encoder* spk_encoder*
+""".split()
+"""Patterns of those that say how it was trained, and of other models' parts, whose defaults FunASR writes as well."""
+
+
+def is_model(folder: pathlib.Path) -> bool:
+    """Whether the folder has files as FunASR names them."""
+    return any((folder / name).is_file() for name in MODELS) or bool(list(folder.glob("model.pt.*")))
+
+
+def read(folder: pathlib.Path, say: Callable[[str], None], *, model_file: str | None = None) -> Foreign:
+    """The model in a folder.
+
+    Args:
+      say: is told what is read and what is left out.
+      model_file: the file of tensors, in the folder, where it is not `MODELS`.
+
+    Raises:
+      CheckpointError: files are missing, there are several to choose from, or they cannot be read.
+      ConfigError: the configuration has a part, an option or a value that jaxasr has not.
+    """
+    file, tensors = _config(folder), _tensors(folder, model_file)
+    theirs, where = config.read_yaml(file), f"{file}: "
+    left_out: list[str] = []
+    _check_keys(theirs, where)
+    texts = read_texts(folder, theirs, where, left_out)
+    statistics = _statistics(folder, theirs)
+    mapping = read_model(FUNASR, theirs, left_out, where=where, statistics=statistics is not None and _has_sound(theirs))
+    read_options(CTC, theirs.get("ctc_conf") or {}, f"{where}ctc_conf.", left_out)
+    task = config.from_mapping(TASKS[mapping.pop("task")], mapping, where=str(file))
+    needed = task.normalizer is not None and task.normalizer.needs_statistics
+    if needed and statistics is None:
+        raise CheckpointError(
+            f"{folder}: no statistics of features; {STATISTICS}, or the file that {file.name} names, was expected; "
+            "copy it beside the model."
+        )
+    task = texts.given_to(task).with_resources(cmvn=read_mvn(statistics) if needed and statistics else None)
+    task.check()
+    version = "1.x" if "tokenizer" in theirs else "0.x"
+    return Foreign(task, torch_file.read(tensors, say), f"FunASR {version}", tuple(left_out))
+
+
+def _has_sound(theirs: Mapping[str, Any]) -> bool:
+    """Whether the frontend is the one that normalises by itself."""
+    return str(theirs.get("frontend")).lower() in ("wavfrontend", "wav_frontend")
+
+
+# --- files -------------------------------------------------------------------------------------------------------
+
+
+def _listed(folder: pathlib.Path) -> str:
+    try:
+        names = sorted(path.name for path in folder.iterdir())
+    except OSError as error:
+        raise CheckpointError(f"{folder}: {error.strerror}; a FunASR model's folder was expected; give another.") from None
+    return ", ".join(names[:20]) + (" ..." if len(names) > 20 else "") if names else "nothing"
+
+
+def _config(folder: pathlib.Path) -> pathlib.Path:
+    for name in CONFIGS:
+        if (folder / name).is_file():
+            return folder / name
+    raise CheckpointError(
+        f"{folder}: {_listed(folder)}; {' or '.join(CONFIGS)} was expected among them, which says what the model is; "
+        "give the folder of a FunASR model."
+    )
+
+
+def _tensors(folder: pathlib.Path, model_file: str | None) -> pathlib.Path:
+    """The file of tensors."""
+    if model_file is not None:
+        if not (folder / model_file).is_file():
+            raise CheckpointError(
+                f"--model_file={model_file}: {folder} has {_listed(folder)}; one of these files was expected; choose "
+                "one of them."
+            )
+        return folder / model_file
+    usual = [name for name in MODELS if (folder / name).is_file()]
+    others = sorted({path.name for pattern in OTHER_MODELS for path in folder.glob(pattern)})
+    if len(usual) != 1:
+        raise CheckpointError(
+            f"{folder}: {' and '.join(usual) or _listed(folder)}; either {' or '.join(MODELS)} was expected"
+            f"{', beside ' + ', '.join(others) if others and not usual else ''}; name one with --model_file=NAME."
+        )
+    return folder / usual[0]
+
+
+def _statistics(folder: pathlib.Path, theirs: Mapping[str, Any]) -> pathlib.Path | None:
+    """The file of statistics: the one that the configuration names, where it stands or in the folder."""
+    named = [(theirs.get(f"{part}_conf") or {}).get(key) for part, key in
+             (("frontend", "cmvn_file"), ("normalize", "stats_file"))]
+    for name in (theirs.get("cmvn_file"), *named):
+        if name and (found := found_file(folder, str(name))) is not None:
+            return found
+    return folder / STATISTICS if (folder / STATISTICS).is_file() else None
+
+
+def _check_keys(theirs: Mapping[str, Any], where: str) -> None:
+    for key in theirs:
+        if key not in MODEL_KEYS and not any(fnmatch.fnmatch(str(key), pattern) for pattern in OTHER_KEYS):
+            raise ConfigError(
+                f"{where}{key}: no option that is known here; {', '.join(sorted(MODEL_KEYS))} and those of training "
+                f"were expected; remove it, if the trained model does not depend on it."
+                f"{did_you_mean(str(key), MODEL_KEYS)}"
+            )

@@ -1,0 +1,133 @@
+"""Speech recognition without one token waiting for another (Gao et al., 2022, https://arxiv.org/abs/2206.08317)."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax.numpy as jnp
+
+from jaxasr.config import slot
+from jaxasr.data.batch import AnyAsrBatch
+from jaxasr.data.tokenizer import Vocabulary
+from jaxasr.nn.decoders import PARALLEL_DECODERS, ParaformerSanmDecoder, ParallelDecoder
+from jaxasr.nn.masking import length_mask
+from jaxasr.nn.network import SpeechOutputs
+from jaxasr.nn.paraformer import ParaformerNetwork
+from jaxasr.nn.predictors import PREDICTORS, CifPredictorV2, Predictor
+from jaxasr.search.greedy import ctc_greedy, parallel_greedy
+from jaxasr.search.hypotheses import Hypotheses
+from jaxasr.tasks.base import TASKS, Counts, Metrics
+from jaxasr.tasks.loss_parts import accuracy_part, count_parts, encoder_parts, text_part, with_sos_eos
+from jaxasr.tasks.paraformer_choices import check_choices
+from jaxasr.tasks.speech import SpeechTask
+from jaxasr.typing import Array, Int, Key, Params, Scalar
+
+BLANK, SOS, EOS = Vocabulary.BLANK, Vocabulary.SOS, Vocabulary.EOS
+
+
+@TASKS.register("paraformer")
+@dataclasses.dataclass(frozen=True)
+class ParaformerTask(SpeechTask):
+    """Speech recognition of all tokens at once: FunASR's `asr` with the model `paraformer`.
+
+    These defaults are those of FunASR's large Paraformer where they are no sizes.
+    """
+
+    predictor: Predictor = slot(PREDICTORS, CifPredictorV2())
+    """How many tokens there are, and where."""
+    decoder: ParallelDecoder = slot(PARALLEL_DECODERS, ParaformerSanmDecoder())
+    """Decoder of all tokens at once, as wide as the encoded frames."""
+    ctc_weight: float = 0.0
+    """Share of the CTC loss beside that of the text; above 0 there is a CTC head."""
+    predictor_weight: float = 1.0
+    """Weight, beside these two, of the loss of the number of tokens."""
+    predictor_bias: Literal[0, 1] = 1
+    """1: the end is a token too, which is counted and said."""
+    sampling_ratio: float = 0.75
+    """Tokens that training shows the decoder for each one that it has wrong; 0 shows none."""
+    share_embedding: bool = False
+    """Show a token as its row of the decoder's output layer; else as one of a table of its own."""
+    first_pass_loss: bool = False
+    """Learn also from what the decoder says before it is shown tokens; FunASR's use_1st_decoder_loss."""
+    length_normalized_loss: bool = True
+    """Divide the losses of text and number by the number of tokens, not of utterances."""
+
+    def check(self) -> None:
+        check_choices(self)
+        super().check()
+
+    def network(self) -> ParaformerNetwork:
+        return ParaformerNetwork(
+            encoder=self.encoder,
+            predictor=self.predictor,
+            decoder=self.decoder,
+            vocab_size=len(self._vocabulary),
+            has_ctc=self.ctc_weight > 0.0,
+            interctc_layers=self.interctc_layers,
+            conditioning=self.interctc_conditioning,
+            preencoder=self.preencoder,
+            postencoder=self.postencoder,
+            sampling_ratio=self.sampling_ratio,
+            share_embedding=self.share_embedding,
+            first_learns=self.first_pass_loss,
+        )
+
+    def texts(self, batch: AnyAsrBatch) -> tuple[Int[Array, "B U"], Int[Array, "B"]]:
+        """What the decoder should say, -1 after its end, and of how many tokens."""
+        if self.predictor_bias:
+            _, targets, lengths = with_sos_eos(batch.tokens, batch.token_lengths)
+            return targets, lengths
+        real = length_mask(batch.token_lengths, batch.tokens.shape[1])
+        return jnp.where(real, batch.tokens, -1), batch.token_lengths
+
+    def loss_fn(self) -> Callable[..., tuple[Scalar, Metrics]]:
+        apply = self.model().apply
+
+        def loss_fn(
+            params: Params, batch: AnyAsrBatch, key: Key | None = None, counts: Counts | None = None
+        ) -> tuple[Scalar, Metrics]:
+            return self.loss_of(apply(params, batch, key=key), batch, counts)
+
+        return loss_fn
+
+    def loss_of(
+        self, outputs: SpeechOutputs, batch: AnyAsrBatch, counts: Counts | None = None
+    ) -> tuple[Scalar, Metrics]:
+        """``ctc_weight * ctc + (1 - ctc_weight) * text + predictor_weight * count``, and the parts.
+
+        Without a key no token is shown, and what is said at first is all.
+        """
+        assert outputs.attention_logits is not None and outputs.predicted is not None
+        first = outputs.attention_logits if outputs.first_logits is None else outputs.first_logits
+        targets, lengths = self.texts(batch)
+        of_batch = targets, lengths, batch.weights
+        options = {"label_smoothing": self.label_smoothing, "by_token": self.length_normalized_loss}
+        metrics = encoder_parts(outputs, batch, interctc_layers=self.interctc_layers)
+        metrics["loss/att"] = text_part(outputs.attention_logits, *of_batch, **options)
+        if self.first_pass_loss:
+            metrics["loss/first"] = text_part(first, *of_batch, **options)
+        metrics["loss/count"], metrics["error/count"] = count_parts(
+            outputs.predicted.counts, lengths, batch.weights, by_token=self.length_normalized_loss
+        )
+        metrics["acc/token"] = accuracy_part(first, *of_batch)
+        return self.weighed(metrics, batch, counts)
+
+    def shares(self) -> dict[str, float]:
+        text = 1.0 - self.ctc_weight
+        shares = {"loss/att": text, "loss/count": self.predictor_weight}
+        return self.ctc_shares() | shares | ({"loss/first": text} if self.first_pass_loss else {})
+
+    def searches(self) -> tuple[str, ...]:
+        return ("parallel_greedy", "ctc_greedy") if self.ctc_weight > 0.0 else ("parallel_greedy",)
+
+    def decoding(self, search: str) -> Callable[[Params, AnyAsrBatch], Hypotheses]:
+        def by_ctc(params: Params, batch: AnyAsrBatch) -> Hypotheses:
+            outputs: Any = self.heard(params, batch, "encode")
+            return ctc_greedy(outputs.ctc_logits, outputs.lengths, blank_id=BLANK)
+
+        def at_once(params: Params, batch: AnyAsrBatch) -> Hypotheses:
+            outputs: Any = self.heard(params, batch, "recognize")
+            counts = outputs.predicted.counts.astype(jnp.int32)
+            return parallel_greedy(outputs.attention_logits, counts, left_out=(BLANK, SOS, EOS))
+
+        return by_ctc if search == "ctc_greedy" else at_once
