@@ -11,15 +11,19 @@ from jaxasr import config
 from jaxasr.convert import torch_file
 from jaxasr.convert.espnet_options import CTC, ESPNET, PREPROCESSOR, TEXT
 from jaxasr.convert.espnet_tokens import in_our_order, read_tokens
+from jaxasr.convert.foreign import Foreign
 from jaxasr.convert.model_options import read_model
-from jaxasr.convert.options import Option, read_options
+from jaxasr.convert.options import read_options
 from jaxasr.data import subwords, textfile
+from jaxasr.data.tokenizer import BpeTokenizer
 from jaxasr.errors import CheckpointError
 from jaxasr.nn.normalize import Cmvn
 from jaxasr.tasks.asr import AsrTask
 
 PARAMETERS = ("valid.acc.ave.pth", "valid.acc.ave_*.pth", "*.ave*.pth", "*.pth")
 """The files that parameters are looked for in, one kind after the other; recipes decode with the first."""
+STATE = "checkpoint.pth"
+"""What training goes on from; its parameters are not those of the best models."""
 
 
 def is_model(folder: pathlib.Path) -> bool:
@@ -27,19 +31,23 @@ def is_model(folder: pathlib.Path) -> bool:
     return bool(_configs(folder))
 
 
-def read(folder: pathlib.Path, say: Callable[[str], None]) -> tuple[AsrTask, dict[str, np.ndarray]]:
-    """The task of a folder, with its vocabulary and statistics, and its tensors with our tokens.
+def read(folder: pathlib.Path, say: Callable[[str], None], *, model_file: str | None = None) -> Foreign:
+    """The model in a folder, its tensors with our tokens.
+
+    Args:
+      say: is told what is read and what is left out.
+      model_file: the file of parameters, beside config.yaml, where it is not the first of `PARAMETERS`.
 
     Raises:
-      CheckpointError: files are missing, or do not belong together.
-      ConfigError: the model is not one that ours can be.
+      CheckpointError: files are missing, there are several to choose from, or they do not belong together.
+      ConfigError: the configuration has a part, an option or a value that jaxasr has not.
     """
     file = _config(folder)
     theirs = config.read_yaml(file)
     tokens = read_tokens(theirs["token_list"], str(file))
-    parameters = _parameters(file.parent)
+    fields, left_out = fields_of(theirs, f"{file}: ")
+    parameters = _parameters(file.parent, model_file)
     tensors = in_our_order(torch_file.read(parameters, say), tokens, str(parameters))
-    fields = fields_of(theirs, f"{file}: ", say)
     tokenizer = fields["tokenizer"]["type"]
     if tokenizer == "char" and (symbols := theirs.get("non_linguistic_symbols")):
         listed = _found(symbols, "non_linguistic_symbols", folder, file)
@@ -47,13 +55,15 @@ def read(folder: pathlib.Path, say: Callable[[str], None]) -> tuple[AsrTask, dic
     task = config.from_mapping(AsrTask, fields, where=str(file))
     if tokenizer == "bpe":
         content = subwords.read(_found(theirs.get("bpemodel"), "bpemodel", folder, file))
-        task = dataclasses.replace(task, tokenizer=dataclasses.replace(task.tokenizer, content=content))
+        task = dataclasses.replace(task, tokenizer=BpeTokenizer(content=content))
     cmvn = _statistics(tensors, str(parameters)) if task.normalizer and task.normalizer.needs_statistics else None
-    return task.with_resources(vocabulary=tokens.vocabulary, cmvn=cmvn), tensors
+    task = task.with_resources(vocabulary=tokens.vocabulary, cmvn=cmvn)
+    task.check()
+    return Foreign(task, tensors, f"ESPnet {theirs.get('version', '2')}", left_out)
 
 
-def fields_of(theirs: Mapping[str, Any], where: str, say: Callable[[str], None]) -> dict[str, Any]:
-    """The fields of our task that their configuration gives, of which an error begins with `where`.
+def fields_of(theirs: Mapping[str, Any], where: str) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The fields of our task that their configuration gives, of which an error begins with `where`; what is left out.
 
     Raises:
       ConfigError: it has an option that is unknown, or that is not what ours does.
@@ -61,20 +71,19 @@ def fields_of(theirs: Mapping[str, Any], where: str, say: Callable[[str], None])
     left_out: list[str] = []
     fields = read_model(ESPNET, theirs, left_out, where=where, statistics=False)
     fields.pop("task")
-    if fields.get("interctc_weight") == 0.0 and not fields.get("interctc_conditioning"):
-        left_out.append(f"interctc_layer_idx={fields.pop('interctc_layers')} of weight {fields.pop('interctc_weight')}")
-    names = {key for option in TEXT for key in option.theirs}
-    fields |= read_options(TEXT, {key: theirs[key] for key in names & theirs.keys()}, where, left_out)
+    if fields.get("interctc_weight") == 0.0 and not fields["interctc_conditioning"]:
+        for name in ("interctc_conditioning", "interctc_weight", "interctc_layers"):
+            value = fields.pop(name)
+        left_out.append(f"{where}encoder_conf.interctc_layer_idx={value}, whose weight is 0")
+    texts = {key: theirs[key] for option in TEXT for key in option.theirs if key in theirs}
+    fields |= read_options(TEXT, texts, where, left_out)
     sound = read_options(PREPROCESSOR, theirs.get("preprocessor_conf") or {}, f"{where}preprocessor_conf.", left_out)
     fields |= sound if fields["frontend"]["type"] != "features" else {}
     read_options(CTC, theirs.get("ctc_conf") or {}, f"{where}ctc_conf.", left_out)
-    if left_out:
-        say(f"{where}left out, since it changes nothing that is trained: {', '.join(left_out)}")
-    parts = {"model", "decoder", *ESPNET.slots}
-    read = names | parts | {f"{part}_conf" for part in (*parts, "preprocessor", "ctc")}
-    read |= {"token_list", "bpemodel", "non_linguistic_symbols", "input_size"}
-    say(f"{where}left out, since it is for training: {', '.join(key for key in theirs if key not in read)}")
-    return fields
+    parts = {"model", "decoder", "preprocessor", "ctc", *ESPNET.slots}
+    known = {*texts, *parts, *(f"{part}_conf" for part in parts), "token_list", "input_size"}
+    training = [str(key) for key in theirs if key not in known]
+    return fields, (*left_out, *([f"{where}options of training: {', '.join(training)}"] if training else []))
 
 
 def _statistics(tensors: Mapping[str, np.ndarray], where: str) -> Cmvn:
@@ -103,27 +112,25 @@ def _config(folder: pathlib.Path) -> pathlib.Path:
     files = _configs(folder)
     if len(files) != 1:
         raise CheckpointError(
-            f"{folder}: {len(files)} config.yaml of ESPnet's task asr {' '.join(map(str, files))}; one was expected, in "
-            "the folder or beneath it; give the folder of one model."
+            f"{folder}: {len(files)} config.yaml of ESPnet's task asr ({', '.join(map(str, files)) or 'none'}); one "
+            "was expected, in the folder or beneath it; give the folder of one model."
         )
     return files[0]
 
 
-def _parameters(folder: pathlib.Path) -> pathlib.Path:
+def _parameters(folder: pathlib.Path, model_file: str | None) -> pathlib.Path:
     """The file of parameters: an average of the best, if there is one."""
-    for pattern in PARAMETERS:
-        found = sorted({path.resolve() for path in folder.glob(pattern)} - {(folder / "checkpoint.pth").resolve()})
-        if len(found) == 1:
-            return found[0]
-        if found:
-            raise CheckpointError(
-                f"{folder}: {', '.join(path.name for path in found)}; one {pattern} was expected; put the one to "
-                "convert, with config.yaml, into a folder of its own."
-            )
-    raise CheckpointError(
-        f"{folder}: no .pth file; parameters as ESPnet writes them, such as {PARAMETERS[0]}, were expected beside "
-        "config.yaml; put them there."
-    )
+    found: list[pathlib.Path] = []
+    for pattern in PARAMETERS if model_file is None else (model_file,):
+        links = [path for path in folder.glob(pattern) if path.name != STATE]
+        found = found or sorted({path.resolve() for path in links})
+    if len(found) != 1:
+        there = sorted(path.name for path in found or folder.glob("*.pth"))
+        raise CheckpointError(
+            f"{folder}: {', '.join(there) or 'no .pth'}; one file of parameters was expected, such as {PARAMETERS[0]}, "
+            "or the one that --model_file names; give --model_file=NAME."
+        )
+    return found[0]
 
 
 def _found(name: Any, key: str, folder: pathlib.Path, file: pathlib.Path) -> pathlib.Path:

@@ -111,7 +111,6 @@ PREPROCESSOR = (
 )
 """`preprocessor_conf`."""
 
-CLEANERS = {None: (), "tacotron": ("english_numbers", "upper", "punctuation", "whitespace"), "jaconv": ("nfkc",)}
 TOKENIZERS = ("bpe", "char", "word", "phn")
 PHONES = {None: {"type": "word"}} | {g2p: {"type": "phn", "g2p": g2p} for g2p in ("pypinyin_g2p", "pypinyin_g2p_phone")}
 """By `g2p`; of phones that stand in the text already each is a word."""
@@ -130,7 +129,9 @@ def _tokenizer() -> Option:
 
 TEXT = (
     _tokenizer(),
-    same("cleaner", "cleaners", None, CLEANERS),
+    idle("bpemodel"),  # read as files of the folder
+    idle("non_linguistic_symbols"),
+    idle("cleaner", None),  # no trained model depends on what is done to transcripts
     fixed("preprocessor", "default"),
     fixed("speech_volume_normalize", None),
     fixed("use_preprocessor", True),

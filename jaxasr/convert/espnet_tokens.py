@@ -32,13 +32,12 @@ def read_tokens(listed: Sequence[str], where: str) -> Tokens:
       ConfigError: it holds a token twice, or one with white space.
     """
     tokens = [str(token) for token in listed]
-    ours = [token for token in Vocabulary.FIRST[1:] if token in tokens]
-    if tokens[:1] != [BLANK] or tokens[-1:] != [ENDS] or Vocabulary.LAST not in tokens or ours:
+    special = {*Vocabulary.FIRST[1:]} & {*tokens}
+    if tokens[:1] != [BLANK] or tokens[-1:] != [ENDS] or Vocabulary.LAST not in tokens or special:
+        shown = " ".join([*tokens[:2], "...", *sorted(special), *tokens[-1:]])
         raise CheckpointError(
-            f"{where}: token_list from {tokens[:1]} to {tokens[-1:]}, {Vocabulary.LAST} "
-            f"{'there' if Vocabulary.LAST in tokens else 'missing'}, {' '.join(ours) or 'no <s>'} there; {BLANK} "
-            f"first, {ENDS} last and {Vocabulary.LAST} between were expected, as ESPnet lists them, and neither <s> nor "
-            "</s>; choose another model."
+            f"{where}: token_list {shown}; {BLANK} first, {ENDS} last, {Vocabulary.LAST} between and neither <s> nor "
+            "</s> were expected, as ESPnet lists tokens; such a model cannot be converted."
         )
     unknown, ends = tokens.index(Vocabulary.LAST), len(tokens) - 1
     others = [number for number in range(1, ends) if number != unknown]

@@ -95,7 +95,7 @@ def read_model(
     fields = {"task": fields.pop("type")} | fields
     slots = dict(toolkit.slots) | {"decoder": ("decoder", toolkit.decoders[fields["task"]])}
     if fields["task"] == "asr":
-        slots.pop("predictor")
+        slots.pop("predictor", None)
     if fields["ctc_weight"] == 1.0:
         slots.pop("decoder")
         fields["decoder"] = None

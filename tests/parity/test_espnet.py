@@ -4,6 +4,7 @@ import copy
 import functools
 import itertools
 import shutil
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -36,6 +37,10 @@ def theirs(name):
     return config.read_yaml(file)
 
 
+def read(folder, say=print, **options) -> Any:
+    return espnet.read(folder, say, **options).task
+
+
 def batch_of(task, tokens):
     """The two sounds, each with these tokens."""
     clips = (FOLDER / "clips.txt").read_text().split()
@@ -48,9 +53,10 @@ def batch_of(task, tokens):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_model(name):
-    task, tensors = espnet.read(FOLDER / name, print)
+    model = espnet.read(FOLDER / name, print)
+    task: Any = model.task
     shapes = jax.eval_shape(task.model().init, jax.random.key(0), task.batch_spec(BucketShape(1, 16_000, 1)))
-    params = convert_params(tensors, rules_of(task, "espnet"), shapes)
+    params = convert_params(model.tensors, rules_of(task, "espnet"), shapes)
     out = {key.removeprefix(f"{name}/"): array for key, array in expected().items() if key.startswith(f"{name}/")}
     listed = out["token_list"].tolist()
     batch = batch_of(task, [listed[i] for i in out["tokens"]])
@@ -76,10 +82,9 @@ def test_model(name):
 
 
 def test_options():
-    said = []
-    assert espnet.fields_of(theirs("espnet_conformer"), "c.yaml: ", said.append) == {
+    fields, left_out = espnet.fields_of(theirs("espnet_conformer"), "c.yaml: ")
+    assert fields == {
         "tokenizer": {"type": "bpe"},
-        "cleaners": (),
         "ctc_weight": 0.3,
         "label_smoothing": 0.1,
         "length_normalized_loss": False,
@@ -138,8 +143,8 @@ def test_options():
             "attention_dropout": 0.1,
         },
     }
-    assert len(said) == 1 and "c.yaml: " in said[0] and "optim_conf, scheduler" in said[0]
-    assert "encoder" not in said[0]
+    assert len(left_out) == 1 and left_out[0].startswith("c.yaml: options of training: ")
+    assert "optim_conf, scheduler" in left_out[0] and "encoder" not in left_out[0]
 
 
 def changed(name, **options):
@@ -157,7 +162,7 @@ def changed(name, **options):
 def test_defaults_of_espnet():
     """Where a configuration says nothing, ESPnet's defaults hold, not those of our recipes."""
     conf = changed("espnet_conformer", encoder_conf={}, decoder_conf={}, model_conf={}, frontend_conf={})
-    fields = espnet.fields_of(conf, "", print)
+    fields, _ = espnet.fields_of(conf, "")
     assert fields["encoder"]["positions"] == "relative_legacy" and not fields["encoder"]["macaron"]
     assert (fields["ctc_weight"], fields["label_smoothing"]) == (0.5, 0.0)
     assert (fields["frontend"]["hop_ms"], fields["frontend"]["window_ms"]) == (8.0, None)
@@ -166,7 +171,7 @@ def test_defaults_of_espnet():
 
 def test_given_features_and_pure_ctc():
     conf = changed("espnet_conformer", input_size=83, frontend=None, frontend_conf={}, model_conf__ctc_weight=1.0)
-    fields = espnet.fields_of(conf, "", print)
+    fields, _ = espnet.fields_of(conf, "")
     assert fields["frontend"]["type"] == "features" and fields["frontend"]["width"] == 83
     assert fields["preprocess"] is None and "channel" not in fields
     assert fields["decoder"] is None and "label_smoothing" not in fields
@@ -174,9 +179,8 @@ def test_given_features_and_pure_ctc():
 
 def test_intermediate_ctc_of_no_weight():
     conf = changed("espnet_conformer", encoder_conf__interctc_layer_idx=[1])
-    said = []
-    assert "interctc_layers" not in espnet.fields_of(conf, "", said.append)
-    assert "interctc_layer_idx=[1]" in said[0]
+    fields, left_out = espnet.fields_of(conf, "")
+    assert "interctc_layers" not in fields and "interctc_layer_idx=[1]" in left_out[0]
 
 
 @pytest.mark.parametrize(
@@ -206,7 +210,6 @@ def test_intermediate_ctc_of_no_weight():
         {"model_conf__lang_token_id": 3},
         {"token_type": "whisper_en"},
         {"token_type": "phn", "g2p": "pyopenjtalk"},
-        {"cleaner": "whisper_en"},
         {"speech_volume_normalize": 1.0},
         {"preprocessor": "multi"},
         {"preprocessor_conf__delimiter": ","},
@@ -218,7 +221,7 @@ def test_intermediate_ctc_of_no_weight():
 )
 def test_what_cannot_be_converted(options):
     with pytest.raises(JaxasrError) as raised:
-        espnet.fields_of(changed("espnet_conformer", **options), "c.yaml: ", print)
+        espnet.fields_of(changed("espnet_conformer", **options), "c.yaml: ")
     key, value = list(options.items())[-1]
     assert f"c.yaml: {key.replace('__', '.')}".removesuffix(".frontend_conf") in str(raised.value)
     assert str(value) in str(raised.value) or "no option" in str(raised.value)
@@ -228,7 +231,7 @@ def test_conditioned_e_branchformer_cannot_be_converted():
     """Its layers are shown to CTC without the last norm, which ours go through."""
     options = {"encoder_conf__interctc_layer_idx": [1], "encoder_conf__interctc_use_conditioning": True}
     with pytest.raises(JaxasrError, match=r"encoder_conf\.interctc_use_conditioning: True"):
-        espnet.fields_of(changed("espnet_e_branchformer", **options), "", print)
+        espnet.fields_of(changed("espnet_e_branchformer", **options), "")
 
 
 # --- tokens ------------------------------------------------------------------------------------------------------
@@ -299,8 +302,8 @@ def test_the_experiment_of_a_recipe(folder):
     """Its files are named from where the recipe is run, two folders above; statistics are among the tensors."""
     recipe, experiment = folder
     shutil.rmtree(recipe / "exp" / "asr_stats_raw_en_bpe30_sp")
-    task, _ = espnet.read(experiment, print)
-    assert task.tokenizer.split("one yes") == espnet.read(recipe, print)[0].tokenizer.split("one yes")
+    task = read(experiment)
+    assert task.tokenizer.split("one yes") == read(recipe).tokenizer.split("one yes")
     with np.load(next((FOLDER / "espnet_conformer").rglob("feats_stats.npz"))) as sums:
         np.testing.assert_allclose(-task.cmvn.shift, sums["sum"] / sums["count"], rtol=1e-5)
 
@@ -308,10 +311,10 @@ def test_the_experiment_of_a_recipe(folder):
 def test_a_file_beside_the_configuration(folder):
     recipe, experiment = folder
     shutil.move(recipe / "data" / "en_token_list" / "bpe_unigram30" / "bpe.model", experiment / "bpe.model")
-    assert espnet.read(experiment, print)[0].tokenizer.content
+    assert read(experiment).tokenizer.content
     (experiment / "bpe.model").unlink()
     with pytest.raises(JaxasrError, match=r"bpemodel=data/.*: 0 files bpe\.model in "):
-        espnet.read(experiment, print)
+        read(experiment)
 
 
 def test_which_parameters(folder):
@@ -320,16 +323,19 @@ def test_which_parameters(folder):
     (experiment / "checkpoint.pth").write_bytes(b"a state of training")
     (experiment / "12epoch.pth").write_bytes(b"one epoch")
     (experiment / "valid.acc.ave_5best.pth").write_bytes(b"fewer")
-    with pytest.raises(JaxasrError, match=r"valid\.acc\.ave_10best\.pth, valid\.acc\.ave_5best\.pth; one "):
-        espnet.read(recipe, print)
+    with pytest.raises(JaxasrError, match=r": valid\.acc\.ave_10best\.pth, valid\.acc\.ave_5best\.pth; one file "):
+        read(recipe)
+    read(recipe, model_file=best.name)
+    with pytest.raises(JaxasrError, match=r": 12epoch\.pth, checkpoint\.pth, .*; give --model_file"):
+        read(recipe, model_file="13epoch.pth")
     (experiment / "valid.acc.ave.pth").symlink_to(best.name)  # as recipes leave it
     said = []
-    espnet.read(recipe, said.append)
+    read(recipe, said.append)
     assert best.name in said[0]
     for path in experiment.glob("*.pth"):
         path.unlink()
-    with pytest.raises(JaxasrError, match=r"no \.pth file"):
-        espnet.read(recipe, print)
+    with pytest.raises(JaxasrError, match=r": no \.pth; one file"):
+        read(recipe)
 
 
 def test_which_configuration(folder):
@@ -337,18 +343,18 @@ def test_which_configuration(folder):
     assert espnet.is_model(recipe) and espnet.is_model(experiment) and not espnet.is_model(recipe / "data")
     (recipe / "exp" / "lm_train").mkdir()
     (recipe / "exp" / "lm_train" / "config.yaml").write_text("lm: transformer\ntoken_list: [a]\n")
-    espnet.read(recipe, print)
+    read(recipe)
     shutil.copytree(experiment, recipe / "exp" / "another")
     with pytest.raises(JaxasrError, match=r"2 config\.yaml"):
-        espnet.read(recipe, print)
+        read(recipe)
 
 
 def test_no_statistics(folder, monkeypatch):
     recipe, _ = folder
-    read = espnet.torch_file.read
+    tensors_of = espnet.torch_file.read
     without = ("normalize.mean", "normalize.std")
     monkeypatch.setattr(
-        espnet.torch_file, "read", lambda *given: {k: x for k, x in read(*given).items() if k not in without}
+        espnet.torch_file, "read", lambda *given: {k: x for k, x in tensors_of(*given).items() if k not in without}
     )
     with pytest.raises(JaxasrError, match=r"no normalize\.mean and normalize\.std"):
-        espnet.read(recipe, print)
+        read(recipe)
