@@ -91,8 +91,8 @@ def _statistics(tensors: Mapping[str, np.ndarray], where: str) -> Cmvn:
     names = ("normalize.mean", "normalize.std")
     if not tensors.keys() >= {*names}:
         raise CheckpointError(
-            f"{where}: no {' and '.join(names)}; the statistics of global_mvn were expected, which ESPnet saves with "
-            "the parameters; give the file that ESPnet wrote."
+            f"{where}: no normalize.mean and normalize.std; the statistics of global_mvn were expected, which ESPnet "
+            "saves with the parameters; give the file that ESPnet wrote."
         )
     mean, std = (np.asarray(tensors[name], np.float64) for name in names)
     return Cmvn((-mean).astype(np.float32), (1.0 / np.maximum(std, 1e-5)).astype(np.float32))
@@ -127,8 +127,8 @@ def _parameters(folder: pathlib.Path, model_file: str | None) -> pathlib.Path:
     if len(found) != 1:
         there = sorted(path.name for path in found or folder.glob("*.pth"))
         raise CheckpointError(
-            f"{folder}: {', '.join(there) or 'no .pth'}; one file of parameters was expected, such as {PARAMETERS[0]}, "
-            "or the one that --model_file names; give --model_file=NAME."
+            f"{folder}: {', '.join(there) or 'no .pth'}; one file of parameters was expected, such as "
+            "valid.acc.ave.pth, or the one that --model_file names; give --model_file=NAME."
         )
     return found[0]
 

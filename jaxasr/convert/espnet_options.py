@@ -22,9 +22,6 @@ E_BRANCHFORMER = option_tables.E_BRANCHFORMER.with_options(
     _CHECKPOINTS,
     # with none it scales frames and has positions; ours leaves frames as they are
     same("input_layer", "subsampling", "conv2d", {name: name for name in option_tables.SUBSAMPLINGS if name}),
-)._replace(
-    # its layers are shown to CTC without the last norm, which ours go through
-    of_task=(option_tables.intermediate()[0], fixed("interctc_use_conditioning", False))
 )
 ENCODERS = (TRANSFORMER, CONFORMER, BRANCHFORMER, E_BRANCHFORMER, option_tables.RNN)
 TRANSFORMER_DECODER = option_tables.TRANSFORMER_DECODER.with_options(*_STACK, _CHECKPOINTS)

@@ -36,8 +36,8 @@ def read_tokens(listed: Sequence[str], where: str) -> Tokens:
     if tokens[:1] != [BLANK] or tokens[-1:] != [ENDS] or Vocabulary.LAST not in tokens or special:
         shown = " ".join([*tokens[:2], "...", *sorted(special), *tokens[-1:]])
         raise CheckpointError(
-            f"{where}: token_list {shown}; {BLANK} first, {ENDS} last, {Vocabulary.LAST} between and neither <s> nor "
-            "</s> were expected, as ESPnet lists tokens; such a model cannot be converted."
+            f"{where}: token_list {shown}; <blank> first, <sos/eos> last, <unk> between and neither <s> nor </s> were "
+            "expected, as ESPnet lists tokens; such a model cannot be converted."
         )
     unknown, ends = tokens.index(Vocabulary.LAST), len(tokens) - 1
     others = [number for number in range(1, ends) if number != unknown]

@@ -208,7 +208,8 @@ E_BRANCHFORMER = Part(
         idle("layer_drop_rate", 0.0),
         idle("max_pos_emb_len", 5000),
     ),
-    intermediate(),
+    # its layers are shown to CTC without the last norm, which ours go through
+    (intermediate()[0], same("interctc_use_conditioning", "interctc_conditioning", False, {False: False})),
     unread=(("feed_forward", False, ("macaron", "activation", "d_ff")),),
     training=("remat",),
 )
