@@ -121,8 +121,8 @@ def _config(folder: pathlib.Path) -> pathlib.Path:
 def _parameters(folder: pathlib.Path, model_file: str | None) -> pathlib.Path:
     """The file of parameters: an average of the best, if there is one."""
     found: list[pathlib.Path] = []
-    for pattern in PARAMETERS if model_file is None else (model_file,):
-        links = [path for path in folder.glob(pattern) if path.name != STATE]
+    for pattern in PARAMETERS if model_file is None else (pathlib.Path(model_file).name,):
+        links = [path for path in folder.glob(pattern) if path.name != STATE or model_file is not None]
         found = found or sorted({path.resolve() for path in links})
     if len(found) != 1:
         there = sorted(path.name for path in found or folder.glob("*.pth"))
