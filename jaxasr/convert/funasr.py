@@ -62,7 +62,9 @@ def read(folder: pathlib.Path, say: Callable[[str], None], *, model_file: str | 
     _check_keys(theirs, where)
     texts = read_texts(folder, theirs, where, left_out)
     statistics = _statistics(folder, theirs)
-    mapping = read_model(FUNASR, theirs, left_out, where=where, statistics=statistics is not None and _has_sound(theirs))
+    mapping = read_model(
+        FUNASR, theirs, left_out, where=where, statistics=statistics is not None and _has_sound(theirs)
+    )
     read_options(CTC, theirs.get("ctc_conf") or {}, f"{where}ctc_conf.", left_out)
     task = config.from_mapping(TASKS[mapping.pop("task")], mapping, where=str(file))
     needed = task.normalizer is not None and task.normalizer.needs_statistics
@@ -89,7 +91,9 @@ def _listed(folder: pathlib.Path) -> str:
     try:
         names = sorted(path.name for path in folder.iterdir())
     except OSError as error:
-        raise CheckpointError(f"{folder}: {error.strerror}; a FunASR model's folder was expected; give another.") from None
+        raise CheckpointError(
+            f"{folder}: {error.strerror}; a FunASR model's folder was expected; give another."
+        ) from None
     return ", ".join(names[:20]) + (" ..." if len(names) > 20 else "") if names else "nothing"
 
 
@@ -124,8 +128,10 @@ def _tensors(folder: pathlib.Path, model_file: str | None) -> pathlib.Path:
 
 def _statistics(folder: pathlib.Path, theirs: Mapping[str, Any]) -> pathlib.Path | None:
     """The file of statistics: the one that the configuration names, where it stands or in the folder."""
-    named = [(theirs.get(f"{part}_conf") or {}).get(key) for part, key in
-             (("frontend", "cmvn_file"), ("normalize", "stats_file"))]
+    named = [
+        (theirs.get(f"{part}_conf") or {}).get(key)
+        for part, key in (("frontend", "cmvn_file"), ("normalize", "stats_file"))
+    ]
     for name in (theirs.get("cmvn_file"), *named):
         if name and (found := found_file(folder, str(name))) is not None:
             return found

@@ -60,9 +60,7 @@ def read_texts(folder: pathlib.Path, theirs: Mapping[str, Any], where: str, left
     """
     is_new = "tokenizer" in theirs
     conf = (theirs.get("tokenizer_conf") or {}) if is_new else {k: v for k, v in theirs.items() if k in TEXT_KEYS}
-    read_options(
-        OPTIONS_1X if is_new else OPTIONS_0X, conf, f"{where}tokenizer_conf." if is_new else where, left_out
-    )
+    read_options(OPTIONS_1X if is_new else OPTIONS_0X, conf, f"{where}tokenizer_conf." if is_new else where, left_out)
     vocabulary = _vocabulary(folder, conf.get("token_list"))
     kind = _kind(theirs, where)
     if kind == "bpe":

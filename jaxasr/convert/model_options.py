@@ -1,13 +1,25 @@
 """Whole models: a configuration of FunASR's or ESPnet's as one of ours, and ours as one of FunASR's."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jaxasr import config
-from jaxasr.convert.feature_options import FRONTENDS, NORMALIZERS, PREENCODERS, SPECAUGS
+from jaxasr.convert.feature_options import (
+    FRONTENDS,
+    GLOBAL_MVN,
+    LINEAR,
+    NORMALIZERS,
+    PREENCODERS,
+    SPECAUG_LFR,
+    SPECAUGS,
+    WAV_FRONTEND,
+)
 from jaxasr.convert.option_tables import DECODERS, ENCODERS, PARALLEL_DECODERS, PREDICTORS
 from jaxasr.convert.options import Part, fixed, idle, part_called, part_of_ours, read_part, same, write_part
 from jaxasr.errors import ConfigError
+from jaxasr.tasks.base import TASKS
+from jaxasr.tasks.speech_choices import LONG
 
 # --- models ------------------------------------------------------------------------------------------------------
 
@@ -180,8 +192,9 @@ def write_model(toolkit: Toolkit, task: Any, left_out: list[str]) -> dict[str, A
     Raises:
       ConfigError: a part or an option of ours is none of theirs.
     """
-    fields = config.to_mapping(task)
-    name, registries = _task_name(task), config.slots(type(task))
+    frontend = task.frontend.for_encoder(round(LONG / task.encoder.output_lengths(LONG)))
+    fields = config.to_mapping(dataclasses.replace(task, frontend=frontend))
+    name, registries = TASKS.name_of(type(task)), config.slots(type(task))
     part = part_of_ours(_written_models(toolkit, fields, name), name, "task")
     own = {key: value for key, value in fields.items() if key not in {*registries, *OF_PARTS, *TEXT}}
     if not fields["interctc_layers"]:
@@ -198,13 +211,31 @@ def write_model(toolkit: Toolkit, task: Any, left_out: list[str]) -> dict[str, A
         inside = chosen | ({"sample_rate": fields["sample_rate"]} if ours == "frontend" else {})
         found[theirs] = given.theirs[0]
         found[f"{theirs}_conf"] = write_part(given, inside, defaults, fields, left_out)
-    return found
+    return _completed(found, frontend, fields["encoder"]["d_model"])
 
 
-def _task_name(task: Any) -> str:
-    from jaxasr.tasks.base import TASKS
-
-    return TASKS.name_of(type(task))
+def _completed(theirs: dict[str, Any], frontend: Any, width: int) -> dict[str, Any]:
+    """With what follows from several parts here, and is said anew there."""
+    if theirs["frontend"] == WAV_FRONTEND.theirs[0] and "normalize" in theirs:
+        conf = theirs.pop("normalize_conf")
+        if theirs.pop("normalize") != GLOBAL_MVN.theirs[0] or not all(conf.values()):
+            raise ConfigError(
+                f"--normalizer with options {conf}: with --frontend=wav_frontend theirs normalises by both mean and "
+                "deviation of the training set, or not at all; global_mvn was expected; such a model cannot be "
+                "converted."
+            )
+    elif theirs.get("normalize") == GLOBAL_MVN.theirs[0]:
+        raise ConfigError(
+            f"--normalizer=global_mvn: theirs keeps statistics of {theirs['frontend']} as sums, which ours has not; "
+            "--frontend=wav_frontend was expected with it; such a model cannot be converted."
+        )
+    if "predictor_conf" in theirs:
+        theirs["predictor_conf"] = {"idim": width} | theirs["predictor_conf"]
+    if theirs.get("preencoder") == LINEAR.theirs[0]:
+        theirs["preencoder_conf"] = {"input_size": frontend.output_width} | theirs["preencoder_conf"]
+    if theirs.get("specaug") == SPECAUG_LFR.theirs[0]:
+        theirs["specaug_conf"]["lfr_rate"] = frontend.output_width // frontend.num_bands - 1
+    return theirs
 
 
 def _written_models(toolkit: Toolkit, fields: Mapping[str, Any], name: str) -> Sequence[Part]:
