@@ -1,8 +1,9 @@
-"""Models of FunASR's as models of jaxasr's, and the way back: `python -m jaxasr.convert SRC DST`."""
+"""Models of FunASR and ESPnet as models of jaxasr, and the way back: `python -m jaxasr.convert SRC DST`."""
 
 import dataclasses
+import pathlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import tyro
@@ -15,8 +16,9 @@ class ConvertOptions:
     """A model folder of another toolkit as one that jaxasr decodes with and trains on, or ours as FunASR's.
 
     FunASR's folders are those that it releases and trains: model.pb or model.pt, config.yaml, tokens.json, am.mvn,
-    seg_dict or bpe.model. Nothing that is in the files is run, and torch is not needed. What jaxasr cannot do is an
-    error that names it; what changes no trained model is left out, and said.
+    seg_dict or bpe.model; ESPnet's those of its recipes and of its model zoo. Nothing that is in the files is run, and
+    torch is not needed. What jaxasr cannot do is an error that names it; what changes no trained model is left out, and
+    said.
 
       python -m jaxasr.convert speech_paraformer-large_asr_nat-zh-cn-16k/ models/paraformer
       python -m jaxasr.decode --model=models/paraformer sound.wav
@@ -33,48 +35,52 @@ class ConvertOptions:
     """The file in SRC that has the parameters, where it is not model.pt or model.pb: model.pt.avg10, model.pt.ep3."""
 
 
-def convert(options: ConvertOptions) -> Iterator[tuple[str, str]]:
-    """Does what the command line says; (name, what there is to say) of what came out."""
-    from jaxasr import info
+def convert(options: ConvertOptions) -> tuple[list[tuple[str, str]], list[str]]:
+    """Does what the command line says; what there is to say of what came out, by names, and commands that use it."""
+    return _to_funasr(options) if options.to == "funasr" else _to_jaxasr(options)
+
+
+def _to_jaxasr(options: ConvertOptions) -> tuple[list[tuple[str, str]], list[str]]:
+    from jaxasr import info  # JAX, which --help does not need
     from jaxasr.convert import folders
 
-    if options.to == "funasr":
-        if options.model_file is not None:
-            raise ConfigError(
-                f"--model_file={options.model_file} with --to=funasr: a model of ours has one file of parameters; "
-                "no such option was expected; remove it."
-            )
-        said = folders.to_funasr(options.src, options.dst)
-        yield from _written(options.dst)
-        yield "left out", ", ".join(said) or "nothing"
-        load = f"AutoModel(model={options.dst!r}).generate(input='SOUND.wav')"
-        yield "decode", f'python -c "from funasr import AutoModel; print({load})"'
-        return
     read: list[str] = []
     foreign = folders.to_jaxasr(options.src, options.dst, read.append, model_file=options.model_file)
-    yield "from", f"{foreign.toolkit}, {'; '.join(read)}"
-    yield from info.lines(info.describe(options.dst))
-    yield "left out", ", ".join((*folders.lost(foreign), *foreign.left_out)) or "nothing"
-    yield "decode", f"python -m jaxasr.decode --model={options.dst} SOUND.wav"
-    yield "fine-tune", f"python -m jaxasr.train --init={options.dst} --train=TRAIN --valid=VALID --workdir=WORKDIR"
+    rows = [
+        ("from", f"{foreign.toolkit}; {'; '.join(read)}"),
+        *info.lines(info.describe(options.dst)),
+        ("left out", "; ".join((*folders.lost(foreign), *foreign.left_out)) or "nothing"),
+    ]
+    return rows, [
+        f"python -m jaxasr.decode --model={options.dst} SOUND.wav",
+        f"python -m jaxasr.train --init={options.dst} --train=TRAIN --valid=VALID --workdir=WORKDIR",
+    ]
 
 
-def _written(folder: str) -> Iterator[tuple[str, str]]:
-    import pathlib
+def _to_funasr(options: ConvertOptions) -> tuple[list[tuple[str, str]], list[str]]:
+    from jaxasr.convert import folders
 
-    yield "model", folder
-    for file in sorted(pathlib.Path(folder).iterdir()):
-        yield file.name, f"{file.stat().st_size / 1e6:.2f} MB"
+    if options.model_file is not None:
+        raise ConfigError(
+            f"--model_file={options.model_file} with --to=funasr: a model of ours has one file of parameters; no such "
+            "option was expected; remove it."
+        )
+    left_out = folders.to_funasr(options.src, options.dst)
+    files = sorted(pathlib.Path(options.dst).iterdir())
+    sizes = ", ".join(f"{file.name} {file.stat().st_size / 1e6:.2f} MB" for file in files)
+    rows = [("model", f"{options.dst}: {sizes}"), ("left out", "; ".join(left_out) or "nothing")]
+    load = f"AutoModel(model={options.dst!r}).generate(input='SOUND.wav')"
+    return rows, [f'python -c "from funasr import AutoModel; print({load})"']
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     options = tyro.cli(
         ConvertOptions, args=argv, prog="python -m jaxasr.convert", config=(tyro.conf.FlagCreatePairsOff,)
     )
-    show(exit_with_message(lambda: list(convert(options))))
+    show(*exit_with_message(convert, options))
 
 
-def show(rows: list[tuple[str, str]]) -> None:
+def show(rows: Sequence[tuple[str, str]], commands: Sequence[str]) -> None:
     import rich.console
     import rich.table
     import rich.text
@@ -84,7 +90,8 @@ def show(rows: list[tuple[str, str]]) -> None:
     table.add_column(overflow="fold")
     for name, value in rows:
         table.add_row(rich.text.Text(name), rich.text.Text(value))
-    rich.console.Console().print(table, soft_wrap=not sys.stdout.isatty())
+    rich.console.Console().print(table)
+    print("\nNext:", *commands, sep="\n  ")
 
 
 if __name__ == "__main__":
