@@ -6,8 +6,13 @@ import sys
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
+import rich.console
+import rich.table
+import rich.text
 import tyro
 
+from jaxasr import info
+from jaxasr.convert import folders
 from jaxasr.errors import ConfigError, exit_with_message
 
 
@@ -41,9 +46,6 @@ def convert(options: ConvertOptions) -> tuple[list[tuple[str, str]], list[str]]:
 
 
 def _to_jaxasr(options: ConvertOptions) -> tuple[list[tuple[str, str]], list[str]]:
-    from jaxasr import info  # JAX, which --help does not need
-    from jaxasr.convert import folders
-
     read: list[str] = []
     foreign = folders.to_jaxasr(options.src, options.dst, read.append, model_file=options.model_file)
     rows = [
@@ -58,8 +60,6 @@ def _to_jaxasr(options: ConvertOptions) -> tuple[list[tuple[str, str]], list[str
 
 
 def _to_funasr(options: ConvertOptions) -> tuple[list[tuple[str, str]], list[str]]:
-    from jaxasr.convert import folders
-
     if options.model_file is not None:
         raise ConfigError(
             f"--model_file={options.model_file} with --to=funasr: a model of ours has one file of parameters; no such "
@@ -81,10 +81,6 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def show(rows: Sequence[tuple[str, str]], commands: Sequence[str]) -> None:
-    import rich.console
-    import rich.table
-    import rich.text
-
     table = rich.table.Table(box=None, show_header=False, pad_edge=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
