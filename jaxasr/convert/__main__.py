@@ -1,4 +1,4 @@
-"""Models of FunASR's as models of jaxasr's, and the way back: `python -m jaxasr.convert SRC DST`."""
+"""Models of FunASR's and ESPnet's as jaxasr's, and ours as FunASR's: `python -m jaxasr.convert SRC DST`."""
 
 import dataclasses
 import sys
@@ -15,10 +15,12 @@ class ConvertOptions:
     """A model folder of another toolkit as one that jaxasr decodes with and trains on, or ours as FunASR's.
 
     FunASR's folders are those that it releases and trains: model.pb or model.pt, config.yaml, tokens.json, am.mvn,
-    seg_dict or bpe.model. Nothing that is in the files is run, and torch is not needed. What jaxasr cannot do is an
-    error that names it; what changes no trained model is left out, and said.
+    seg_dict or bpe.model. ESPnet's are a recipe's exp/asr_train_... and those of its model zoo: config.yaml with
+    valid.acc.ave.pth beside it, and bpe.model. Nothing that is in the files is run, and torch is not needed. What
+    jaxasr cannot do is an error that names it; what changes no trained model is left out, and said.
 
       python -m jaxasr.convert speech_paraformer-large_asr_nat-zh-cn-16k/ models/paraformer
+      python -m jaxasr.convert exp/asr_train_asr_conformer_raw_en_bpe5000/ models/conformer
       python -m jaxasr.decode --model=models/paraformer sound.wav
       python -m jaxasr.convert --to=funasr models/paraformer back/
     """
@@ -30,7 +32,7 @@ class ConvertOptions:
     to: Literal["jaxasr", "funasr"] = "jaxasr"
     """What DST becomes: a model of jaxasr's, or of FunASR 1.x."""
     model_file: str | None = None
-    """The file in SRC that has the parameters, where it is not model.pt or model.pb: model.pt.avg10, model.pt.ep3."""
+    """The file in SRC that has the parameters, where it is none of these: model.pt.avg10, valid.loss.best.pth."""
 
 
 def convert(options: ConvertOptions) -> Iterator[tuple[str, str]]:

@@ -1,6 +1,7 @@
 """ESPnet2's models of the task `asr`: the `exp/asr_train_...` of a recipe, or a folder of the model zoo."""
 
 import dataclasses
+import fnmatch
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,6 +13,7 @@ from jaxasr.convert import torch_file
 from jaxasr.convert.espnet_options import CTC, ESPNET, PREPROCESSOR, TEXT
 from jaxasr.convert.espnet_tokens import in_our_order, read_tokens
 from jaxasr.convert.foreign import Foreign
+from jaxasr.convert.funasr import OTHER_KEYS
 from jaxasr.convert.model_options import read_model
 from jaxasr.convert.options import read_options
 from jaxasr.data import subwords, textfile
@@ -25,10 +27,18 @@ PARAMETERS = ("valid.acc.ave.pth", "valid.acc.ave_*.pth", "*.ave*.pth", "*.pth")
 STATE = "checkpoint.pth"
 """What training goes on from; its parameters are not those of the best models."""
 
+TRAINING = (
+    *OTHER_KEYS,
+    *("adapter*", "allow_multi_rates", "category_*", "create_graph_in_tensorboard", "ddp_comm_hook", "distributed"),
+    *("drop_last_iter", "exclude_weight_decay*", "gradient_as_bucket_view", "min_batch_size", "multi_task_dataset"),
+    *("save_strategy", "short_noise_thres", "shuffle_within_batch", "upsampling_factor"),
+)
+"""Patterns of keys that say how a model was trained."""
+
 
 def is_model(folder: pathlib.Path) -> bool:
-    """Whether the folder, or one in it, has a model's config.yaml as ESPnet writes it."""
-    return bool(_configs(folder))
+    """Whether the folder, or one in it, has files as ESPnet names them."""
+    return any(True for file in _configs(folder) for _ in file.parent.glob("*.pth"))
 
 
 def read(folder: pathlib.Path, say: Callable[[str], None], *, model_file: str | None = None) -> Foreign:
@@ -82,8 +92,10 @@ def fields_of(theirs: Mapping[str, Any], where: str) -> tuple[dict[str, Any], tu
     read_options(CTC, theirs.get("ctc_conf") or {}, f"{where}ctc_conf.", left_out)
     parts = {"model", "decoder", "preprocessor", "ctc", *ESPNET.slots}
     known = {*texts, *parts, *(f"{part}_conf" for part in parts), "token_list", "input_size"}
-    training = [str(key) for key in theirs if key not in known]
-    return fields, (*left_out, *([f"{where}options of training: {', '.join(training)}"] if training else []))
+    others = [str(key) for key in theirs if key not in known]
+    training = [key for key in others if any(fnmatch.fnmatch(key, pattern) for pattern in TRAINING)]
+    left_out += [f"{where}{key}" for key in others if key not in training]
+    return fields, (*left_out, f"{where}{len(training)} options of training")
 
 
 def _statistics(tensors: Mapping[str, np.ndarray], where: str) -> Cmvn:

@@ -12,7 +12,7 @@ import numpy as np
 import yaml
 
 from jaxasr import checkpoint
-from jaxasr.convert import funasr, torch_file
+from jaxasr.convert import espnet, funasr, torch_file
 from jaxasr.convert.foreign import Foreign
 from jaxasr.convert.funasr_texts import Texts, write_texts
 from jaxasr.convert.model_options import FUNASR, write_model
@@ -35,9 +35,11 @@ def read(folder: pathlib.Path, say: Callable[[str], None], *, model_file: str | 
         raise CheckpointError(f"{folder}: no such folder; that of a model was expected; give another.")
     if (folder / checkpoint.PARAMS_FILE).exists() or (folder / "model" / checkpoint.PARAMS_FILE).exists():
         raise CheckpointError(
-            f"{folder}: a model of jaxasr's already; one of FunASR's was expected; add --to=funasr for the way back."
+            f"{folder}: a model of jaxasr's already; one of FunASR's or ESPnet's was expected; add --to=funasr for the "
+            "way back."
         )
-    return funasr.read(folder, say, model_file=model_file)
+    toolkit = espnet if not funasr.is_model(folder) and espnet.is_model(folder) else funasr
+    return toolkit.read(folder, say, model_file=model_file)
 
 
 def params_of(foreign: Foreign) -> Params:
