@@ -3,6 +3,7 @@
 from jaxasr.convert.models import Toolkit as Toolkit
 from jaxasr.convert.models import rules_of as rules_of
 from jaxasr.convert.models import rules_of_part as rules_of_part
+from jaxasr.convert.models import rules_of_parts as rules_of_parts
 from jaxasr.convert.names import Layout as Layout
 from jaxasr.convert.names import Rule as Rule
 from jaxasr.convert.names import convert_params as convert_params

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from jaxasr.convert.bert import BERT_BLOCKS
-from jaxasr.convert.layers import FILTERS, batch_norm, conv1d, dense, norm
+from jaxasr.convert.layers import FILTERS, batch_norm, check_option, conv1d, dense, norm
 from jaxasr.convert.names import SAME, Layout, Rule
 from jaxasr.nn.postencoders import LengthAdaptor, TransformerPostEncoder
 from jaxasr.nn.preencoders import LinearPreEncoder, SincPreEncoder
@@ -45,11 +45,17 @@ TRANSFORMER_POSTENCODER = [
 ]
 """Of `hugging_face_transformers` with a model whose names are BERT's."""
 
+
+def _transformer(postencoder: TransformerPostEncoder) -> list[Rule]:
+    check_option("postencoder", postencoder, "norm_first", False)  # theirs leaves out such models' last norm
+    return TRANSFORMER_POSTENCODER
+
+
 PREENCODER_RULES: Mapping[type, Callable[[Any], list[Rule]]] = {
     LinearPreEncoder: lambda _: LINEAR_PREENCODER,
     SincPreEncoder: lambda _: SINC_PREENCODER,
 }
 POSTENCODER_RULES: Mapping[type, Callable[[Any], list[Rule]]] = {
     LengthAdaptor: _length_adaptor,
-    TransformerPostEncoder: lambda _: TRANSFORMER_POSTENCODER,
+    TransformerPostEncoder: _transformer,
 }

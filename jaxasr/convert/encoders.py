@@ -7,6 +7,7 @@ from jaxasr.convert.layers import (
     FILTERS,
     attention,
     batch_norm,
+    check_option,
     dense,
     depthwise,
     feed_forward,
@@ -16,7 +17,6 @@ from jaxasr.convert.layers import (
     relative_attention,
 )
 from jaxasr.convert.names import Layout, Rule
-from jaxasr.errors import ConfigError
 from jaxasr.nn.encoders import (
     BranchformerEncoder,
     ConformerEncoder,
@@ -27,16 +27,6 @@ from jaxasr.nn.encoders import (
     TransformerEncoder,
 )
 from jaxasr.nn.subsampling import CONVOLUTIONS
-
-
-def _check_option(encoder: Any, option: str, *theirs: Any) -> None:
-    """Raises unless the encoder's option is one of those that theirs has."""
-    if (value := getattr(encoder, option)) not in theirs:
-        raise ConfigError(
-            f"--encoder.{option}={value}: theirs has no such {type(encoder).__name__}; "
-            f"{' or '.join(map(str, theirs))} was expected to convert it; change it."
-        )
-
 
 # --- what stands before the blocks -------------------------------------------------------------------------------
 
@@ -67,7 +57,7 @@ def convolutions(subsampling: str) -> list[Rule]:
 
 def _input_layer(encoder: Any) -> list[Rule]:
     """What stands before the blocks of all encoders but SAN-M's and the recurrent one."""
-    _check_option(encoder, "subsampling_channels", None, encoder.d_model)
+    check_option("encoder", encoder, "subsampling_channels", None, encoder.d_model)
     match encoder.subsampling:
         case "embed":
             rules, positions = [Rule("embed.0.weight", "units/embedding")], "embed.1"
@@ -109,7 +99,7 @@ SANM_BLOCKS = [
 
 
 def _sanm(encoder: Any) -> list[Rule]:
-    _check_option(encoder, "subsampling", "none")  # behind convolutions theirs adds other positions
+    check_option("encoder", encoder, "subsampling", "none")  # behind convolutions theirs adds other positions
     return SANM_BLOCKS
 
 
@@ -167,12 +157,12 @@ BRANCHFORMER_BLOCKS = [
 
 
 def _transformer(encoder: TransformerEncoder) -> list[Rule]:
-    _check_option(encoder, "positions", "absolute")
+    check_option("encoder", encoder, "positions", "absolute")
     return [*_input_layer(encoder), *TRANSFORMER_BLOCKS]
 
 
 def _conformer(encoder: ConformerEncoder) -> list[Rule]:
-    _check_option(encoder, "conv_norm", "batch")
+    check_option("encoder", encoder, "conv_norm", "batch")
     return [*_input_layer(encoder), *CONFORMER_BLOCKS]
 
 

@@ -1,9 +1,22 @@
 """Rules of single layers, between torch's layouts and ours; ``*`` in our path is the parameter's name."""
 
+from typing import Any
+
 import numpy as np
 
 from jaxasr.convert.names import SAME, Layout, Rule
+from jaxasr.errors import ConfigError
 from jaxasr.nn.batch_norm import STATS
+
+
+def check_option(slot: str, part: Any, option: str, *theirs: Any) -> None:
+    """Raises ConfigError unless the part's option is one of those that theirs has."""
+    if (value := getattr(part, option)) not in theirs:
+        raise ConfigError(
+            f"--{slot}.{option}={value}: theirs has no such option; {' or '.join(map(str, theirs))} was expected, to "
+            "convert it; change it."
+        )
+
 
 TURNED = Layout(np.transpose, np.transpose)
 """A dense layer (D, C) as (C, D); a bias stays as it is."""

@@ -12,9 +12,25 @@ from jaxasr.convert.layers import dense
 from jaxasr.convert.names import Layout, Rule, exactly, within
 from jaxasr.convert.predictors import PREDICTOR_RULES
 from jaxasr.errors import ConfigError
-from jaxasr.nn.decoders import ParaformerSanDecoder, ParaformerSanmDecoder, ParallelDecoder, SanmDecoder
-from jaxasr.nn.encoders import BranchformerEncoder, RnnEncoder, SanmChunkEncoder, SanmEncoder
-from jaxasr.nn.postencoders import LengthAdaptor
+from jaxasr.nn.decoders import (
+    DECODERS,
+    PARALLEL_DECODERS,
+    ParaformerSanDecoder,
+    ParaformerSanmDecoder,
+    ParallelDecoder,
+    SanmDecoder,
+)
+from jaxasr.nn.encoders import (
+    ENCODERS,
+    BranchformerEncoder,
+    EBranchformerEncoder,
+    RnnEncoder,
+    SanmChunkEncoder,
+    SanmEncoder,
+)
+from jaxasr.nn.postencoders import POSTENCODERS, LengthAdaptor
+from jaxasr.nn.predictors import PREDICTORS
+from jaxasr.nn.preencoders import PREENCODERS
 from jaxasr.typing import Params
 
 Toolkit: TypeAlias = Literal["funasr", "espnet"]
@@ -40,7 +56,7 @@ NOT_IN: Mapping[Toolkit, tuple[type, ...]] = {
 }
 EMPTY_TABLE = Layout(None, lambda kernel: np.zeros_like(kernel.T))
 """Of the tokens that training shows, of which there are none: as large as the decoder's output layer (D, V)."""
-CTC_HEAD = dense("ctc.ctc_lo", "ctc/*")
+CTC_HEAD = dense("ctc_lo", "*")
 CONDITIONING = dense("encoder.conditioning_layer", "condition/*")
 """Of self-conditioned CTC: theirs keeps it in the encoder, which makes none by itself."""
 NO_PARAMETERS = [Rule(name, None) for name in ("normalize.mean", "normalize.std", "frontend.logmel.melmat")]
@@ -60,15 +76,10 @@ def rules_of(task: Any, toolkit: Toolkit = "funasr") -> list[Rule]:
       ConfigError: the toolkit has no part like one of the task's, or not with its options.
     """
     shapes = task.parameter_shapes()
+    _check_encoder(task.encoder, shapes, toolkit)
     parts = {slot: part for slot in RULES if (part := getattr(task, slot, None)) is not None}
-    if "condition" in shapes and isinstance(task.encoder, BranchformerEncoder | RnnEncoder):
-        raise ConfigError(
-            f"--interctc_conditioning with {type(task.encoder).__name__}: theirs cannot be conditioned; another "
-            "encoder was expected to convert it; remove the option, or choose another encoder."
-        )
-    of_parts = [rule for slot, part in parts.items() for rule in within(rules_of_part(slot, part, toolkit), slot, slot)]
-    head = CTC_HEAD if "ctc" in shapes else [Rule(rule.theirs, None) for rule in CTC_HEAD]
-    return exactly([*NO_PARAMETERS, *of_parts, *_table(task, shapes), *CONDITIONING, *head], shapes)
+    no_head = [] if "ctc" in shapes else [Rule(f"ctc.{rule.theirs}", None) for rule in CTC_HEAD]
+    return exactly([*rules_of_parts(parts, toolkit), *_table(task, shapes), *no_head], shapes)
 
 
 def _table(task: Any, shapes: Params) -> list[Rule]:
@@ -81,6 +92,36 @@ def _table(task: Any, shapes: Params) -> list[Rule]:
     return [Rule(theirs, EMBEDDING.ours) if "embed" in shapes else Rule(theirs, "decoder/output/kernel", EMPTY_TABLE)]
 
 
+def _check_encoder(encoder: Any, shapes: Params, toolkit: Toolkit) -> None:
+    """Raises where theirs computes something else inside this network than the encoder does by itself."""
+    if "condition" in shapes and isinstance(encoder, BranchformerEncoder | RnnEncoder):
+        raise ConfigError(
+            f"--interctc_conditioning with --encoder={_name(type(encoder))}: theirs cannot be conditioned; another "
+            "encoder was expected, to convert it; remove the option, or choose another encoder."
+        )
+    bare = isinstance(encoder, EBranchformerEncoder) and encoder.subsampling == "none"
+    if toolkit == "espnet" and bare and "input" not in shapes["encoder"]:
+        raise ConfigError(
+            f"--encoder.subsampling=none with frames of width d_model={encoder.d_model}: ESPnet's e_branchformer adds "
+            "positions to them, ours does not; another width of frames was expected, to convert it; change "
+            "--encoder.subsampling."
+        )
+
+
+def rules_of_parts(parts: Mapping[str, Any], toolkit: Toolkit = "funasr") -> list[Rule]:
+    """The rules of a model of these parts, by slot; those too of what other options would give it.
+
+    Raises:
+      ConfigError: as `rules_of`.
+    """
+    return [
+        *NO_PARAMETERS,
+        *(rule for slot, part in parts.items() for rule in within(rules_of_part(slot, part, toolkit), slot, slot)),
+        *CONDITIONING,
+        *within(CTC_HEAD, "ctc", "ctc"),
+    ]
+
+
 def rules_of_part(slot: str, part: Any, toolkit: Toolkit = "funasr") -> list[Rule]:
     """The rules of a part as its options have it named; those too of what other options would give it.
 
@@ -90,10 +131,17 @@ def rules_of_part(slot: str, part: Any, toolkit: Toolkit = "funasr") -> list[Rul
     known = {cls: rules for cls, rules in RULES[slot].items() if cls not in NOT_IN[toolkit]}
     if type(part) not in known:
         raise ConfigError(
-            f"--{slot}={type(part).__name__}: {toolkit} has none like it; {', '.join(cls.__name__ for cls in known)} "
-            f"can be converted; choose one of them."
+            f"--{slot}={_name(type(part))}: {toolkit} has none like it; "
+            f"{', '.join(map(_name, known)) or 'nothing there'} can be converted; choose another."
         )
     rules = known[type(part)](part)
     if toolkit == "espnet" and getattr(part, "subsampling", None) == "conv2d8":
         return [rule._replace(theirs=ESPNET_CONV2D8.get(rule.theirs, rule.theirs)) for rule in rules]
     return rules
+
+
+def _name(cls: type) -> str:
+    """What a part is called on the command line."""
+    registries = PREENCODERS, ENCODERS, PREDICTORS, POSTENCODERS, DECODERS, PARALLEL_DECODERS
+    names = (name for registry in registries for name in registry if registry[name] is cls)
+    return next(names, cls.__name__)

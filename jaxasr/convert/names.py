@@ -93,8 +93,7 @@ class _Found(NamedTuple):
     def laid_out(self) -> np.ndarray:
         assert self.rule.layout.ours is not None
         try:
-            if not np.can_cast(self.tensor.dtype, np.float32, "same_kind"):
-                raise TypeError(f"{self.tensor.dtype} cannot be float32")
+            np.zeros((), self.tensor.dtype).astype(np.float32, casting="same_kind")  # refuses complex numbers
             return self.rule.layout.ours(self.tensor)
         except (ValueError, LookupError, TypeError) as error:
             raise CheckpointError(
@@ -127,12 +126,7 @@ def convert_params(tensors: Mapping[str, np.ndarray], rules: Sequence[Rule], sha
                 path = rule.ours.replace("{i}", number)
                 layer = int(number) if path == rule.ours else -1
                 placed.setdefault(path, {})[layer] = _Found(name, np.asarray(tensor), rule)
-    if strangers:
-        raise CheckpointError(
-            f"{strangers[0]}: a tensor of shape {np.shape(tensors[strangers[0]])} that no rule places "
-            f"({len(strangers)} in all: {_named(strangers)}); every tensor must be placed; choose the table that fits "
-            "this model."
-        )
+    _refuse({"without a place": [f"{name} {np.shape(tensors[name])}" for name in strangers]})
     return _tree({path.removesuffix("[i]"): _array(path, layers) for path, layers in placed.items()})
 
 
@@ -164,11 +158,17 @@ def _check(tensors: Mapping[str, np.ndarray], rules: Sequence[Rule], shapes: Par
     found = {name: np.shape(x) for name, x in tensors.items()}
     strangers = found.keys() - known.keys() - set(left_out(found, rules))
     wrong = [name for name, shape in found.items() if name in known and known[name] != shape]
-    problems = {
-        "without a place": [f"{name} {found[name]}" for name in found if name in strangers],
-        "missing": [f"{name} {known[name]}" for name in needed if name not in found],
-        "of another shape": [f"{name} {found[name]}, not {known[name]}" for name in wrong],
-    }
+    _refuse(
+        {
+            "without a place": [f"{name} {found[name]}" for name in found if name in strangers],
+            "missing": [f"{name} {known[name]}" for name in needed if name not in found],
+            "of another shape": [f"{name} {found[name]}, not {known[name]}" for name in wrong],
+        }
+    )
+
+
+def _refuse(problems: Mapping[str, Sequence[str]]) -> None:
+    """Raises CheckpointError if there are any."""
     if any(problems.values()):
         told = "; ".join(f"{len(names)} {kind}: {_named(names)}" for kind, names in problems.items() if names)
         raise CheckpointError(

@@ -181,7 +181,7 @@ def write(path: str | pathlib.Path, tensors: Mapping[str, np.ndarray]) -> None:
         ) from error
 
 
-def _add(file: BinaryIO, archive: zipfile.ZipFile, name: str, content: bytes | np.ndarray) -> None:
+def _add(file: BinaryIO, archive: zipfile.ZipFile, name: str, content: Any) -> None:
     info = zipfile.ZipInfo(f"archive/{name}", date_time=(1980, 1, 1, 0, 0, 0))
     info.create_system = 3  # or it would be the system's
     info.file_size = len(content)

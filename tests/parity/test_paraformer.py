@@ -13,13 +13,8 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from jaxasr.convert import (
-    CIF_PREDICTOR_V2,
-    EMBEDDING,
-    PARAFORMER_SANM_DECODER,
-    SANM_ENCODER,
-    convert_params,
-)
+from jaxasr.convert import convert_params, rules_of_part
+from jaxasr.convert.decoders import EMBEDDING
 from jaxasr.nn import cif, glancing
 from jaxasr.nn.decoders import ParaformerSanmDecoder
 from jaxasr.nn.encoders import SanmEncoder
@@ -33,7 +28,11 @@ from .fixtures import assert_rows_close, assert_trees_close, fixture, more
 ENCODER = SanmEncoder(num_layers=2, d_model=32, num_heads=4, d_ff=64)
 PREDICTOR = CifPredictorV2()
 DECODER = ParaformerSanmDecoder(num_layers=2, d_model=32, num_heads=4, d_ff=64)
-RULES = {"encoder": SANM_ENCODER, "predictor": CIF_PREDICTOR_V2, "decoder": [EMBEDDING, *PARAFORMER_SANM_DECODER]}
+RULES = {
+    "encoder": rules_of_part("encoder", ENCODER),
+    "predictor": rules_of_part("predictor", PREDICTOR),
+    "decoder": [EMBEDDING, *rules_of_part("decoder", DECODER)],
+}
 VARIANTS = {"nosampler": (True, 0.0), "sampler": (True, 0.75), "nobias_norm": (False, 0.0)}
 """Whether an end is a token too, and the sampler's ratio."""
 

@@ -12,38 +12,24 @@ import pytest
 import soundfile
 from flax import linen as nn
 
-from jaxasr.convert import (
-    CIF_PREDICTOR_V2,
-    EMBEDDING,
-    PARAFORMER_SANM_DECODER,
-    SANM_ENCODER,
-    asr_model,
-    convert_params,
-    torch_file,
-    within,
-)
-from jaxasr.convert.decoders import TRANSFORMER_DECODER
+from jaxasr.convert import convert_params, rules_of, torch_file
+from jaxasr.data.tokenizer import Vocabulary
 from jaxasr.nn.decoders import ParaformerSanmDecoder, TransformerDecoder
 from jaxasr.nn.encoders import SanmEncoder
 from jaxasr.nn.frontends import WavFrontend
-from jaxasr.nn.network import AsrNetwork
 from jaxasr.nn.normalize import GlobalMvn, read_kaldi_mvn
-from jaxasr.nn.predictors import CifPredictorV2
+from jaxasr.tasks.asr import AsrTask
+from jaxasr.tasks.paraformer import ParaformerTask
 
 from .fixtures import HERE, assert_rows_close, close_of
 
 FOLDER = HERE / "release"
 SIZES = {"d_model": 48, "num_heads": 4, "d_ff": 96}
 ENCODER = SanmEncoder(**SIZES, num_layers=3, dropout=0.0)
-PARAFORMER = [
-    rule
-    for part, rules in {
-        "encoder": SANM_ENCODER,
-        "predictor": CIF_PREDICTOR_V2,
-        "decoder": [EMBEDDING, *PARAFORMER_SANM_DECODER],
-    }.items()
-    for rule in within(rules, part, part)
-]
+TOKENS = Vocabulary(("<blank>", "<s>", "</s>", *(f"t{i}" for i in range(31)), "<unk>"))
+ASR = AsrTask(encoder=ENCODER, decoder=TransformerDecoder(**SIZES, num_layers=2, dropout=0.0), vocabulary=TOKENS)
+DECODER = ParaformerSanmDecoder(**SIZES, num_layers=3, attention_layers=2)
+PARAFORMER = ParaformerTask(encoder=ENCODER, decoder=DECODER, vocabulary=TOKENS)
 
 
 @functools.cache
@@ -84,8 +70,8 @@ def test_features(name):
 
 @pytest.mark.parametrize("name", ["asr_0x", "asr_1x"])
 def test_asr(name):
-    params = convert_params(tensors_of(name), asr_model(SANM_ENCODER, TRANSFORMER_DECODER))
-    network = AsrNetwork(ENCODER, TransformerDecoder(**SIZES, num_layers=2, dropout=0.0), 35, has_ctc=True)
+    params = convert_params(tensors_of(name), rules_of(ASR))
+    network = ASR.network()
     x, frames = expected()["feats"], expected()["feats_lens"]
     tokens = expected()["asr/decoder_in"].astype(np.int32)
     found = jax.jit(functools.partial(network.apply, train=False))({"params": params}, x, frames, tokens)
@@ -97,8 +83,7 @@ def test_asr(name):
 
 @pytest.mark.parametrize("name", ["paraformer_0x", "paraformer_1x"])
 def test_paraformer(name):
-    params = convert_params(tensors_of(name), PARAFORMER)
-    params["decoder"].pop("embed")  # of the tokens that training shows
+    params = convert_params(tensors_of(name), rules_of(PARAFORMER))
     out = {key.removeprefix("paraformer/"): array for key, array in expected().items()}
     encoded, found, logits = said(params, expected()["feats"], expected()["feats_lens"])
     close = close_of("release_paraformer")
@@ -114,7 +99,7 @@ def test_paraformer(name):
 @jax.jit
 def said(params, x, frames):
     """Encoded frames, what the predictor makes of them, and the logits of 36 tokens."""
-    predictor, decoder = CifPredictorV2(), ParaformerSanmDecoder(**SIZES, num_layers=3, attention_layers=2)
+    predictor = PARAFORMER.predictor
     encoded, lengths = ENCODER.apply({"params": params["encoder"]}, x, frames, train=False)
 
     def sees_padding(call, args, kwargs, context):
@@ -124,4 +109,4 @@ def said(params, x, frames):
         found = predictor.apply({"params": params["predictor"]}, encoded, lengths, num_tokens=36, train=False)
     counts = found.counts.astype(jnp.int32)
     given = found.embeddings, counts, encoded, lengths
-    return encoded, found, decoder.apply({"params": params["decoder"]}, *given, vocab_size=35, train=False)
+    return encoded, found, DECODER.apply({"params": params["decoder"]}, *given, vocab_size=35, train=False)
