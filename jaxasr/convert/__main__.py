@@ -1,12 +1,18 @@
-"""Models of FunASR's and ESPnet's as jaxasr's, and ours as FunASR's: `python -m jaxasr.convert SRC DST`."""
+"""Models of FunASR and ESPnet as models of jaxasr, and the way back: `python -m jaxasr.convert SRC DST`."""
 
 import dataclasses
+import pathlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
+import rich.console
+import rich.table
+import rich.text
 import tyro
 
+from jaxasr import info
+from jaxasr.convert import folders
 from jaxasr.errors import ConfigError, exit_with_message
 
 
@@ -35,58 +41,54 @@ class ConvertOptions:
     """The file in SRC that has the parameters, where it is none of these: model.pt.avg10, valid.loss.best.pth."""
 
 
-def convert(options: ConvertOptions) -> Iterator[tuple[str, str]]:
-    """Does what the command line says; (name, what there is to say) of what came out."""
-    from jaxasr import info
-    from jaxasr.convert import folders
+def convert(options: ConvertOptions) -> tuple[list[tuple[str, str]], list[str]]:
+    """Does what the command line says; what there is to say of what came out, by names, and commands that use it."""
+    return _to_funasr(options) if options.to == "funasr" else _to_jaxasr(options)
 
-    if options.to == "funasr":
-        if options.model_file is not None:
-            raise ConfigError(
-                f"--model_file={options.model_file} with --to=funasr: a model of ours has one file of parameters; "
-                "no such option was expected; remove it."
-            )
-        said = folders.to_funasr(options.src, options.dst)
-        yield from _written(options.dst)
-        yield "left out", ", ".join(said) or "nothing"
-        load = f"AutoModel(model={options.dst!r}).generate(input='SOUND.wav')"
-        yield "decode", f'python -c "from funasr import AutoModel; print({load})"'
-        return
+
+def _to_jaxasr(options: ConvertOptions) -> tuple[list[tuple[str, str]], list[str]]:
     read: list[str] = []
     foreign = folders.to_jaxasr(options.src, options.dst, read.append, model_file=options.model_file)
-    yield "from", f"{foreign.toolkit}, {'; '.join(read)}"
-    yield from info.lines(info.describe(options.dst))
-    yield "left out", ", ".join((*folders.lost(foreign), *foreign.left_out)) or "nothing"
-    yield "decode", f"python -m jaxasr.decode --model={options.dst} SOUND.wav"
-    yield "fine-tune", f"python -m jaxasr.train --init={options.dst} --train=TRAIN --valid=VALID --workdir=WORKDIR"
+    rows = [
+        ("from", f"{foreign.toolkit}; {'; '.join(read)}"),
+        *info.lines(info.describe(options.dst)),
+        ("left out", "; ".join((*folders.lost(foreign), *foreign.left_out)) or "nothing"),
+    ]
+    return rows, [
+        f"python -m jaxasr.decode --model={options.dst} SOUND.wav",
+        f"python -m jaxasr.train --init={options.dst} --train=TRAIN --valid=VALID --workdir=WORKDIR",
+    ]
 
 
-def _written(folder: str) -> Iterator[tuple[str, str]]:
-    import pathlib
-
-    yield "model", folder
-    for file in sorted(pathlib.Path(folder).iterdir()):
-        yield file.name, f"{file.stat().st_size / 1e6:.2f} MB"
+def _to_funasr(options: ConvertOptions) -> tuple[list[tuple[str, str]], list[str]]:
+    if options.model_file is not None:
+        raise ConfigError(
+            f"--model_file={options.model_file} with --to=funasr: a model of ours has one file of parameters; no such "
+            "option was expected; remove it."
+        )
+    left_out = folders.to_funasr(options.src, options.dst)
+    files = sorted(pathlib.Path(options.dst).iterdir())
+    sizes = ", ".join(f"{file.name} {file.stat().st_size / 1e6:.2f} MB" for file in files)
+    rows = [("model", f"{options.dst}: {sizes}"), ("left out", "; ".join(left_out) or "nothing")]
+    load = f"AutoModel(model={options.dst!r}).generate(input='SOUND.wav')"
+    return rows, [f'python -c "from funasr import AutoModel; print({load})"']
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     options = tyro.cli(
         ConvertOptions, args=argv, prog="python -m jaxasr.convert", config=(tyro.conf.FlagCreatePairsOff,)
     )
-    show(exit_with_message(lambda: list(convert(options))))
+    show(*exit_with_message(convert, options))
 
 
-def show(rows: list[tuple[str, str]]) -> None:
-    import rich.console
-    import rich.table
-    import rich.text
-
+def show(rows: Sequence[tuple[str, str]], commands: Sequence[str]) -> None:
     table = rich.table.Table(box=None, show_header=False, pad_edge=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in rows:
         table.add_row(rich.text.Text(name), rich.text.Text(value))
-    rich.console.Console().print(table, soft_wrap=not sys.stdout.isatty())
+    rich.console.Console().print(table)
+    print("\nNext:", *commands, sep="\n  ")
 
 
 if __name__ == "__main__":

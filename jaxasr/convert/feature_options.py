@@ -219,7 +219,11 @@ SPECAUG = Part(
     "specaug",
     ("SpecAug", "specaug"),
     (_time_warp(), _frequency_masks(), _time_masks(), idle("time_warp_mode", "bicubic")),
-    training=("min_freq_share", "max_freq_share", "min_time_share", "time_masks_per_frame"),
+    training=(
+        *("num_freq_masks", "min_freq_width", "max_freq_width", "min_freq_share", "max_freq_share"),
+        *("num_time_masks", "min_time_width", "max_time_width", "min_time_share", "max_time_share"),
+        "time_masks_per_frame",
+    ),
 )
 SPECAUG_LFR = SPECAUG.with_options(idle("lfr_rate"), theirs=("SpecAugLFR", "specaug_lfr"))._replace(ours="specaug_lfr")
 SPECAUGS = (SPECAUG, SPECAUG_LFR)

@@ -17,10 +17,9 @@ from jaxasr.convert.foreign import Foreign
 from jaxasr.convert.funasr_texts import Texts, write_texts
 from jaxasr.convert.model_options import FUNASR, write_model
 from jaxasr.convert.models import rules_of
-from jaxasr.convert.names import convert_params, left_out, theirs_of
+from jaxasr.convert.names import Rule, convert_params, left_out, theirs_of
 from jaxasr.errors import CheckpointError, JaxasrError
 from jaxasr.nn.normalize import write_kaldi_mvn
-from jaxasr.tasks.base import Task
 from jaxasr.typing import Params
 
 
@@ -35,11 +34,15 @@ def read(folder: pathlib.Path, say: Callable[[str], None], *, model_file: str | 
         raise CheckpointError(f"{folder}: no such folder; that of a model was expected; give another.")
     if (folder / checkpoint.PARAMS_FILE).exists() or (folder / "model" / checkpoint.PARAMS_FILE).exists():
         raise CheckpointError(
-            f"{folder}: a model of jaxasr's already; one of FunASR's or ESPnet's was expected; add --to=funasr for the "
-            "way back."
+            f"{folder}: a model of jaxasr's already; another toolkit's was expected; add --to=funasr for the way back."
         )
-    toolkit = espnet if not funasr.is_model(folder) and espnet.is_model(folder) else funasr
-    return toolkit.read(folder, say, model_file=model_file)
+    for reader in (funasr, espnet):
+        if reader.is_model(folder):
+            return reader.read(folder, say, model_file=model_file)
+    raise CheckpointError(
+        f"{folder}: {funasr.listed(folder)}; config.yaml with model.pt or model.pb (FunASR), or with a .pth (ESPnet), "
+        "was expected among them; give the folder of a model."
+    )
 
 
 def params_of(foreign: Foreign) -> Params:
@@ -49,15 +52,13 @@ def params_of(foreign: Foreign) -> Params:
       CheckpointError: the tensors are not those of the task.
       ConfigError: theirs has no such part.
     """
-    shapes = {name: jax.ShapeDtypeStruct(shape, np.float32) for name, shape in _shapes(foreign.task).items()}
+    shapes = {
+        name: jax.ShapeDtypeStruct(shape, np.float32) for name, shape in checkpoint.flatten_shapes(foreign.task).items()
+    }
     return convert_params(foreign.tensors, _rules(foreign), checkpoint.unflatten(shapes))
 
 
-def _shapes(task: Task) -> dict[str, tuple[int, ...]]:
-    return checkpoint.flatten_shapes(task)
-
-
-def _rules(foreign: Foreign) -> Any:
+def _rules(foreign: Foreign) -> list[Rule]:
     return rules_of(foreign.task, "espnet" if foreign.toolkit.startswith("ESPnet") else "funasr")
 
 

@@ -1,6 +1,5 @@
 """FunASR's model folders: those of 0.x (model.pb, with the token list in config.yaml) and of 1.x (model.pt)."""
 
-import fnmatch
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,9 +10,8 @@ from jaxasr.convert.foreign import Foreign
 from jaxasr.convert.funasr_texts import TEXT_KEYS, found_file, read_texts
 from jaxasr.convert.model_options import CTC, FUNASR, read_model
 from jaxasr.convert.options import read_options
-from jaxasr.errors import CheckpointError, ConfigError
+from jaxasr.errors import CheckpointError
 from jaxasr.nn.normalize import read_mvn
-from jaxasr.registry import did_you_mean
 from jaxasr.tasks.base import TASKS
 
 CONFIGS = ("config.yaml", "decoding.yaml")
@@ -25,24 +23,14 @@ STATISTICS = "am.mvn"
 PARTS = {"model", "decoder", "ctc", *FUNASR.slots}
 MODEL_KEYS = {*PARTS, *(f"{part}_conf" for part in PARTS), "input_size", "cmvn_file", *TEXT_KEYS}
 """Keys of a configuration that say what the model is."""
-OTHER_KEYS = """
-accum_grad access_key_* allow_variable_data_keys batch_* best_model_criterion bf16 bias_grad_times bucket_name
-chunk_* collect_stats config config_* cudnn_* data_* dataset* debug deepspeed_config detect_anomaly device disable_*
-dist_* dry_run early_stopping_criterion enable_lora endpoint fold_length fp16 freeze_param gpu_id grad_* hub
-ignore_init_mismatch init init_param is_training iterator_type jsonl_dir keep_nbest_models language local_rank
-log_interval log_level lora_bias max_* mc model_path model_revision multiple_iterator multiprocessing_distributed
-nbest_averaging_interval ncpu ngpu no_forward_run noise_* num_* optim optim_conf oss_bucket output_dir patience
-pretrain_path print_config required resume rir_* scheduler scheduler_conf seed sharded_ddp simple_ddp sort_*
-speech_length_* speed_perturb task_name train_* trust_remote_code unused_parameters use_* val_scheduler_criterion
-valid_* version vocab_size wandb_* write_collected_feats
-encoder2* decoder2* predictor2* stride_conv* rnnt_decoder* joint_network* joint_net* asr_encoder* spk_encoder*
-""".split()
-"""Patterns of those that say how it was trained, and of other models' parts, whose defaults FunASR writes as well."""
 
 
 def is_model(folder: pathlib.Path) -> bool:
-    """Whether the folder has files as FunASR names them."""
-    return any((folder / name).is_file() for name in MODELS) or bool(list(folder.glob("model.pt.*")))
+    """Whether the folder has files as FunASR names them, or a configuration as it writes them."""
+    if any((folder / name).is_file() for name in MODELS) or any(folder.glob("model.pt.*")) or any(folder.glob("*.pb")):
+        return True
+    files = [folder / name for name in CONFIGS if (folder / name).is_file()]
+    return any({"tokenizer", "split_with_space"} & config.read_yaml(file).keys() for file in files)
 
 
 def read(folder: pathlib.Path, say: Callable[[str], None], *, model_file: str | None = None) -> Foreign:
@@ -59,14 +47,13 @@ def read(folder: pathlib.Path, say: Callable[[str], None], *, model_file: str | 
     file, tensors = _config(folder), _tensors(folder, model_file)
     theirs, where = config.read_yaml(file), f"{file}: "
     left_out: list[str] = []
-    _check_keys(theirs, where)
     texts = read_texts(folder, theirs, where, left_out)
     statistics = _statistics(folder, theirs)
     mapping = read_model(
         FUNASR, theirs, left_out, where=where, statistics=statistics is not None and _has_sound(theirs)
     )
     read_options(CTC, theirs.get("ctc_conf") or {}, f"{where}ctc_conf.", left_out)
-    task = config.from_mapping(TASKS[mapping.pop("task")], mapping, where=str(file))
+    task: Any = config.from_mapping(TASKS[mapping.pop("task")], mapping, where=str(file))
     needed = task.normalizer is not None and task.normalizer.needs_statistics
     if needed and statistics is None:
         raise CheckpointError(
@@ -75,6 +62,8 @@ def read(folder: pathlib.Path, say: Callable[[str], None], *, model_file: str | 
         )
     task = texts.given_to(task).with_resources(cmvn=read_mvn(statistics) if needed and statistics else None)
     task.check()
+    if training := [str(key) for key in theirs if key not in MODEL_KEYS]:
+        left_out.append(f"{where}options of training: {', '.join(training)}")
     version = "1.x" if "tokenizer" in theirs else "0.x"
     return Foreign(task, torch_file.read(tensors, say), f"FunASR {version}", tuple(left_out))
 
@@ -87,7 +76,8 @@ def _has_sound(theirs: Mapping[str, Any]) -> bool:
 # --- files -------------------------------------------------------------------------------------------------------
 
 
-def _listed(folder: pathlib.Path) -> str:
+def listed(folder: pathlib.Path) -> str:
+    """What is in a folder, for an error."""
     try:
         names = sorted(path.name for path in folder.iterdir())
     except OSError as error:
@@ -102,7 +92,7 @@ def _config(folder: pathlib.Path) -> pathlib.Path:
         if (folder / name).is_file():
             return folder / name
     raise CheckpointError(
-        f"{folder}: {_listed(folder)}; {' or '.join(CONFIGS)} was expected among them, which says what the model is; "
+        f"{folder}: {listed(folder)}; {' or '.join(CONFIGS)} was expected among them, which says what the model is; "
         "give the folder of a FunASR model."
     )
 
@@ -112,7 +102,7 @@ def _tensors(folder: pathlib.Path, model_file: str | None) -> pathlib.Path:
     if model_file is not None:
         if not (folder / model_file).is_file():
             raise CheckpointError(
-                f"--model_file={model_file}: {folder} has {_listed(folder)}; one of these files was expected; choose "
+                f"--model_file={model_file}: {folder} has {listed(folder)}; one of these files was expected; choose "
                 "one of them."
             )
         return folder / model_file
@@ -120,7 +110,7 @@ def _tensors(folder: pathlib.Path, model_file: str | None) -> pathlib.Path:
     others = sorted({path.name for pattern in OTHER_MODELS for path in folder.glob(pattern)})
     if len(usual) != 1:
         raise CheckpointError(
-            f"{folder}: {' and '.join(usual) or _listed(folder)}; either {' or '.join(MODELS)} was expected"
+            f"{folder}: {' and '.join(usual) or listed(folder)}; either {' or '.join(MODELS)} was expected"
             f"{', beside ' + ', '.join(others) if others and not usual else ''}; name one with --model_file=NAME."
         )
     return folder / usual[0]
@@ -136,13 +126,3 @@ def _statistics(folder: pathlib.Path, theirs: Mapping[str, Any]) -> pathlib.Path
         if name and (found := found_file(folder, str(name))) is not None:
             return found
     return folder / STATISTICS if (folder / STATISTICS).is_file() else None
-
-
-def _check_keys(theirs: Mapping[str, Any], where: str) -> None:
-    for key in theirs:
-        if key not in MODEL_KEYS and not any(fnmatch.fnmatch(str(key), pattern) for pattern in OTHER_KEYS):
-            raise ConfigError(
-                f"{where}{key}: no option that is known here; {', '.join(sorted(MODEL_KEYS))} and those of training "
-                f"were expected; remove it, if the trained model does not depend on it."
-                f"{did_you_mean(str(key), MODEL_KEYS)}"
-            )

@@ -123,7 +123,8 @@ def _needed(folder: pathlib.Path, given: Any, usual: str) -> pathlib.Path:
     file = _named(folder, given, usual)
     if file is None:
         raise CheckpointError(
-            f"{folder}: no {given or usual}, by which its tokens are cut; it was expected beside the model; copy it there."
+            f"{folder}: no {given or usual}, which cuts texts into tokens; it was expected beside the model; copy it "
+            "there."
         )
     return file
 

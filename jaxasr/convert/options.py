@@ -174,24 +174,31 @@ def write_part(
 ) -> dict[str, Any]:
     """Their `conf` of our part's `fields`, of which `defaults` are those of a new one, and of the `task`'s.
 
+    What is not read of it as it was is left out, where it is for training alone.
+
     Raises:
       ConfigError: a field is not what theirs does.
     """
-    covered = {name for option in part.options for name in option.ours} | {"type"}
-    for name in fields.keys() - covered:
-        if fields[name] == defaults[name]:
+    conf = _written(part, part.options, fields)
+    again, _ = read_part(part, conf, "", [])
+    elsewhere = {name for option in part.options if not option.theirs for name in option.ours}
+    for name in sorted(fields.keys() - elsewhere):
+        if fields[name] == (usual := again.get(name, defaults.get(name))):
             continue
         if name not in part.training:
             raise ConfigError(
-                f"--{name} of {part.ours} is {fields[name]!r}: {part.theirs[0]} has no such option; "
-                f"{defaults[name]!r}, which is what it does, was expected; such a model cannot be converted."
+                f"--{name} of {part.ours} is {fields[name]!r}: {part.theirs[0]} has no such option; {usual!r}, which "
+                "is what it does, was expected; such a model cannot be converted."
             )
         left_out.append(f"{part.ours}.{name}={fields[name]}")
+    return conf | _written(part, part.of_task, task)
+
+
+def _written(part: Part, options: Sequence[Option], fields: Mapping[str, Any]) -> dict[str, Any]:
     conf: dict[str, Any] = {}
-    of_part = [(option, fields) for option in part.options]
-    for option, given in (*of_part, *((option, task) for option in part.of_task)):
+    for option in options:
         try:
-            conf |= option.write(given)
+            conf |= option.write(fields)
         except UnlikeOursError as error:
             raise ConfigError(
                 f"--{error.key} of {part.ours} is {error.value!r}: {part.theirs[0]} has {error.expected}; one of "
@@ -209,10 +216,10 @@ def part_called(parts: Sequence[Part], name: Any, where: str) -> Part:
     for part in parts:
         if part.is_called(str(name)):
             return part
-    known = ", ".join(part.theirs[-1] for part in parts)
+    known = [called for part in parts for called in part.theirs]
     raise ConfigError(
-        f"{where}: {name!r}; one of {known} was expected, which are those that jaxasr has; such a model cannot be "
-        f"converted.{did_you_mean(str(name), [called for part in parts for called in part.theirs])}"
+        f"{where}: {name!r}; {', '.join(known) or 'none'} was expected, which is what jaxasr has; such a model cannot "
+        f"be converted.{did_you_mean(str(name), known)}"
     )
 
 
