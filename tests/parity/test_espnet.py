@@ -83,6 +83,14 @@ def test_model(name):
         assert task.text(ids) == str(out[f"text_{row}"])
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_tokenizers(name):
+    task = read(FOLDER / name)
+    theirs_of_ours = read_tokens(theirs(name)["token_list"], "").rows
+    ids = task.vocabulary.encode(task.tokenizer.tokens(str(expected()[f"{name}/read"])))
+    assert theirs_of_ours[ids].tolist() == expected()[f"{name}/read_ids"].tolist()
+
+
 def test_options():
     fields, left_out = espnet.fields_of(theirs("espnet_conformer"), "c.yaml: ")
     assert fields == {
@@ -340,7 +348,7 @@ def test_which_parameters(folder):
     assert best.name in said[0]
     for path in experiment.glob("*.pth"):
         path.unlink()
-    with pytest.raises(JaxasrError, match=r": no \.pth; one file"):
+    with pytest.raises(JaxasrError, match=r": 0 config\.yaml of ESPnet's task asr with a \.pth \(none\)"):
         read(recipe)
 
 
