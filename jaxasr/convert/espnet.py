@@ -1,7 +1,6 @@
 """ESPnet2's models of the task `asr`: the `exp/asr_train_...` of a recipe, or a folder of the model zoo."""
 
 import dataclasses
-import fnmatch
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,7 +12,6 @@ from jaxasr.convert import torch_file
 from jaxasr.convert.espnet_options import CTC, ESPNET, PREPROCESSOR, TEXT
 from jaxasr.convert.espnet_tokens import in_our_order, read_tokens
 from jaxasr.convert.foreign import Foreign
-from jaxasr.convert.funasr import OTHER_KEYS
 from jaxasr.convert.model_options import read_model
 from jaxasr.convert.options import read_options
 from jaxasr.data import subwords, textfile
@@ -26,14 +24,6 @@ PARAMETERS = ("valid.acc.ave.pth", "valid.acc.ave_*.pth", "*.ave*.pth", "*.pth")
 """The files that parameters are looked for in, one kind after the other; recipes decode with the first."""
 STATE = "checkpoint.pth"
 """What training goes on from; its parameters are not those of the best models."""
-
-TRAINING = (
-    *OTHER_KEYS,
-    *("adapter*", "allow_multi_rates", "category_*", "create_graph_in_tensorboard", "ddp_comm_hook", "distributed"),
-    *("drop_last_iter", "exclude_weight_decay*", "gradient_as_bucket_view", "min_batch_size", "multi_task_dataset"),
-    *("save_strategy", "short_noise_thres", "shuffle_within_batch", "upsampling_factor"),
-)
-"""Patterns of keys that say how a model was trained."""
 
 
 def is_model(folder: pathlib.Path) -> bool:
@@ -91,10 +81,9 @@ def fields_of(theirs: Mapping[str, Any], where: str) -> tuple[dict[str, Any], tu
     read_options(CTC, theirs.get("ctc_conf") or {}, f"{where}ctc_conf.", left_out)
     parts = {"model", "decoder", "preprocessor", "ctc", *ESPNET.slots}
     known = {*texts, *parts, *(f"{part}_conf" for part in parts), "token_list", "input_size"}
-    others = [str(key) for key in theirs if key not in known]
-    training = [key for key in others if any(fnmatch.fnmatch(key, pattern) for pattern in TRAINING)]
-    left_out += [f"{where}{key}" for key in others if key not in training]
-    return fields, (*left_out, f"{where}{len(training)} options of training")
+    if training := [str(key) for key in theirs if key not in known]:
+        left_out.append(f"{where}options of training: {', '.join(training)}")
+    return fields, tuple(left_out)
 
 
 def _statistics(tensors: Mapping[str, np.ndarray], where: str) -> Cmvn:

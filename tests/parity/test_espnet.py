@@ -153,7 +153,8 @@ def test_options():
             "attention_dropout": 0.1,
         },
     }
-    assert left_out == ("c.yaml: 118 options of training",)
+    assert len(left_out) == 1 and left_out[0].startswith("c.yaml: options of training: ")
+    assert "optim_conf, scheduler" in left_out[0] and "encoder" not in left_out[0]
 
 
 def changed(name, **options):
@@ -184,11 +185,6 @@ def test_given_features_and_pure_ctc():
     assert fields["frontend"]["type"] == "features" and fields["frontend"]["width"] == 83
     assert fields["preprocess"] is None and "channel" not in fields
     assert fields["decoder"] is None and "label_smoothing" not in fields
-
-
-def test_an_option_of_another_version_is_named():
-    _, left_out = espnet.fields_of(changed("espnet_conformer", new_in_2027=1), "c.yaml: ")
-    assert left_out[0] == "c.yaml: new_in_2027"
 
 
 def test_intermediate_ctc_of_no_weight():
