@@ -33,8 +33,8 @@ SLOTS = {
     "`--encoder`": ENCODERS,
     "`--postencoder`": POSTENCODERS,
     "`--decoder`": DECODERS,
-    "Parallel decoders": PARALLEL_DECODERS,
-    "Predictors": PREDICTORS,
+    "`--decoder` of `--task=paraformer`": PARALLEL_DECODERS,
+    "`--predictor` of `--task=paraformer`": PREDICTORS,
     "`--optimizer`": OPTIMIZERS,
     "`--schedule`": SCHEDULES,
     "`--average`": AVERAGES,
@@ -43,8 +43,7 @@ HEAD = """# Every part, by name
 
 What each slot of the command line may hold, in the order in which sound and text meet them; `python docs/parts.py`
 writes this page. A part's options are given as `--encoder.d_model=256`; `python -m jaxasr.train --encoder=NAME --help`
-says what each of them does and its default. Parallel decoders and predictors are not chosen on the command line: they
-are modules to compose.
+says what each of them does and its default.
 """
 
 

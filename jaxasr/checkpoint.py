@@ -11,7 +11,6 @@ workdir/
 import contextlib
 import dataclasses
 import fcntl
-import os
 import pathlib
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -19,13 +18,17 @@ from typing import Any
 
 import jax
 import numpy as np
-import safetensors.numpy
 import yaml
-from safetensors import SafetensorError
 
 from jaxasr import config
 from jaxasr.errors import CheckpointError
 from jaxasr.parallel import all_processes, is_main_process, wait_for_processes
+from jaxasr.params import flatten as flatten
+from jaxasr.params import load_params as load_params
+from jaxasr.params import save_params as save_params
+from jaxasr.params import shapes_by_path
+from jaxasr.params import unflatten as unflatten
+from jaxasr.params import write_atomically as write_atomically
 from jaxasr.tasks.base import TASKS, Task
 from jaxasr.typing import Params
 
@@ -186,61 +189,12 @@ def claimed(workdir: pathlib.Path) -> Iterator[pathlib.Path]:
         yield workdir
 
 
+def has_state(workdir: pathlib.Path) -> bool:
+    """Whether the run has got so far that it can be gone on with; before that its options may still be changed."""
+    return any(path.name.isdigit() for path in (workdir / "checkpoints").glob("*"))
+
+
 # --- models ------------------------------------------------------------------------------------------------------
-
-
-def write_atomically(path: pathlib.Path, content: bytes) -> None:
-    """Writes a file so that at any moment it is whole: the old one or the new one.
-
-    Raises:
-      CheckpointError: it cannot be written; nothing is left of the new one then.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise CheckpointError(
-            f"{path}: {error.strerror}; a file to write was expected, and room for it; free some, or choose another."
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-
-
-def flatten(params: Params) -> dict[str, np.ndarray]:
-    """Parameters by their path, `encoder/first/attention/qkv/kernel`."""
-    leaves = jax.tree_util.tree_leaves_with_path(params)
-    return {"/".join(k.key for k in path): np.asarray(leaf) for path, leaf in leaves}
-
-
-def unflatten(flat: Mapping[str, Any]) -> Params:
-    tree: dict[str, Any] = {}
-    for path, leaf in flat.items():
-        *parents, name = path.split("/")
-        node = tree
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[name] = leaf
-    return tree
-
-
-def save_params(path: pathlib.Path, params: Params) -> None:
-    write_atomically(path, safetensors.numpy.save(flatten(params)))
-
-
-def load_params(path: pathlib.Path) -> Params:
-    """Parameters as NumPy arrays."""
-    try:
-        return unflatten(safetensors.numpy.load_file(path))
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(
-            f"{path}: {error}; parameters in a safetensors file were expected; train again, or copy the model anew."
-        ) from error
 
 
 def average(paths: list[pathlib.Path]) -> Params:
@@ -315,13 +269,17 @@ def read_options(folder: pathlib.Path) -> dict[str, Any]:
 
 def load_task(folder: pathlib.Path) -> Task:
     """The task of a model folder, with its resources."""
-    file, mapping = folder / "config.yaml", read_options(folder)
+    return with_resources(task_of(read_options(folder), folder / "config.yaml"), folder)
+
+
+def task_of(options: Mapping[str, Any], file: pathlib.Path) -> Task:
+    """The task, without its resources, that a model's options in `file` describe; their modules are imported."""
+    mapping = {key: value for key, value in options.items() if key not in ("resources_hash", "statistics_hash")}
     config.import_modules(mapping.pop("imports", ()) or (), f"{file}: imports")
     name = mapping.pop("task", None)
-    mapping = {key: value for key, value in mapping.items() if key not in ("resources_hash", "statistics_hash")}
     if name is None:
         raise CheckpointError(f"{file}: names no task; a model's config.yaml was expected; give a model folder.")
-    return with_resources(config.from_mapping(TASKS[name], mapping, where=str(file)), folder)
+    return config.from_mapping(TASKS[name], mapping, where=str(file))
 
 
 def with_resources(task: Task, folder: pathlib.Path) -> Task:
@@ -353,6 +311,11 @@ def model_folder(path: str | pathlib.Path) -> pathlib.Path:
     for folder in (path / "model", path):
         if (folder / PARAMS_FILE).exists() and (folder / "config.yaml").exists():
             return folder
+    if found := sorted(file for pattern in ("*.pth", "*.pb", "*.pt") for file in path.glob(pattern)):
+        raise CheckpointError(
+            f"{path}: {found[0].name}, a model of FunASR or ESPnet; one of jaxasr was expected; convert it with "
+            f"`python -m jaxasr.convert {path} NEW`, and give NEW."
+        )
     raise CheckpointError(
         f"{path}: no model there; a workdir or a folder with config.yaml and {PARAMS_FILE} was expected; "
         "a run writes one at its first validation."
@@ -384,5 +347,4 @@ def flatten_shapes(task: Task) -> dict[str, tuple[int, ...]]:
     from jaxasr.data.batch import BucketShape
 
     spec = task.batch_spec(BucketShape(1, int(task.input_rate), 1))
-    leaves = jax.tree_util.tree_leaves_with_path(jax.eval_shape(task.model().init, jax.random.key(0), spec))
-    return {"/".join(k.key for k in path): leaf.shape for path, leaf in leaves}
+    return shapes_by_path(jax.eval_shape(task.model().init, jax.random.key(0), spec))

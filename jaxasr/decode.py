@@ -215,7 +215,7 @@ class DecodeOptions:
     output: str | None = None
     """Folder for `text` (Kaldi's form), `hyp.jsonl` (with scores) and `transcript.txt` (text alone)."""
     search: str | None = None
-    """ctc_greedy or attention_greedy; by default the first that the model has."""
+    """Such as ctc_greedy or attention_greedy; by default the first that the model has."""
     rows: int | None = None
     """Utterances in a batch; by default as many as --batch_seconds holds. Changes the speed, not the text."""
     batch_seconds: float = 200.0

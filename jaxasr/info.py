@@ -17,7 +17,6 @@ from jaxasr.nn.batch_norm import STATS
 from jaxasr.reporting import gather
 from jaxasr.reporting.gather import Run
 from jaxasr.reporting.html import count, duration, percent
-from jaxasr.reporting.options import changed
 from jaxasr.tasks.base import TASKS, Task
 
 FIRST_TOKENS = 12
@@ -38,7 +37,7 @@ def describe(path: str | pathlib.Path) -> dict[str, Any]:
     return {
         "model": str(folder),
         "task": name,
-        "options": {"task": name} | chosen(task) | changed(task),
+        "options": {"task": name} | chosen(task) | config.changed(task),
         "imports": list(config.read_yaml(folder / "config.yaml").get("imports") or ()),
         "parameters": parameters(folder / checkpoint.PARAMS_FILE),
         "bytes": sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()),

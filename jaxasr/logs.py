@@ -17,7 +17,7 @@ from jaxasr.data.pipeline import HostBatch
 from jaxasr.errors import TrainingError
 from jaxasr.tasks.base import Metrics, Task
 
-ORDER = ("loss", "loss/ctc", "loss/cr", "loss/att", "acc/token", "grad_norm", "learning_rate")
+ORDER = ("loss", "loss/ctc", "loss/cr", "loss/att", "loss/count", "acc/token", "grad_norm", "learning_rate")
 
 
 class Window:

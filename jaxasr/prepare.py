@@ -10,7 +10,7 @@ from typing import Any
 
 import rich.console
 
-from jaxasr import checkpoint, config
+from jaxasr import checkpoint, config, finetune
 from jaxasr.cmvn import estimate
 from jaxasr.data import manifest
 from jaxasr.data.manifest import Utterance
@@ -82,7 +82,8 @@ def prepare(
     write_left_out(inputs.selection, workdir, console)
     console.print(check_feasible(inputs.selection, task.frame_ms, cfg.max_infeasible), highlight=False, soft_wrap=True)
     task = task.with_statistics(lambda features_of: estimate(features_of, plain(inputs, cfg), devices, console))
-    if is_main_process() and not has_state(workdir):
+    if is_main_process() and not checkpoint.has_state(workdir):
+        finetune.keep_options(cfg, workdir)
         checkpoint.save_model(workdir / "model", task, None, cfg.imports)
         checkpoint.write_atomically(workdir / "config.yaml", config.to_yaml(cfg).encode())
         checkpoint.write_atomically(workdir / FILES, json.dumps(hashes_of_files(cfg.task), indent=1).encode())
@@ -145,20 +146,15 @@ def held_out_inputs(cfg: TrainConfig, task: Task, utterances: list[Utterance], c
 # --- going on with a run -----------------------------------------------------------------------------------------
 
 
-def has_state(workdir: pathlib.Path) -> bool:
-    """Whether the run has got so far that it can be gone on with; before that its options may still be changed."""
-    return any(path.name.isdigit() for path in (workdir / "checkpoints").glob("*"))
-
-
 def resumed(cfg: TrainConfig) -> TrainConfig:
-    """`cfg` with what an earlier session saved of its task's resources; the files that these came from may be gone.
+    """`cfg` with what an earlier session saved of its task's resources, whose files may be gone; or the --init model's.
 
     Raises:
       CheckpointError: the workdir holds another run, or a file that the options name is another one now.
     """
     workdir = pathlib.Path(cfg.workdir)
-    if not has_state(workdir):
-        return cfg
+    if not checkpoint.has_state(workdir):
+        return finetune.with_model(cfg)
     check_same_run(cfg, workdir)
     check_same_files(cfg.task, workdir)
     return dataclasses.replace(cfg, task=checkpoint.with_resources(cfg.task, workdir / "model"))

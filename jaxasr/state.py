@@ -184,14 +184,19 @@ def state_creator(cfg: TrainConfig, task: Task, devices: Devices) -> Any:
     return jax.jit(create, out_shardings=devices.replicated)
 
 
-def with_given(params: Params, given: Params) -> Params:
+class Known(NamedTuple):
+    """A parameter of which some numbers are given."""
+
+    values: Any
+    known: Any
+    """Which; it has the axes of `values`, some of them of size 1."""
+
+
+def with_given(params: Any, given: Any) -> Any:
     """`params` with those of `given` in their places."""
-    return {
-        name: (with_given(branch, given[name]) if isinstance(branch, Mapping) else given[name])
-        if name in given
-        else branch
-        for name, branch in params.items()
-    }
+    if isinstance(params, Mapping):
+        return {name: with_given(branch, given[name]) if name in given else branch for name, branch in params.items()}
+    return jnp.where(given.known, given.values, params) if isinstance(given, Known) else given
 
 
 def abstract_state(create: Any, devices: Devices) -> TrainState:

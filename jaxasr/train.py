@@ -1,16 +1,17 @@
 """Training: `python -m jaxasr.train --task=asr --encoder=sanm`. `train` reads from top to bottom."""
 
 import contextlib
+import functools
 import pathlib
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import rich.console
 
-from jaxasr import config, corpora
+from jaxasr import command_line, corpora
 from jaxasr.errors import CheckpointError, exit_with_message
 from jaxasr.launch import with_huge_pages
 from jaxasr.stopping import Ends, Stopped, StopSignals
@@ -27,17 +28,18 @@ def train(cfg: TrainConfig, *, collate_fn: Callable[..., Any] | None = None) -> 
       collate_fn: from examples and a `BucketShape` to a batch; None for the task's own.
     """
     # what --help does not need is imported here
-    from jaxasr.checkpoint import claimed
+    from jaxasr.checkpoint import claimed, has_state
     from jaxasr.compiled import use_persistent_cache
+    from jaxasr.finetune import check_given
     from jaxasr.parallel import Devices, is_main_process, start_processes
-    from jaxasr.prepare import has_state, prepare, resumed
+    from jaxasr.prepare import prepare, resumed
 
     cfg = cfg.rooted()
     start_processes(cfg.coordinator, cfg.num_processes, cfg.process_id)
     cfg = resumed(cfg)
     cfg.check()
     if not has_state(pathlib.Path(cfg.workdir)):
-        cfg.task.given_params(lambda said: None)  # files that do not fit are refused before data is read
+        check_given(cfg)
     use_persistent_cache()
     console = rich.console.Console(quiet=not is_main_process(), markup=False, emoji=False)
     with claimed(pathlib.Path(cfg.workdir)) as workdir, contextlib.ExitStack() as opened:
@@ -57,6 +59,7 @@ def loop(
 ) -> None:
     """From the first step, or the last state saved, to the scores of the test sets; what it opens, `opened` closes."""
     from jaxasr.checkpoint import Checkpoints, Progress
+    from jaxasr.finetune import given_params
     from jaxasr.inputs import groups
     from jaxasr.logs import RunLog, StepLog
     from jaxasr.parallel import is_main_process
@@ -78,7 +81,8 @@ def loop(
         console.print(f"going on from step {int(state.step)} in epoch {progress.epoch}", highlight=False)
     else:
         steps.announce(data.train.shapes)  # they compile while the state is made
-        state = create(jax.random.key(cfg.seed), data.task.given_params(console.print))
+        say = functools.partial(console.print, highlight=False, soft_wrap=True)
+        state = create(jax.random.key(cfg.seed), given_params(cfg, data.task, say))
         progress = Progress(data_hash=data.train.fingerprint())
     step, ends = int(state.step), Ends(cfg, data.train, progress, began)
     state = with_total(state, ends.total, devices)
@@ -138,8 +142,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     description = "Trains a model, averages its best validations and scores the test sets."
 
     def run() -> None:
-        cfg = config.parse(
-            TrainConfig, argv, prog="python -m jaxasr.train", description=description, fallback=digits_recipe
+        cfg = command_line.parse(
+            TrainConfig,
+            argv,
+            prog="python -m jaxasr.train",
+            description=description,
+            fallback=digits_recipe,
+            below=options_below,
         )
         if cfg is not None:
             train(with_bundled_digits(cfg))
@@ -151,11 +160,26 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(stopped.exit_status)
 
 
-def digits_recipe(encoder: str | None) -> str:
-    """The recipe for the bundled digits: stacked frames for an encoder that keeps their rate, 10 ms for the others."""
+def options_below(cfg: TrainConfig) -> command_line.Below | None:
+    """Those of the model that the run starts from."""
+    if cfg.init is None:
+        return None
+    from jaxasr import finetune
+
+    return finetune.options_below(cfg.init, pathlib.Path(cfg.workdir))
+
+
+def digits_recipe(asked: Mapping[str, Sequence[str]]) -> str:
+    """The recipe for the bundled digits that suits the task and the encoder that flags ask for, if they do.
+
+    Stacked frames suit an encoder that keeps their rate, those of 10 ms the others; Paraformer's leaves it open.
+    """
     from jaxasr.nn.encoders import ENCODERS
 
-    divides = encoder is not None and encoder in ENCODERS and ENCODERS[encoder]().output_lengths(1000) < 1000
+    task, encoder = (" ".join(asked.get(name, ())) for name in ("task", "encoder"))
+    if task == "paraformer":
+        return "digits_paraformer"
+    divides = encoder in ENCODERS and ENCODERS[encoder]().output_lengths(1000) < 1000
     return "digits_transformer" if divides else "digits"
 
 

@@ -10,6 +10,7 @@ import tyro
 from jaxasr import averages, config, optim, schedules
 from jaxasr.averages import AVERAGES
 from jaxasr.errors import ConfigError
+from jaxasr.init import Init
 from jaxasr.nn.batch_norm import split_stats
 from jaxasr.optim import OPTIMIZERS
 from jaxasr.schedules import SCHEDULES
@@ -31,6 +32,8 @@ class TrainConfig:
     """How the learning rate moves."""
     average: averages.Average | None = config.slot(AVERAGES, None)
     """Average of the parameters over the updates, to be validated and kept in their stead."""
+    init: Init | None = config.section(Init, "folder")
+    """The model that the run starts from (fine-tuning)."""
 
     train: tuple[str, ...] = ()
     """Training manifests: Kaldi folders, .jsonl, .csv or .tsv files."""
@@ -74,7 +77,7 @@ class TrainConfig:
     valid_steps: int | None = None
     """Validate and save every so many steps; None: after every epoch."""
     search: str | None = None
-    """How validation and test are decoded: ctc_greedy or attention_greedy; None: the task's usual way."""
+    """How validation and test are decoded, such as ctc_greedy or attention_greedy; None: the task's usual way."""
     best_metric: Literal["wer", "cer", "loss"] = "wer"
     """What the best models are chosen by, on the validation set."""
     keep_best: int = 5

@@ -11,13 +11,13 @@ import pytest
 import yaml
 from hypothesis import given, settings
 
-from jaxasr import config, train
+from jaxasr import command_line, config, recipes, train
 from jaxasr.errors import ConfigError
 from jaxasr.nn.decoders import DECODERS
 from jaxasr.nn.encoders import ENCODERS, SanmEncoder
 from jaxasr.nn.normalize import NORMALIZERS
 from jaxasr.registry import Registry
-from jaxasr.tasks import AsrTask
+from jaxasr.tasks import TASKS, AsrTask, ParaformerTask
 from jaxasr.train_config import TrainConfig
 
 ENCODER_MODULE = """
@@ -41,7 +41,7 @@ def _as_before(monkeypatch, tmp_path):
 
 
 def parse(*argv: str, cls: type = TrainConfig, **options) -> typing.Any:
-    return config.parse(cls, argv, prog="prog", description="What it does.", **options)
+    return command_line.parse(cls, argv, prog="prog", description="What it does.", **options)
 
 
 def fault(*argv: str, cls: type = TrainConfig, **options) -> str:
@@ -149,7 +149,7 @@ def test_none_for_optional_values_and_slots(none):
         (
             ["--config=digit"],
             "digit: no such file; a YAML file or one of the recipes an4_sanm, an4_transformer, digits, "
-            "digits_transformer was expected",
+            "digits_paraformer, digits_transformer was expected",
         ),
         (["--config=digit"], "Did you mean 'digits'?"),
         (["--import=no_such_module"], "--import: no_such_module: No module named 'no_such_module'; a module that can"),
@@ -239,6 +239,9 @@ def test_recipes_by_name_and_the_fallback():
         assert type(made.task.encoder) is ENCODERS[name]
         assert made.task.frontend == own.task.frontend
     assert parse("--encoder=sanm_chunk", fallback=train.digits_recipe).task.frontend == digits.task.frontend
+    made = parse("--task=paraformer", "--encoder=sanm", fallback=train.digits_recipe)
+    assert made == parse("--config=digits_paraformer")
+    assert type(made.task) is ParaformerTask
     assert "encoder 'nope': not known" in fault("--encoder=nope", fallback=train.digits_recipe)
     assert "Did you mean 'train'" in fault(
         "--trains=x", fallback=train.digits_recipe
@@ -261,6 +264,8 @@ def values(hint: typing.Any) -> st.SearchStrategy:
         return st.lists(values(args[0]), max_size=3).map(tuple)
     if args:
         return st.one_of([values(kind) for kind in args])
+    if dataclasses.is_dataclass(hint):
+        return st.builds(hint, **{name: values(kind) for name, kind in typing.get_type_hints(hint).items()})
     text = st.text(st.characters(exclude_categories=["Cs"])).filter(lambda t: t.lower() not in ("none", "null"))
     floats = st.floats(allow_nan=False, allow_infinity=False)
     return {float: floats, int: st.integers(), bool: st.booleans(), str: text, type(None): st.none()}[hint]
@@ -284,7 +289,7 @@ def configs(draw, cls: type = TrainConfig):
 def test_what_is_printed_is_read_back_as_the_same(made):
     mapping, text = config.to_mapping(made), config.to_yaml(made)
     assert config.from_mapping(TrainConfig, mapping, where="here") == made
-    read = yaml.load(text, config._Loader)
+    read = yaml.load(text, recipes.Loader)
     assert read == mapping
     again = config.from_mapping(TrainConfig, read, where="here")
     assert again == made
@@ -489,7 +494,7 @@ def test_a_module_whose_own_import_fails_is_named():
 
 
 def options(cls: type = TrainConfig) -> list[str]:
-    return [path for path in config._paths(cls()) if path != "task"]
+    return [path for path in config.paths(cls()) if path != "task"]
 
 
 def test_help_shows_choices_and_every_option_with_its_doc_and_default(capsys, monkeypatch):
@@ -502,9 +507,10 @@ def test_help_shows_choices_and_every_option_with_its_doc_and_default(capsys, mo
     assert f"--encoder {{{','.join(ENCODERS)}}} (now: sanm)" in text
     assert f"--decoder {{{','.join(DECODERS)},none}} (now: transformer)" in text
     assert f"--normalizer {{{','.join(NORMALIZERS)},none}} (now: none)" in text
-    assert "--task {asr} (now: asr)" in text
+    assert f"--task {{{','.join(TASKS)}}} (now: asr)" in text
     assert "normalizer.mean" not in text
-    slots = {*config.slots(TrainConfig), *config.slots(AsrTask)}
+    assert "--init=FOLDER (now: none)" in text
+    slots = {*config.slots(TrainConfig), *config.slots(AsrTask), *config.sections(TrainConfig)}
     for path in options():
         if path in slots or path.startswith("normalizer"):
             continue

@@ -1,8 +1,6 @@
 """What every decoder of all tokens at once, and every predictor of them, promises; see test_contract.py."""
 
 import functools
-import pathlib
-import re
 
 import jax
 import jax.numpy as jnp
@@ -280,21 +278,17 @@ def test_predictor_is_a_value(name):
     assert_is_value(lambda: PREDICTOR_CASES[name].clone())
 
 
-# --- together ----------------------------------------------------------------------------------------------------
-
-
-def test_documented_composition():
-    """The network in docs/from-funasr.md; what stands in the padding changes nothing there either."""
-    page = pathlib.Path(__file__).parents[1] / "docs/from-funasr.md"
-    (source,) = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
-    names = {"__name__": __name__}
-    exec(source, names)
-    model = names["Paraformer"](vocab_size=SYMBOLS, d_model=WIDTH)
-    init = functools.partial(model.init, num_tokens=ROOM, train=False)
-    variables = random_like(jax.eval_shape(init, jax.random.key(0), MEMORY, MEMORY_LENGTHS))
-    decode = jit(functools.partial(model.apply, num_tokens=ROOM, train=False))
-    logits, counts = decode(variables, MEMORY, MEMORY_LENGTHS)
-    assert (logits.shape, counts.dtype) == ((3, ROOM, SYMBOLS), np.int32)
-    found, found_counts = decode(variables, padded(MEMORY, MEMORY_LENGTHS, np.nan), MEMORY_LENGTHS)
-    np.testing.assert_array_equal(found_counts, counts)
-    assert_rows_close(found, logits, counts)
+@every_predictor
+def test_predictor_has_room_for_all_tokens(name):
+    """Where every frame's weight is the greatest that there is."""
+    predictor, variables, _ = predictor_case(name)
+    output = variables["params"]["output"] | {"bias": np.full(1, 99.0, np.float32)}
+    most = {"params": variables["params"] | {"output": output}}
+    for options in ({}, {"smooth_factor": 1.7, "tail_threshold": 0.8}, {"smooth_factor": 0.5, "noise_threshold": 0.2}):
+        changed = predictor.clone(**options)
+        room = changed.room(MEMORY.shape[1])
+        found = changed.apply(most, MEMORY, MEMORY_LENGTHS, num_tokens=room, train=False)
+        weight = changed.smooth_factor - changed.noise_threshold
+        expected = np.floor(MEMORY_LENGTHS * weight + changed.tail_threshold)
+        np.testing.assert_array_equal(found.counts, expected)
+        assert room - 1 <= found.counts[0] <= room == found.embeddings.shape[1]

@@ -44,9 +44,9 @@ def steps(count: int) -> list[str]:
     return [*flags, f"--steps={count}", "--log_steps=1", "--valid_steps=100000", "--keep_best=1"]
 
 
-def trained(workdir: pathlib.Path, *flags: str) -> dict[str, float]:
+def trained(workdir: pathlib.Path, *flags: str, task: str = "asr") -> dict[str, float]:
     """Word error rate of the official test set by search, after plain training with these flags."""
-    subprocess.run(command(workdir, "--task=asr", *flags), check=True, env=environment())
+    subprocess.run(command(workdir, f"--task={task}", *flags), check=True, env=environment())
     return {r["search"]: r["wer"] for r in records(workdir, "test")}
 
 
@@ -79,6 +79,10 @@ def test_bfloat16_trains_to_the_same_rate(sanm, search):
 
 def test_the_transformer_reaches_five_percent(tmp_path):
     assert trained(tmp_path, "--encoder=transformer")["ctc_greedy"] <= 0.05
+
+
+def test_paraformer_reaches_three_percent(tmp_path):
+    assert trained(tmp_path, "--encoder=sanm", task="paraformer")["parallel_greedy"] <= 0.03
 
 
 def room_and_noise(folder: pathlib.Path) -> list[str]:

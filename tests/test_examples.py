@@ -18,14 +18,14 @@ def test_compose_learns(capsys):
 
 
 def test_an_encoder_of_ones_own_is_a_choice():
-    from jaxasr import config
+    from jaxasr import command_line
     from jaxasr.nn.encoders import ENCODERS
     from jaxasr.train_config import TrainConfig
 
     module = load("gated_conv")
     try:
         argv = ["--encoder=gated_conv", "--encoder.num_layers=2", "--interctc_layers=1"]
-        cfg = config.parse(TrainConfig, argv, prog="test", description="")
+        cfg = command_line.parse(TrainConfig, argv, prog="test", description="")
         cfg.check()
         assert cfg.task.encoder == module.GatedConvEncoder(num_layers=2)
     finally:

@@ -13,12 +13,13 @@ import jaxasr
 PACKAGE = pathlib.Path(jaxasr.__file__).parent
 LAYERS = [
     {"errors", "typing", "registry", "corpora", "launch"},
-    {"values"},
-    {"config", "nn", "data", "scoring"},
-    {"search", "optim", "schedules", "averages", "convert"},
+    {"values", "recipes"},
+    {"config", "command_line", "nn", "data", "scoring"},
+    {"search", "optim", "schedules", "averages", "convert", "init", "params"},
     {"tasks"},
     {"parallel", "compiled", "inputs", "train_config"},
     {"state", "checkpoint", "cmvn", "logs", "stopping"},
+    {"finetune"},
     {"decode", "prepare", "evaluate"},
     {"session", "reporting"},
     {"report", "info"},

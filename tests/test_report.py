@@ -16,7 +16,7 @@ import rich.console
 import yaml
 from flax import linen as nn
 
-from jaxasr import __main__, checkpoint, config, info, report
+from jaxasr import __main__, checkpoint, command_line, config, info, report
 from jaxasr.data.batch import AsrExample, BucketShape
 from jaxasr.decode import Hypothesis, write_hypotheses
 from jaxasr.errors import ConfigError
@@ -25,7 +25,7 @@ from jaxasr.nn.batch_norm import with_stats
 from jaxasr.nn.frontends import GivenFeatures
 from jaxasr.parallel import Devices
 from jaxasr.prepare import Prepared, prepare
-from jaxasr.reporting import browser, charts, gather, heat, looks, options, words
+from jaxasr.reporting import browser, charts, gather, heat, looks, words
 from jaxasr.reporting.html import count, el
 from jaxasr.scoring import score
 from jaxasr.session import session
@@ -561,8 +561,8 @@ def test_errors_by_word_by_hand():
     ],
 )
 def test_changed_options_make_the_same_configuration(argv):
-    cfg = config.parse(TrainConfig, argv, prog="test", description="")
-    found = options.changed(cfg)
+    cfg = command_line.parse(TrainConfig, argv, prog="test", description="")
+    found = config.changed(cfg)
     assert config.from_mapping(TrainConfig, found, where="test") == cfg
     assert len(found) <= 1 + len([a for a in argv if a.startswith("--")])
 

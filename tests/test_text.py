@@ -12,7 +12,7 @@ import pytest
 import rich.console
 
 import jaxasr
-from jaxasr import checkpoint, config
+from jaxasr import checkpoint, command_line
 from jaxasr.data import manifest, subwords
 from jaxasr.data.lexicon import LookupTokenizer, PhoneTokenizer, SegDictTokenizer
 from jaxasr.data.manifest import Utterance
@@ -102,7 +102,7 @@ def test_faults_show_before_any_data_is_read(changes, message):
 
 def test_options_on_the_command_line():
     flags = ["--cleaners", "lower", "nfc", "--tokenizer=bpe", "--tokenizer.size=20", "--non_linguistic_symbols=<noise>"]
-    task = config.parse(type(tiny.config(pathlib.Path("/tmp"))), flags, prog="", description="").task  # type: ignore
+    task = command_line.parse(type(tiny.config(pathlib.Path("/tmp"))), flags, prog="", description="").task  # type: ignore
     assert (task.cleaners, task.non_linguistic_symbols) == (("lower", "nfc"), ("<noise>",))
     assert task.tokenizer == BpeTokenizer(size=20)
 

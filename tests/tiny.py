@@ -23,6 +23,7 @@ TASK = AsrTask(
     tokenizer=WordTokenizer(),
 )
 """Dropout, SpecAugment, speed and volume are on: what is promised is promised with them."""
+TOKENS = ("<blank>", "<s>", "</s>", "a", "<unk>")
 
 
 def corpus(folder: pathlib.Path, split: str, every: int) -> str:

@@ -34,7 +34,7 @@ STACKED = "blocks"
 
 
 def initialized(params: Params, key: Key, how: Initialization) -> Params:
-    """`params` drawn as FunASR's and ESPnet's `--init` draws them: weights by the rule `how`, biases 0.
+    """`params` drawn as FunASR's and ESPnet's `init` draws them: weights by the rule `how`, biases 0.
 
     `KEPT` and `KEPT_MODULES` stay as they are, as theirs do.
     """

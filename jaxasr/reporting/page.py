@@ -14,7 +14,6 @@ from jaxasr import config
 from jaxasr.reporting import results
 from jaxasr.reporting.gather import Log, Record, Run, Scored
 from jaxasr.reporting.html import Html, count, duration, el, join, percent, table
-from jaxasr.reporting.options import changed
 from jaxasr.tasks import TASKS
 
 HERE = pathlib.Path(__file__).parent
@@ -229,7 +228,7 @@ def _buckets(buckets: Sequence[Record]) -> Html:
 
 
 def _configuration(run: Run) -> Html:
-    different = changed(run.cfg)
+    different = config.changed(run.cfg)
     text = yaml.safe_dump(different, sort_keys=False, allow_unicode=True)
     whole = el("details", el("summary", "All options (config.yaml)"), el("pre", config.to_yaml(run.cfg), tabindex=0))
     start = run.log.start

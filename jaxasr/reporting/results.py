@@ -27,6 +27,7 @@ SPELT = {"equal": "", "substitute": "substituted", "delete": "deleted", "insert"
 NAMES = {
     "loss": "Loss",
     "acc/token": "Token accuracy",
+    "error/count": "Tokens counted too many or too few, an utterance",
     "learning_rate": "Learning rate",
     "grad_norm": "Gradient norm",
     "audio_seconds_per_second": "Audio seconds per second",

@@ -85,8 +85,12 @@ class Task(abc.ABC, Generic[ExampleT, BatchT]):
     def check(self) -> None:
         """Raises ConfigError where the choices do not go together; reads no data."""
 
-    def parameter_shapes(self) -> Params | None:
-        """The parameters' shapes, as far as they can be told before data is read; None where they cannot."""
+    def parameter_shapes(self, num_tokens: int = 4) -> Params | None:
+        """The parameters' shapes with a token list of any such size; None where they cannot be told without data.
+
+        How they differ between two sizes tells which parameters have a row for each token.
+        """
+        del num_tokens
         return None
 
     @abc.abstractmethod
@@ -179,6 +183,10 @@ class Task(abc.ABC, Generic[ExampleT, BatchT]):
         """
         del say
         return {}
+
+    def given_parts(self) -> tuple[str, ...]:
+        """The network's parts, by the names of their parameters, that have some in `given_params`."""
+        return ()
 
     @abc.abstractmethod
     def loss_fn(self) -> Callable[..., tuple[Scalar, Metrics]]:

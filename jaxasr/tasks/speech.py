@@ -100,7 +100,7 @@ class SpeechTask(Task[AnyAsrExample, AnyAsrBatch]):
     """Probability that the attention loss spreads over wrong tokens."""
     length_normalized_loss: bool = False
     """Divide the attention loss by the number of tokens, not of utterances."""
-    init: Initialization | None = None
+    initialization: Initialization | None = None
     """Draw all weights by one rule, with biases 0, as FunASR's and ESPnet's init; none leaves it to each module."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """What encoder and decoder compute in; parameters, norms, softmax, logits and losses stay float32."""
@@ -234,15 +234,18 @@ class SpeechTask(Task[AnyAsrExample, AnyAsrBatch]):
                 part.check()
         self.parameter_shapes()
 
-    def parameter_shapes(self) -> Params:
-        return self._shapes
+    def parameter_shapes(self, num_tokens: int = 4) -> Params:
+        return self._shapes if num_tokens == 4 else self._shapes_with(num_tokens)
 
     @functools.cached_property
     def _shapes(self) -> Params:
+        return self._shapes_with(4)
+
+    def _shapes_with(self, num_tokens: int) -> Params:
         """With a toy vocabulary: what the network's parts refuse, they refuse before data is read."""
         width = self._frontend.output_width
         task = self.with_resources(
-            vocabulary=Vocabulary(("<blank>", "<s>", "</s>", "<unk>")),
+            vocabulary=Vocabulary((*Vocabulary.FIRST, *map(str, range(4, num_tokens)), Vocabulary.LAST)),
             cmvn=Cmvn(np.zeros(width, np.float32), np.ones(width, np.float32)),
         )
         spec = task.batch_spec(BucketShape(1, int(2 * self.input_rate), 1))
@@ -293,7 +296,7 @@ class SpeechTask(Task[AnyAsrExample, AnyAsrBatch]):
             blank = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), batch)
             variables = network.init(key, *inputs(blank, None), train=False)
             params = variables["params"]
-            params = params if self.init is None else initialized(params, key, self.init)
+            params = params if self.initialization is None else initialized(params, key, self.initialization)
             return with_stats(params, variables.get(STATS))
 
         def apply(params: Params, batch: AnyAsrBatch, *, key: Key | None = None, views: int = 1) -> SpeechOutputs:
@@ -308,11 +311,15 @@ class SpeechTask(Task[AnyAsrExample, AnyAsrBatch]):
 
         return Model(init, apply)
 
+    def given_parts(self) -> tuple[str, ...]:
+        given = isinstance(self.postencoder, TransformerPostEncoder) and self.postencoder.weights is not None
+        return ("postencoder",) if given else ()
+
     def given_params(self, say: Callable[[str], None]) -> Params:
-        if not isinstance(self.postencoder, TransformerPostEncoder) or self.postencoder.weights is None:
+        if not self.given_parts():
             return {}
-        shapes = self.parameter_shapes()["postencoder"]
-        return {"postencoder": read_blocks(self.postencoder, shapes, say)}
+        assert isinstance(self.postencoder, TransformerPostEncoder)
+        return {"postencoder": read_blocks(self.postencoder, self.parameter_shapes()["postencoder"], say)}
 
     @abc.abstractmethod
     def shares(self) -> dict[str, float]:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from jaxasr import config
+from jaxasr import command_line
 from jaxasr.data import augment, sounds
 from jaxasr.data.audio import to_int16
 from jaxasr.data.manifest import Utterance
@@ -32,7 +32,7 @@ def files(tmp_path_factory) -> dict[str, str]:
 
 
 def task_of(*argv: str) -> AsrTask:
-    made = config.parse(TrainConfig, argv, prog="prog", description="")
+    made = command_line.parse(TrainConfig, argv, prog="prog", description="")
     assert made is not None and isinstance(made.task, AsrTask)
     return made.task.prepared([Utterance("u", "", "ab")])
 

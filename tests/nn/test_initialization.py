@@ -23,7 +23,7 @@ def made(task, seed=0):
 
 
 def with_init(how, **changes):
-    return made(dataclasses.replace(TASK, init=how, **changes))
+    return made(dataclasses.replace(TASK, initialization=how, **changes))
 
 
 @functools.cache

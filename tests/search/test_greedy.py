@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxasr.search.greedy import attention_greedy, ctc_greedy
+from jaxasr.search.greedy import attention_greedy, ctc_greedy, parallel_greedy
 
 SOS, EOS, FORBIDDEN = 1, 2, (0, 1)
 B, N, V = 6, 12, 7
@@ -90,6 +90,24 @@ def test_ctc_of_bfloat16_is_scored_in_float32():
     found, expected = by_frame(half, lengths), by_frame(half.astype(jnp.float32), lengths)
     assert unpadded(found)[0] == unpadded(expected)[0]
     np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-6)
+
+
+# --- all tokens at once ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("garbage", [None, np.nan, 1e30])
+def test_parallel_greedy(garbage):
+    """The best of each token, those left out aside; what lies behind a row's tokens does not count."""
+    logits, lengths = random_logits(3, B, N, V), np.array([N, 7, 1, 0, 5, 11])
+    given = logits.copy()
+    for row, length in zip(given, lengths, strict=True):
+        row[length:] = row[length:] if garbage is None else garbage
+    found, scores = unpadded(jax.jit(functools.partial(parallel_greedy, left_out=(0, 2)))(given, lengths))
+    best = [np.argmax(row[:length], axis=-1) for row, length in zip(logits, lengths, strict=True)]
+    assert found == [[i for i in row.tolist() if i not in (0, 2)] for row in best]
+    expected = [log_softmax(row[:length]).max(axis=-1).sum() for row, length in zip(logits, lengths, strict=True)]
+    np.testing.assert_allclose(scores, expected, rtol=1e-5)
+    assert len(set(map(len, found))) > 3
 
 
 # --- attention ---------------------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ from jaxasr.nn.predictors import CifPredictorV2, CifPredictorV3
 from jaxasr.nn.preencoders import LinearPreEncoder, SincPreEncoder
 from jaxasr.nn.specaug import SPECAUGS, SpecAugment
 from jaxasr.nn.subsampling import CONVOLUTIONS, ConvSubsampling
-from jaxasr.tasks import AsrTask
+from jaxasr.tasks import AsrTask, ParaformerTask
 from tests.errors.files import write
 
 X, LENGTHS = jnp.zeros((1, 4, 8)), jnp.array([4])
@@ -94,6 +94,9 @@ CASES = {
     "two views without a CTC loss": lambda: AsrTask(cr_weight=0.2, ctc_weight=0.0).check(),
     "a SpecAugment of one view": specaug_without_views,
     "two views without SpecAugment": lambda: AsrTask(cr_weight=0.2, specaug=None).check(),
+    "a decoder of all tokens without a loss": lambda: ParaformerTask(ctc_weight=1.0).check(),
+    "more tokens shown than are wrong": lambda: ParaformerTask(sampling_ratio=1.5).check(),
+    "a decoder narrower than its frames": lambda: ParaformerTask(decoder=ParaformerSanmDecoder(d_model=64)).check(),
     "conditioning on nothing": lambda: AsrTask(interctc_conditioning=True).check(),
     "a list for sub-words still to be learnt": lambda: AsrTask(tokenizer=BpeTokenizer(), token_list="t.txt").check(),
     "a layer that the encoder does not have": lambda: Taps((5,), lambda *_: None).check(2),

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from jaxasr import config
+from jaxasr import command_line, config
 from jaxasr.__main__ import known_command
 from jaxasr.registry import Registry
 from jaxasr.train_config import TrainConfig
@@ -44,7 +44,7 @@ class Unnamed(Whole):
 
 
 def parse(*argv: str, cls: type = TrainConfig) -> None:
-    config.parse(cls, argv, prog="prog", description="")
+    command_line.parse(cls, argv, prog="prog", description="")
 
 
 def yaml(content: str) -> None:

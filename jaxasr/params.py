@@ -1,0 +1,88 @@
+"""Parameters in files of safetensors, by their paths; and files that are whole at any moment."""
+
+import contextlib
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import safetensors
+import safetensors.numpy
+from safetensors import SafetensorError
+
+from jaxasr.errors import CheckpointError
+from jaxasr.typing import Params
+
+
+def write_atomically(path: pathlib.Path, content: bytes) -> None:
+    """Writes a file so that at any moment it is whole: the old one or the new one.
+
+    Raises:
+      CheckpointError: it cannot be written; nothing is left of the new one then.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise CheckpointError(
+            f"{path}: {error.strerror}; a file to write was expected, and room for it; free some, or choose another."
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def flatten(params: Params) -> dict[str, np.ndarray]:
+    """Parameters by their path, `encoder/first/attention/qkv/kernel`."""
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    return {"/".join(k.key for k in path): np.asarray(leaf) for path, leaf in leaves}
+
+
+def shapes_by_path(params: Params) -> dict[str, tuple[int, ...]]:
+    """The shapes of parameters, which may be no arrays, by their paths."""
+    return {"/".join(k.key for k in path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
+
+
+def unflatten(flat: Mapping[str, Any]) -> Params:
+    tree: dict[str, Any] = {}
+    for path, leaf in flat.items():
+        *parents, name = path.split("/")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[name] = leaf
+    return tree
+
+
+def save_params(path: pathlib.Path, params: Params) -> None:
+    write_atomically(path, safetensors.numpy.save(flatten(params)))
+
+
+def load_params(path: pathlib.Path) -> Params:
+    """Parameters as NumPy arrays."""
+    try:
+        return unflatten(safetensors.numpy.load_file(path))
+    except (OSError, SafetensorError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: pathlib.Path, error: Exception) -> CheckpointError:
+    return CheckpointError(
+        f"{path}: {error}; parameters in a safetensors file were expected; train again, or copy the model anew."
+    )
+
+
+def param_shapes(path: pathlib.Path) -> dict[str, tuple[int, ...]]:
+    """The shape of every parameter in a file, by its path; the numbers are not read."""
+    try:
+        with safetensors.safe_open(path, "numpy") as opened:
+            return {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise _unreadable(path, error) from error
