@@ -21,11 +21,12 @@ class ConvertOptions:
     """A model folder of another toolkit as one that jaxasr decodes with and trains on, or ours as FunASR's.
 
     FunASR's folders are those that it releases and trains: model.pb or model.pt, config.yaml, tokens.json, am.mvn,
-    seg_dict or bpe.model; ESPnet's those of its recipes and of its model zoo. Nothing that is in the files is run, and
-    torch is not needed. What jaxasr cannot do is an error that names it; what changes no trained model is left out, and
-    said.
+    seg_dict or bpe.model. ESPnet's are a recipe's exp/asr_train_... and those of its model zoo: config.yaml with
+    valid.acc.ave.pth beside it, and bpe.model. Nothing that is in the files is run, and torch is not needed. What
+    jaxasr cannot do is an error that names it; what changes no trained model is left out, and said.
 
       python -m jaxasr.convert speech_paraformer-large_asr_nat-zh-cn-16k/ models/paraformer
+      python -m jaxasr.convert exp/asr_train_asr_conformer_raw_en_bpe5000/ models/conformer
       python -m jaxasr.decode --model=models/paraformer sound.wav
       python -m jaxasr.convert --to=funasr models/paraformer back/
     """
@@ -37,7 +38,7 @@ class ConvertOptions:
     to: Literal["jaxasr", "funasr"] = "jaxasr"
     """What DST becomes: a model of jaxasr's, or of FunASR 1.x."""
     model_file: str | None = None
-    """The file in SRC that has the parameters, where it is not model.pt or model.pb: model.pt.avg10, model.pt.ep3."""
+    """The file in SRC that has the parameters, where it is none of these: model.pt.avg10, valid.loss.best.pth."""
 
 
 def convert(options: ConvertOptions) -> tuple[list[tuple[str, str]], list[str]]:

@@ -27,7 +27,7 @@ STATE = "checkpoint.pth"
 
 
 def is_model(folder: pathlib.Path) -> bool:
-    """Whether the folder, or one in it, has a model's config.yaml as ESPnet writes it."""
+    """Whether the folder, or one in it, has files as ESPnet names them."""
     return bool(_configs(folder))
 
 
@@ -42,8 +42,7 @@ def read(folder: pathlib.Path, say: Callable[[str], None], *, model_file: str | 
       CheckpointError: files are missing, there are several to choose from, or they do not belong together.
       ConfigError: the configuration has a part, an option or a value that jaxasr has not.
     """
-    file = _config(folder)
-    theirs = config.read_yaml(file)
+    file, theirs = _config(folder)
     tokens = read_tokens(theirs["token_list"], str(file))
     fields, left_out = fields_of(theirs, f"{file}: ")
     parameters = _parameters(file.parent, model_file)
@@ -82,8 +81,9 @@ def fields_of(theirs: Mapping[str, Any], where: str) -> tuple[dict[str, Any], tu
     read_options(CTC, theirs.get("ctc_conf") or {}, f"{where}ctc_conf.", left_out)
     parts = {"model", "decoder", "preprocessor", "ctc", *ESPNET.slots}
     known = {*texts, *parts, *(f"{part}_conf" for part in parts), "token_list", "input_size"}
-    training = [str(key) for key in theirs if key not in known]
-    return fields, (*left_out, *([f"{where}options of training: {', '.join(training)}"] if training else []))
+    if training := [str(key) for key in theirs if key not in known]:
+        left_out.append(f"{where}options of training: {', '.join(training)}")
+    return fields, tuple(left_out)
 
 
 def _statistics(tensors: Mapping[str, np.ndarray], where: str) -> Cmvn:
@@ -101,21 +101,23 @@ def _statistics(tensors: Mapping[str, np.ndarray], where: str) -> Cmvn:
 # --- files -------------------------------------------------------------------------------------------------------
 
 
-def _configs(folder: pathlib.Path) -> list[pathlib.Path]:
-    """The config.yaml of the folder, or those beneath, of models that read sound and say tokens."""
+def _configs(folder: pathlib.Path) -> dict[pathlib.Path, dict[str, Any]]:
+    """config.yaml of the folder, or those beneath, of models that read sound and say tokens, with what they say."""
     at_top = folder / "config.yaml"
     files = [at_top] if at_top.is_file() else sorted(folder.rglob("config.yaml"))
-    return [file for file in files if {"token_list", "encoder", "ctc_conf"} <= config.read_yaml(file).keys()]
+    found = {file: config.read_yaml(file) for file in files if any(file.parent.glob("*.pth"))}
+    return {file: theirs for file, theirs in found.items() if {"token_list", "encoder", "ctc_conf"} <= theirs.keys()}
 
 
-def _config(folder: pathlib.Path) -> pathlib.Path:
-    files = _configs(folder)
-    if len(files) != 1:
+def _config(folder: pathlib.Path) -> tuple[pathlib.Path, dict[str, Any]]:
+    found = _configs(folder)
+    if len(found) != 1:
+        files = ", ".join(map(str, found)) or "none"
         raise CheckpointError(
-            f"{folder}: {len(files)} config.yaml of ESPnet's task asr ({', '.join(map(str, files)) or 'none'}); one "
-            "was expected, in the folder or beneath it; give the folder of one model."
+            f"{folder}: {len(found)} config.yaml of ESPnet's task asr with a .pth ({files}); one was expected, in the "
+            "folder or beneath it; give the folder of one model."
         )
-    return files[0]
+    return next(iter(found.items()))
 
 
 def _parameters(folder: pathlib.Path, model_file: str | None) -> pathlib.Path:
@@ -127,7 +129,7 @@ def _parameters(folder: pathlib.Path, model_file: str | None) -> pathlib.Path:
     if len(found) != 1:
         there = sorted(path.name for path in found or folder.glob("*.pth"))
         raise CheckpointError(
-            f"{folder}: {', '.join(there) or 'no .pth'}; one file of parameters was expected, such as "
+            f"{folder}: {', '.join(there)}; one file of parameters was expected, such as "
             "valid.acc.ave.pth, or the one that --model_file names; give --model_file=NAME."
         )
     return found[0]

@@ -36,6 +36,8 @@ go rubout g m e nine four
 repeat k help one w yes no start stop
 november eleven nineteen ninety two p o box
 my house is near the corner of forbes and thirty eighth"""
+READ = "my house is near the corner of zürich and <unk> nine"
+"""What tokenizers are tried on, in and out of their tokens."""
 CHARACTERS = [*"ABCDEFGHIJKLMNOPQRSTUVWXYZ'"]
 WORDS = sorted({*TEXT.split()})
 
@@ -176,6 +178,10 @@ def expected(model: Any, args: Namespace, sounds: list[torch.Tensor]) -> Iterato
     tokenizer = build_tokenizer(args.token_type, args.bpemodel)
     yield "tokens", np.array(TOKENS)
     yield "token_list", np.array(args.token_list)
+    text = READ.upper() if args.token_type == "char" else READ
+    converter = TokenIDConverter(args.token_list)
+    yield "read", np.array(text)
+    yield "read_ids", np.array(converter.tokens2ids(tokenizer.text2tokens(text)))
     for number, sound in enumerate(sounds):
         given = sound[None], torch.tensor([len(sound)])
         features, frames = model._extract_feats(*(x.clone() for x in given))
@@ -188,14 +194,14 @@ def expected(model: Any, args: Namespace, sounds: list[torch.Tensor]) -> Iterato
         logits, _ = model.decoder(encoded, lengths, tokens, torch.tensor([tokens.shape[1]]))
         said = model.ctc.log_softmax(encoded)
         ids = torch.unique_consecutive(said[0].argmax(-1))
-        text = tokenizer.tokens2text(TokenIDConverter(args.token_list).ids2tokens(ids[ids > 0].numpy()))
+        said_text = tokenizer.tokens2text(converter.ids2tokens(ids[ids > 0].numpy()))
         yield f"frames_{number}", np.arange(0, features.shape[1], STRIDE)
         yield f"features_{number}", features[0, ::STRIDE].numpy()
         yield f"encoded_{number}", encoded[0].numpy()
         yield f"ctc_{number}", said[0].numpy()
         yield from ((f"ctc_{layer}_{number}", model.ctc.log_softmax(x)[0].numpy()) for layer, x in between)
         yield f"attention_{number}", torch.log_softmax(logits[0], -1).numpy()
-        yield f"text_{number}", np.array(text)
+        yield f"text_{number}", np.array(said_text)
 
 
 def make(name: str, sounds: list[torch.Tensor]) -> Iterator[tuple[str, np.ndarray]]:

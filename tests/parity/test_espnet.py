@@ -14,9 +14,11 @@ import soundfile
 
 from jaxasr import config
 from jaxasr.convert import convert_params, espnet, rules_of
+from jaxasr.convert.__main__ import main as convert_main
 from jaxasr.convert.espnet_tokens import in_our_order, read_tokens
 from jaxasr.data.batch import AsrBatch, BucketShape
 from jaxasr.data.tokenizer import Vocabulary
+from jaxasr.decode import main as decode_main
 from jaxasr.errors import JaxasrError
 
 from .fixtures import HERE, close_of
@@ -79,6 +81,14 @@ def test_model(name):
             assert np.max(x[row, : len(right), Vocabulary.SOS]) < -20.0 - np.log(len(listed)) + 1e-3
         ids = [i for i, _ in itertools.groupby(np.argmax(log_probs["ctc"][row, :frames], axis=-1))]
         assert task.text(ids) == str(out[f"text_{row}"])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_tokenizers(name):
+    task = read(FOLDER / name)
+    theirs_of_ours = read_tokens(theirs(name)["token_list"], "").rows
+    ids = task.vocabulary.encode(task.tokenizer.tokens(str(expected()[f"{name}/read"])))
+    assert theirs_of_ours[ids].tolist() == expected()[f"{name}/read_ids"].tolist()
 
 
 def test_options():
@@ -334,7 +344,7 @@ def test_which_parameters(folder):
     assert best.name in said[0]
     for path in experiment.glob("*.pth"):
         path.unlink()
-    with pytest.raises(JaxasrError, match=r": no \.pth; one file"):
+    with pytest.raises(JaxasrError, match=r": 0 config\.yaml of ESPnet's task asr with a \.pth \(none\)"):
         read(recipe)
 
 
@@ -347,6 +357,20 @@ def test_which_configuration(folder):
     shutil.copytree(experiment, recipe / "exp" / "another")
     with pytest.raises(JaxasrError, match=r"2 config\.yaml"):
         read(recipe)
+
+
+def test_from_the_command_line(folder, tmp_path, monkeypatch, capsys):
+    """Converted, looked at, and decoded with: what ESPnet says of the sounds."""
+    monkeypatch.chdir(tmp_path)
+    convert_main(["recipe", "model"])
+    said = capsys.readouterr().out
+    assert "ESPnet 202511" in said and "options of training" in said
+    clips = (FOLDER / "clips.txt").read_text().split()
+    decode_main(["--model=model", "--search=ctc_greedy", *(str(FOLDER / clip) for clip in clips)])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[-1] for line in lines[-2:]] == [
+        str(expected()[f"espnet_conformer/text_{row}"]) for row in range(2)
+    ]
 
 
 def test_no_statistics(folder, monkeypatch):

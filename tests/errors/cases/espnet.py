@@ -43,7 +43,6 @@ def other_tokens() -> None:
 
 CASES: dict[str, Callable[[], object]] = {
     "no configuration": lambda: without_files("config.yaml"),
-    "no parameters": lambda: without_files("*.pth"),
     "several files of parameters": several_averages,
     "no sub-words": lambda: without_files("bpe.model"),
     "no statistics": without_statistics,
