@@ -14,8 +14,9 @@ PACKAGE = pathlib.Path(jaxasr.__file__).parent
 LAYERS = [
     {"errors", "typing", "registry", "corpora", "launch"},
     {"values", "recipes"},
-    {"config", "command_line", "nn", "data", "scoring"},
-    {"search", "optim", "schedules", "averages", "convert", "init", "params"},
+    {"config", "command_line", "nn", "data", "scoring", "paths"},
+    {"search", "optim", "schedules", "averages", "convert", "adapters", "init", "params"},
+    {"trainable"},
     {"tasks"},
     {"parallel", "compiled", "inputs", "train_config"},
     {"state", "checkpoint", "cmvn", "logs", "stopping"},

@@ -19,6 +19,8 @@ MODELS = ("model.pt", "model.pb")
 OTHER_MODELS = ("model.pt.*", "*.pb", "*.pt", "*.pth")
 """Files that training leaves beside them: of epochs, of the best ones, and their means."""
 STATISTICS = "am.mvn"
+MOST_NAMED = 20
+"""Files of a folder that an error names."""
 
 PARTS = {"model", "decoder", "ctc", *FUNASR.slots}
 MODEL_KEYS = {*PARTS, *(f"{part}_conf" for part in PARTS), "input_size", "cmvn_file", *TEXT_KEYS}
@@ -78,13 +80,8 @@ def _has_sound(theirs: Mapping[str, Any]) -> bool:
 
 def listed(folder: pathlib.Path) -> str:
     """What is in a folder, for an error."""
-    try:
-        names = sorted(path.name for path in folder.iterdir())
-    except OSError as error:
-        raise CheckpointError(
-            f"{folder}: {error.strerror}; a FunASR model's folder was expected; give another."
-        ) from None
-    return ", ".join(names[:20]) + (" ..." if len(names) > 20 else "") if names else "nothing"
+    names = sorted(path.name for path in folder.iterdir())
+    return ", ".join(names[:MOST_NAMED]) + (" ..." if len(names) > MOST_NAMED else "") if names else "nothing"
 
 
 def _config(folder: pathlib.Path) -> pathlib.Path:

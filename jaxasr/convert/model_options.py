@@ -38,7 +38,7 @@ _MODEL = (
     idle("sym_blank", "<blank>"),
     idle("extract_feats_in_collect_stats", True),
 )
-_TRAINING = ("cr_weight", "init", "dtype", "channel")
+_TRAINING = ("cr_weight", "initialization", "dtype", "channel")
 ASR = Part(
     "asr", ("Transformer", "SANM", "Conformer", "Branchformer", "EBranchformer", "asr"), _MODEL, training=_TRAINING
 )
