@@ -111,7 +111,7 @@ def test_none_for_optional_values_and_slots(none):
         (["--num_layers=3"], "Did you mean 'encoder.num_layers' or 'decoder.num_layers'?"),
         (["--epoch=3"], "--epoch: no such option; correct or remove it. Did you mean 'epochs'?"),
         (["--ctc-wieght=3"], "Did you mean 'ctc_weight'?"),
-        (["--qqqq=3"], "--qqqq: no such option; there are accumulate, average, batch_seconds"),
+        (["--qqqq=3"], "--qqqq: no such option; there are accumulate, adapter, average, batch_seconds"),
         (["--encoder=sann"], f"--encoder: encoder 'sann': not known; there are {', '.join(ENCODERS)}"),
         (["--encoder=sann"], "Did you mean 'sanm'?"),
         (["--task=asrr"], "--task: task 'asrr': not known; there are asr"),
@@ -576,6 +576,9 @@ CTC = ("--decoder=none", "--ctc_weight=1")
     [
         (["--ctc_weight=2"], "0 <= ctc_weight <= 1"),
         (["--optimizer.decay_exclude", "nrom"], "--optimizer.decay_exclude: 'nrom' matches no parameter;"),
+        (["--freeze", "encodr"], "--freeze: 'encodr' matches no parameter;"),
+        (["--adapter=lora", "--adapter.train", "ctc", "decodr"], "--adapter.train: 'decodr' matches no parameter;"),
+        (["--adapter=lora", "--encoder=rnn", *CTC], "attention/out: no dense kernel of this network is meant; such as"),
         (
             ["--encoder=conformer", "--encoder.num_layers=1", "--optimizer.decay_exclude", "var"],  # of a batch norm
             "--optimizer.decay_exclude: 'var' matches no parameter;",

@@ -10,7 +10,7 @@ from jaxasr.checkpoint import flatten_shapes, model_folder, save_model
 from jaxasr.data.tokenizer import Vocabulary
 from jaxasr.finetune import check_given, folder_of, token_axes, with_model
 from jaxasr.init import Init, planned
-from jaxasr.params import unflatten
+from jaxasr.paths import unflatten
 from jaxasr.tasks import AsrTask
 from jaxasr.train_config import TrainConfig
 from tests import tiny
@@ -44,7 +44,8 @@ def tokens_without_shapes() -> None:
 
     task = TASK.with_resources(vocabulary=Vocabulary(tiny.TOKENS))
     save_model(pathlib.Path("old"), task, {"a": np.zeros(1)})
-    check_given(TrainConfig(task=Untold(**dict(vars(TASK))), init=Init("old", tokens="new")))
+    fields = {field.name: getattr(task, field.name) for field in dataclasses.fields(task)}
+    check_given(TrainConfig(task=Untold(**fields), init=Init("old", tokens="new")))
 
 
 def two_rows_a_token() -> None:
