@@ -5,6 +5,7 @@ import pathlib
 from collections.abc import Iterator
 
 import jaxasr.tasks  # noqa: F401 (which registers every part)
+from jaxasr.adapters import ADAPTERS
 from jaxasr.averages import AVERAGES
 from jaxasr.data.cleaners import CLEANERS
 from jaxasr.data.perturb import PREPROCESSORS
@@ -38,6 +39,7 @@ SLOTS = {
     "`--optimizer`": OPTIMIZERS,
     "`--schedule`": SCHEDULES,
     "`--average`": AVERAGES,
+    "`--adapter`": ADAPTERS,
 }
 HEAD = """# Every part, by name
 

@@ -27,8 +27,8 @@ from jaxasr.params import flatten as flatten
 from jaxasr.params import load_params as load_params
 from jaxasr.params import save_params as save_params
 from jaxasr.params import shapes_by_path
-from jaxasr.params import unflatten as unflatten
 from jaxasr.params import write_atomically as write_atomically
+from jaxasr.paths import unflatten
 from jaxasr.tasks.base import TASKS, Task
 from jaxasr.typing import Params
 

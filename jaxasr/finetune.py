@@ -16,8 +16,8 @@ from jaxasr.data.tokenizer import Vocabulary
 from jaxasr.errors import ConfigError
 from jaxasr.init import Init, Plan, planned, under
 from jaxasr.nn.initialization import Initialization
-from jaxasr.params import flatten, load_params, param_shapes, shapes_by_path, unflatten, write_atomically
-from jaxasr.state import Known
+from jaxasr.params import flatten, load_params, param_shapes, shapes_by_path, write_atomically
+from jaxasr.paths import Known, unflatten
 from jaxasr.tasks.base import TASKS, Task
 from jaxasr.train_config import TrainConfig
 from jaxasr.typing import Params

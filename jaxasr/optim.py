@@ -2,7 +2,6 @@
 
 import abc
 import dataclasses
-import fnmatch
 import math
 import operator
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import jax
 
 from jaxasr.errors import ConfigError
-from jaxasr.registry import Registry, did_you_mean
+from jaxasr.paths import check_patterns, matching, path_of
+from jaxasr.registry import Registry
 from jaxasr.typing import Params, PyTree
 
 if TYPE_CHECKING:
@@ -33,6 +33,9 @@ class Optimizer(abc.ABC):
                 f"--optimizer: learning_rate={self.learning_rate}, clip_norm={self.clip_norm}; a positive rate and "
                 "a norm of 0 (none) or more were expected; change them."
             )
+
+    def check_params(self, params: Params) -> None:  # noqa: B027 (some have nothing to check)
+        """Raises ConfigError where a pattern matches none of a network's parameters, the frozen ones included."""
 
     def expect(self, *names: str, low: float = 0.0, below: float = math.inf) -> None:
         """Raises ConfigError where one of these options is not in [low, below)."""
@@ -70,44 +73,18 @@ class Decaying(Optimizer):
         super().check()
         self.expect("weight_decay")
 
+    def check_params(self, params: Params) -> None:
+        super().check_params(params)
+        check_patterns(params, self.decay_exclude, "--optimizer.decay_exclude", usual=BIASES_AND_NORMS)
+
     def decay(self) -> "GradientTransformation":
         """Adds `weight_decay` times the parameters that decay: kernels, filters and embeddings by default."""
         import optax
 
         def decays(params: Params) -> PyTree:
-            excluded = matching(params, self.decay_exclude, "--optimizer.decay_exclude", usual=BIASES_AND_NORMS)
-            return jax.tree.map(operator.not_, excluded)
+            return jax.tree.map(operator.not_, matching(params, self.decay_exclude))
 
         return optax.add_decayed_weights(self.weight_decay, decays)
-
-
-def path_of(keys: Any) -> str:
-    """A parameter's place in the tree, `encoder/blocks/ff_norm/scale`."""
-    return jax.tree_util.keystr(keys, simple=True, separator="/")
-
-
-def matching(params: Params, patterns: tuple[str, ...], option: str, *, usual: tuple[str, ...] = ()) -> PyTree:
-    """For every parameter whether a pattern is its path, or whole names out of it that follow each other.
-
-    Args:
-      usual: patterns that may match nothing.
-
-    Raises:
-      ConfigError: another pattern matches nothing.
-    """
-    paths = [path_of(keys) for keys, _ in jax.tree_util.tree_leaves_with_path(params)]
-
-    def matches(path: str, pattern: str) -> bool:
-        return fnmatch.fnmatchcase(f"/{path}/", f"*/{pattern}/*")
-
-    for pattern in patterns:
-        if pattern not in usual and not any(matches(path, pattern) for path in paths):
-            names = {name for path in paths for name in path.split("/")}
-            raise ConfigError(
-                f"{option}: {pattern!r} matches no parameter; a name or a path such as {paths[0]} was expected; "
-                f"correct or remove it.{did_you_mean(pattern, sorted(names) + paths)}"
-            )
-    return jax.tree_util.tree_map_with_path(lambda keys, _: any(matches(path_of(keys), p) for p in patterns), params)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -308,6 +285,10 @@ class Muon(Moments):
         self.expect("newton_schulz_steps", low=1)
         self.expect("rms", low=1e-30)
 
+    def check_params(self, params: Params) -> None:
+        super().check_params(params)
+        check_patterns(params, self.adam_kernels, "--optimizer.adam_kernels", usual=FILTERS_AND_HEADS)
+
     def rule(self) -> "GradientTransformation":
         import optax
         from optax.contrib import MuonDimensionNumbers, scale_by_muon
@@ -329,7 +310,7 @@ class Muon(Moments):
 
     def labels(self, params: Params) -> PyTree:
         """ "muon" or "adam" for every parameter."""
-        adam = matching(params, self.adam_kernels, "--optimizer.adam_kernels", usual=FILTERS_AND_HEADS)
+        adam = matching(params, self.adam_kernels)
 
         def label(keys: Any, array: Any, adam: bool) -> str:
             matrix = path_of(keys[-1:]) == "kernel" and array.ndim >= 2 and array.shape[-1] > 1

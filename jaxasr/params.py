@@ -3,16 +3,14 @@
 import contextlib
 import os
 import pathlib
-from collections.abc import Mapping
-from typing import Any
 
-import jax
 import numpy as np
 import safetensors
 import safetensors.numpy
 from safetensors import SafetensorError
 
 from jaxasr.errors import CheckpointError
+from jaxasr.paths import leaves, unflatten
 from jaxasr.typing import Params
 
 
@@ -41,24 +39,12 @@ def write_atomically(path: pathlib.Path, content: bytes) -> None:
 
 def flatten(params: Params) -> dict[str, np.ndarray]:
     """Parameters by their path, `encoder/first/attention/qkv/kernel`."""
-    leaves = jax.tree_util.tree_leaves_with_path(params)
-    return {"/".join(k.key for k in path): np.asarray(leaf) for path, leaf in leaves}
+    return {path: np.asarray(leaf) for path, leaf in leaves(params)}
 
 
 def shapes_by_path(params: Params) -> dict[str, tuple[int, ...]]:
     """The shapes of parameters, which may be no arrays, by their paths."""
-    return {"/".join(k.key for k in path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
-
-
-def unflatten(flat: Mapping[str, Any]) -> Params:
-    tree: dict[str, Any] = {}
-    for path, leaf in flat.items():
-        *parents, name = path.split("/")
-        node = tree
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[name] = leaf
-    return tree
+    return {path: leaf.shape for path, leaf in leaves(params)}
 
 
 def save_params(path: pathlib.Path, params: Params) -> None:

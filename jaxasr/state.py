@@ -1,8 +1,9 @@
 """The state of training, and the updates that advance it."""
 
 import abc
+import functools
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -18,9 +19,11 @@ from jaxasr.nn.batch_norm import STATS, running, split_stats, with_stats
 from jaxasr.nn.rows import sum_over_devices
 from jaxasr.optim import Optimizer
 from jaxasr.parallel import Devices
+from jaxasr.paths import with_given
 from jaxasr.schedules import Schedule
 from jaxasr.tasks.base import Counts, Mean, Metrics, Task
 from jaxasr.train_config import TrainConfig
+from jaxasr.trainable import Trainable
 from jaxasr.typing import Array, Int, Key, Params, PyTree, Scalar
 
 LossFn = Callable[..., tuple[Scalar, Metrics]]
@@ -39,16 +42,23 @@ class TrainState(NamedTuple):
     """Steps of the whole run; what a schedule that ends needs to know."""
     key: Key
     params: Params
+    """The network's, and an adapter's in a branch of their own."""
     opt_state: PyTree
+    """Of the parameters that learn."""
     average: Averaged | None = None
-    """Of parameters and running statistics; None where none is kept."""
+    """Of parameters and running statistics, as far as they move; None where none is kept."""
     stats: PyTree = None
     """Running statistics of batch norms, which follow the batches and no gradient; None where there are none."""
 
-    @property
-    def model(self) -> Params:
-        """What is validated and saved: the average, where one is kept."""
-        return with_stats(self.params, self.stats) if self.average is None else self.average.params
+
+ALL = Trainable()
+"""All parameters learn."""
+
+
+def model_of(state: TrainState, trainable: Trainable = ALL) -> Params:
+    """What is validated and saved: the average, where one is kept, with what an adapter changes."""
+    whole = with_stats(state.params, state.stats)
+    return trainable.merged(whole if state.average is None else with_given(whole, state.average.params))
 
 
 class Gradient(NamedTuple):
@@ -57,6 +67,7 @@ class Gradient(NamedTuple):
     loss: Any
     metrics: Metrics
     grads: Params
+    """Of the parameters that learn."""
 
 
 def init_state(
@@ -65,30 +76,38 @@ def init_state(
     batch_spec: Any,
     key: Key,
     average: Average | None = None,
+    trainable: Trainable = ALL,
 ) -> TrainState:
     """The state before the first step; to be jitted, so that it is made where it stays."""
     init_key, train_key = jax.random.split(key)
-    whole = init(init_key, batch_spec)
-    params, stats = split_stats(whole)
+    params, stats = split_stats(init(init_key, batch_spec))
+    trainable.check_params(params)
+    params = trainable.begun(init_key, params)
+    optimizer.check_params(params)
     zero = jnp.zeros((), jnp.int32)
-    averaged = None if average is None else average.init(whole)
-    return TrainState(zero, zero, zero, zero, train_key, params, optimizer.build().init(params), averaged, stats)
+    averaged = None if average is None else average.init(trainable.learning(with_stats(params, stats)))
+    opt_state = optimizer.build().init(trainable.learning(params))
+    return TrainState(zero, zero, zero, zero, train_key, params, opt_state, averaged, stats)
 
 
 # --- one update --------------------------------------------------------------------------------------------------
 
 
-def gradient_of(loss_fn: LossFn, params: Params, batch: Any, *args: Any) -> Gradient:
-    """The gradient of ``loss_fn(params, batch, *args)``.
+def gradient_of(loss_fn: LossFn, trainable: Trainable, params: Params, batch: Any, *args: Any) -> Gradient:
+    """The gradient of ``loss_fn(params, batch, *args)``; below what learns nothing goes back through the network.
 
     Under jit the batch is whole and these sums are its own; in per-device code they cross the devices.
     """
-    (loss, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(params, batch, *args)
+
+    def loss_of(learning: Params) -> tuple[Scalar, Metrics]:
+        return loss_fn(trainable.merged(with_given(params, learning)), batch, *args)
+
+    (loss, metrics), grads = jax.value_and_grad(loss_of, has_aux=True)(trainable.learning(params))
     return jax.tree.map(sum_over_devices, Gradient(loss, metrics, grads))
 
 
 def make_apply(
-    optimizer: Optimizer, schedule: Schedule, average: Average | None = None
+    optimizer: Optimizer, schedule: Schedule, average: Average | None = None, trainable: Trainable = ALL
 ) -> Callable[[TrainState, Gradient], tuple[TrainState, Metrics]]:
     """(state, gradient) to (state, metrics): one update.
 
@@ -97,13 +116,16 @@ def make_apply(
     transform = optimizer.build()
 
     def moved(state: TrainState, gradient: Gradient, rate: Scalar) -> TrainState:
-        updates, opt_state = transform.update(gradient.grads, state.opt_state, state.params)
-        params = jax.tree.map(lambda p, u: p - rate * u, state.params, updates)
-        seen = gradient.metrics.get(STATS)
-        stats = state.stats if seen is None else running(state.stats, *seen)
+        learning = trainable.learning(state.params)
+        updates, opt_state = transform.update(gradient.grads, state.opt_state, learning)
+        params = with_given(state.params, jax.tree.map(lambda p, u: p - rate * u, learning, updates))
+        stats = state.stats
+        if (seen := gradient.metrics.get(STATS)) is not None:
+            stats = with_given(stats, trainable.learning(running(stats, *seen)))
         averaged = None
         if average is not None and state.average is not None:
-            averaged = average.update(state.average, with_stats(params, stats), state.step + 1, state.total_steps)
+            moving = trainable.learning(with_stats(params, stats))
+            averaged = average.update(state.average, moving, state.step + 1, state.total_steps)
         return state._replace(params=params, opt_state=opt_state, average=averaged, stats=stats)
 
     def apply(state: TrainState, gradient: Gradient) -> tuple[TrainState, Metrics]:
@@ -124,14 +146,18 @@ def make_apply(
 
 
 def make_train_step(
-    loss_fn: LossFn, optimizer: Optimizer, schedule: Schedule, average: Average | None = None
+    loss_fn: LossFn,
+    optimizer: Optimizer,
+    schedule: Schedule,
+    average: Average | None = None,
+    trainable: Trainable = ALL,
 ) -> Callable[[TrainState, Any], tuple[TrainState, Metrics]]:
     """(state, batch) to (state, metrics): one update from the whole batch's gradient."""
-    apply = make_apply(optimizer, schedule, average)
+    apply = make_apply(optimizer, schedule, average, trainable)
 
     def train_step(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(state.key, state.step)
-        return apply(state, gradient_of(loss_fn, state.params, batch, key))
+        return apply(state, gradient_of(loss_fn, trainable, state.params, batch, key))
 
     return train_step
 
@@ -146,23 +172,23 @@ class Sums(NamedTuple):
     gradient: Gradient
 
 
-def make_count(loss_fn: LossFn) -> Callable[[Counts, Any, Params], Counts]:
+def make_count(loss_fn: LossFn, trainable: Trainable = ALL) -> Callable[[Counts, Any, Params], Counts]:
     """(counts, batch, params) to the counts with those of the batch; the network is traced and then left out."""
 
     def count(counts: Counts, batch: Any, params: Params) -> Counts:
-        _, metrics = loss_fn(params, batch, jax.random.key(0))  # no count depends on the key
+        _, metrics = loss_fn(trainable.merged(params), batch, jax.random.key(0))  # no count depends on the key
         found = {name: mean.count for name, mean in metrics.items()}
         return jax.tree.map(lambda before, count: before + sum_over_devices(count), counts, found)
 
     return count
 
 
-def make_add(loss_fn: LossFn) -> Callable[[Sums, Any, TrainState, Counts], Sums]:
+def make_add(loss_fn: LossFn, trainable: Trainable = ALL) -> Callable[[Sums, Any, TrainState, Counts], Sums]:
     """(sums, batch, state, counts of the whole update) to the sums with those of the batch."""
 
     def add(sums: Sums, batch: Any, state: TrainState, counts: Counts) -> Sums:
         key = jax.random.fold_in(jax.random.fold_in(state.key, state.step), sums.batches)
-        gradient = gradient_of(loss_fn, state.params, batch, key, counts)
+        gradient = gradient_of(loss_fn, trainable, state.params, batch, key, counts)
         return Sums(sums.batches + 1, jax.tree.map(jnp.add, sums.gradient, gradient))
 
     return add
@@ -179,24 +205,9 @@ def state_creator(cfg: TrainConfig, task: Task, devices: Devices) -> Any:
         def start(key: Key, batch: Any) -> Params:
             return with_given(init(key, batch), given)
 
-        return init_state(start, cfg.optimizer, spec, key, cfg.average)
+        return init_state(start, cfg.optimizer, spec, key, cfg.average, cfg.trainable)
 
     return jax.jit(create, out_shardings=devices.replicated)
-
-
-class Known(NamedTuple):
-    """A parameter of which some numbers are given."""
-
-    values: Any
-    known: Any
-    """Which; it has the axes of `values`, some of them of size 1."""
-
-
-def with_given(params: Any, given: Any) -> Any:
-    """`params` with those of `given` in their places."""
-    if isinstance(params, Mapping):
-        return {name: with_given(branch, given[name]) if name in given else branch for name, branch in params.items()}
-    return jnp.where(given.known, given.values, params) if isinstance(given, Known) else given
 
 
 def abstract_state(create: Any, devices: Devices) -> TrainState:
@@ -232,7 +243,7 @@ class WholeSteps(Steps):
     """Updates from one batch each: one executable a bucket shape."""
 
     def __init__(self, cfg: TrainConfig, task: Task, devices: Devices, abstract: TrainState):
-        step = make_train_step(task.loss_fn(), cfg.optimizer, cfg.schedule, cfg.average)
+        step = make_train_step(task.loss_fn(), cfg.optimizer, cfg.schedule, cfg.average, cfg.trainable)
         self._step = CompiledByShape(
             devices.compiled_for(step, mode=cfg.parallel),
             lambda shape: (abstract, devices.spec(task.batch_spec(shape))),
@@ -251,29 +262,31 @@ class AccumulatedSteps(Steps):
     """
 
     def __init__(self, cfg: TrainConfig, task: Task, devices: Devices, abstract: TrainState):
-        loss_fn = task.loss_fn()
+        loss_fn, trainable = task.loss_fn(), cfg.trainable
         if "counts" not in inspect.signature(loss_fn).parameters:
             raise ConfigError(
                 f"--accumulate: the loss of {type(task).__name__} has no argument `counts`; one was expected, so that "
                 "batches can add up to an update; add it (jaxasr.tasks.Task.loss_fn), or give --accumulate=1."
             )
         spec = task.batch_spec(BucketShape(1, int(task.input_rate), 1))
-        loss, metrics = jax.eval_shape(loss_fn, abstract.params, spec, abstract.key)
+        network = jax.eval_shape(trainable.merged, abstract.params)
+        loss, metrics = jax.eval_shape(loss_fn, network, spec, abstract.key)
         counts = {name: mean.count for name, mean in metrics.items()}
-        sums = Sums(jax.ShapeDtypeStruct((), jnp.int32), Gradient(loss, metrics, abstract.params))
+        grads = trainable.learning(abstract.params)
+        sums = Sums(jax.ShapeDtypeStruct((), jnp.int32), Gradient(loss, metrics, grads))
 
         def by_shape(fn: Callable[..., Any], folded: PyTree, *kept: PyTree) -> CompiledByShape:
             jitted = devices.compiled_for(fn, mode=cfg.parallel, kept=len(kept))
             folded, kept = devices.replicated_spec((folded, kept))
             return CompiledByShape(jitted, lambda shape: (folded, devices.spec(task.batch_spec(shape)), *kept))
 
-        self._count = by_shape(make_count(loss_fn), counts, abstract.params)
-        self._add = by_shape(make_add(loss_fn), sums, abstract, counts)
+        self._count = by_shape(make_count(loss_fn, trainable), counts, abstract.params)
+        self._add = by_shape(make_add(loss_fn, trainable), sums, abstract, counts)
         self._zeros = jax.jit(
             lambda: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (counts, sums)),
             out_shardings=devices.replicated,
         )
-        apply = make_apply(cfg.optimizer, cfg.schedule, cfg.average)
+        apply = make_apply(cfg.optimizer, cfg.schedule, cfg.average, trainable)
         self._apply = jax.jit(apply, donate_argnums=0, out_shardings=devices.replicated)
         super().__init__(devices, self._count, self._add)
 
@@ -290,6 +303,12 @@ class AccumulatedSteps(Steps):
 def train_steps(cfg: TrainConfig, task: Task, devices: Devices, abstract: TrainState) -> Steps:
     """The executables of a run's updates."""
     return (WholeSteps if cfg.accumulate == 1 else AccumulatedSteps)(cfg, task, devices, abstract)
+
+
+def model_maker(cfg: TrainConfig, devices: Devices) -> Callable[[TrainState], Params]:
+    """From a state, on every device, to what is validated and saved of it; see `model_of`."""
+    make = functools.partial(model_of, trainable=cfg.trainable)
+    return make if cfg.adapter is None else jax.jit(make, out_shardings=devices.replicated)
 
 
 @jax.jit

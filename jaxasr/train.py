@@ -64,7 +64,7 @@ def loop(
     from jaxasr.logs import RunLog, StepLog
     from jaxasr.parallel import is_main_process
     from jaxasr.session import session
-    from jaxasr.state import abstract_state, copy_of, state_creator, train_steps, with_total
+    from jaxasr.state import abstract_state, copy_of, model_maker, state_creator, train_steps, with_total
     from jaxasr.validate import Validator
 
     def closing(part: Any) -> Any:
@@ -72,7 +72,9 @@ def loop(
 
     began = time.perf_counter()
     create = state_creator(cfg, data.task, devices)
-    abstract = abstract_state(create, devices)
+    abstract, model = abstract_state(create, devices), model_maker(cfg, devices)
+    if said := cfg.trainable.summary(abstract.params):
+        console.print(said, highlight=False, soft_wrap=True)
     steps = closing(train_steps(cfg, data.task, devices, abstract))
     checkpoints = closing(Checkpoints(workdir / "checkpoints"))
     if (restored := checkpoints.restore(abstract, console.print)) is not None:
@@ -92,10 +94,10 @@ def loop(
     validator = closing(Validator(cfg, data, devices, workdir, log, progress))
     if not ends.reached(step):
         steps.announce(data.train.shapes)
-    validator.announce(abstract.model)
+    validator.announce(devices.replicated_spec(jax.eval_shape(model, abstract)))
     stop = opened.enter_context(StopSignals())
     if progress.validation_due or (ends.reached(step) and not progress.best):
-        validator.validate(state.model, step, progress.epoch)
+        validator.validate(model(state), step, progress.epoch)
     begin = progress.epoch, progress.batch, cfg.workers, cfg.accumulate
     for position, hosts, waited in groups(data.train, *begin) if not ends.reached(step) else ():
         state, metrics = steps(state, hosts)
@@ -103,7 +105,7 @@ def loop(
         progress.epoch, progress.batch = position.next()
         step_log.add(step, ends.known_total, position.epochs, hosts, metrics, waited)
         if measured := ends.measured(steps.ready() and validator.ready(), state.step):
-            log.say(ends.set_minutes(step, validator.timed(state.model), position))
+            log.say(ends.set_minutes(step, validator.timed(model(state)), position))
             state = with_total(state, ends.total, devices)
         due = ends.due(step, position)
         stopping = step < ends.total and stop.requested_by(step, cfg.log_steps)
@@ -111,7 +113,7 @@ def loop(
             step_log.flush()
             progress.validation_due = due
             if due and not stopping:
-                validator.validate(state.model, step, position.epochs)
+                validator.validate(model(state), step, position.epochs)
             checkpoints.save(step, copy_of(state), progress)
             validator.forget_others()
             ends.interrupted()

@@ -7,7 +7,8 @@ from typing import Annotated, Literal, Self
 import jax
 import tyro
 
-from jaxasr import averages, config, optim, schedules
+from jaxasr import adapters, averages, config, optim, schedules
+from jaxasr.adapters import ADAPTERS
 from jaxasr.averages import AVERAGES
 from jaxasr.errors import ConfigError
 from jaxasr.init import Init
@@ -15,6 +16,7 @@ from jaxasr.nn.batch_norm import split_stats
 from jaxasr.optim import OPTIMIZERS
 from jaxasr.schedules import SCHEDULES
 from jaxasr.tasks import TASKS, AsrTask, Task
+from jaxasr.trainable import Trainable
 
 MOST = 2**31 - 1
 """What steps are counted to."""
@@ -34,6 +36,10 @@ class TrainConfig:
     """Average of the parameters over the updates, to be validated and kept in their stead."""
     init: Init | None = config.section(Init, "folder")
     """The model that the run starts from (fine-tuning)."""
+    adapter: adapters.Adapter | None = config.slot(ADAPTERS, None)
+    """What learns in place of the network's parameters; it is merged into them in every model that is saved."""
+    freeze: tuple[str, ...] = ()
+    """Parameters that do not learn, by any part of their path, such as encoder or encoder/blocks/attention."""
 
     train: tuple[str, ...] = ()
     """Training manifests: Kaldi folders, .jsonl, .csv or .tsv files."""
@@ -124,9 +130,7 @@ class TrainConfig:
         self.schedule.check()
         if self.average is not None:
             self.average.check()
-        if (shapes := self.task.parameter_shapes()) is not None:
-            params, _ = split_stats(shapes)
-            jax.eval_shape(self.optimizer.build().init, params)  # refuses patterns that match no parameter
+        self._check_patterns()
         self._check_weights()
         searches = self.task.searches()
         if self.search is not None and self.search not in searches:
@@ -153,6 +157,19 @@ class TrainConfig:
         ):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"--{name}={getattr(self, name)}: a positive number was expected; change it.")
+
+    @property
+    def trainable(self) -> Trainable:
+        """What of the network learns."""
+        return Trainable(self.freeze, self.adapter)
+
+    def _check_patterns(self) -> None:
+        """Refuses, as far as it can be told before data is read, patterns that match no parameter."""
+        self.trainable.check()
+        if (shapes := self.task.parameter_shapes()) is not None:
+            params, _ = split_stats(shapes)
+            self.trainable.check_params(params, sizes_known=False)
+            self.optimizer.check_params(jax.eval_shape(self.trainable.begun, jax.random.key(0), params))
 
     def _check_weights(self) -> None:
         weights = self.train_weights

@@ -7,7 +7,7 @@ from jaxasr.averages import Ema, Running
 from jaxasr.errors import ConfigError
 from jaxasr.optim import Sgd
 from jaxasr.schedules import Constant
-from jaxasr.state import init_state, make_train_step
+from jaxasr.state import init_state, make_train_step, model_of
 
 TOTAL = 16
 
@@ -24,7 +24,7 @@ def course(average, gradients, total=TOTAL):
     state, seen = create()._replace(total_steps=np.int32(total)), []
     for gradient in gradients:
         state, _ = step(state, gradient)
-        seen.append((np.asarray(state.params["w"]), np.asarray(state.model["w"])))
+        seen.append((np.asarray(state.params["w"]), np.asarray(model_of(state)["w"])))
     params, averaged = zip(*seen, strict=True)
     return np.array(params), np.array(averaged)
 

@@ -111,7 +111,7 @@ def test_none_for_optional_values_and_slots(none):
         (["--num_layers=3"], "Did you mean 'encoder.num_layers' or 'decoder.num_layers'?"),
         (["--epoch=3"], "--epoch: no such option; correct or remove it. Did you mean 'epochs'?"),
         (["--ctc-wieght=3"], "Did you mean 'ctc_weight'?"),
-        (["--qqqq=3"], "--qqqq: no such option; there are accumulate, average, batch_seconds"),
+        (["--qqqq=3"], "--qqqq: no such option; there are accumulate, adapter, average, batch_seconds"),
         (["--encoder=sann"], f"--encoder: encoder 'sann': not known; there are {', '.join(ENCODERS)}"),
         (["--encoder=sann"], "Did you mean 'sanm'?"),
         (["--task=asrr"], "--task: task 'asrr': not known; there are asr"),
@@ -430,6 +430,12 @@ def test_another_task_keeps_the_shared_options_of_the_file_and_names_the_others(
     assert "no such option" in fault(write("job: second\nonly_first: 1"), cls=Toy)
 
 
+def test_a_slot_does_not_go_to_a_task_that_puts_another_kind_there(capsys):
+    assert parse("--config=digits", "--task=paraformer").task.decoder == ParaformerTask().decoder
+    note = "note: digits: --task: ParaformerTask has its own decoder, ctc_weight; left out.\n"
+    assert capsys.readouterr().err == note
+
+
 def test_slots_in_slots():
     made = toy("--part=small", "--part.inner.width=3", "--part.inner.depth=4")
     assert made.job.part == Small(inner=Big(width=3, depth=4))
@@ -570,6 +576,9 @@ CTC = ("--decoder=none", "--ctc_weight=1")
     [
         (["--ctc_weight=2"], "0 <= ctc_weight <= 1"),
         (["--optimizer.decay_exclude", "nrom"], "--optimizer.decay_exclude: 'nrom' matches no parameter;"),
+        (["--freeze", "encodr"], "--freeze: 'encodr' matches no parameter;"),
+        (["--adapter=lora", "--adapter.train", "ctc", "decodr"], "--adapter.train: 'decodr' matches no parameter;"),
+        (["--adapter=lora", "--encoder=rnn", *CTC], "attention/out: no dense kernel of this network is meant; such as"),
         (
             ["--encoder=conformer", "--encoder.num_layers=1", "--optimizer.decay_exclude", "var"],  # of a batch norm
             "--optimizer.decay_exclude: 'var' matches no parameter;",

@@ -20,8 +20,8 @@ from jaxasr.nn.encoders import ConformerEncoder, TransformerEncoder
 from jaxasr.nn.frontends import WavFrontend
 from jaxasr.nn.normalize import Cmvn, UtteranceMvn
 from jaxasr.nn.postencoders import TransformerPostEncoder
-from jaxasr.params import flatten, shapes_by_path, unflatten
-from jaxasr.state import Known, with_given
+from jaxasr.params import flatten, shapes_by_path
+from jaxasr.paths import Known, unflatten, with_given
 from jaxasr.tasks import ParaformerTask
 from jaxasr.train_config import TrainConfig
 

@@ -8,6 +8,7 @@ import optax
 import pytest
 from flax import linen as nn
 
+from jaxasr.adapters import PROJECTIONS, is_matrix, kernels
 from jaxasr.checkpoint import flatten
 from jaxasr.errors import ConfigError
 from jaxasr.nn.decoders import DECODERS, PARALLEL_DECODERS
@@ -16,7 +17,8 @@ from jaxasr.nn.layers import Dense
 from jaxasr.nn.postencoders import POSTENCODERS, LengthAdaptor, TransformerPostEncoder
 from jaxasr.nn.predictors import PREDICTORS
 from jaxasr.nn.preencoders import PREENCODERS, LinearPreEncoder, SincPreEncoder
-from jaxasr.optim import Adafactor, Adam, AdamW, Lion, Muon, Sgd, path_of
+from jaxasr.optim import Adafactor, Adam, AdamW, Lion, Muon, Sgd
+from jaxasr.paths import leaves, path_of
 from jaxasr.schedules import WarmupRsqrt
 from jaxasr.state import init_state, make_train_step
 from jaxasr.tasks.base import Mean
@@ -198,14 +200,15 @@ PARTS = {
 
 
 @pytest.mark.parametrize("name", list(PARTS))
-def test_muon_takes_matrices_alone(name):
-    """Kernels of dense layers; but of none that says one number, and of none that a convolution is computed by."""
+def test_muon_and_lora_take_matrices_alone(name):
+    """Kernels of dense layers; but of none that says one number, and Muon of none that a convolution is computed by."""
     part, inputs, options = PARTS[name]
-    dense = set()
+    dense, heads = set(), set()
 
     def note(call, args, kwargs, context):
-        if type(context.module) is Dense:  # a head is another class
-            dense.add("/".join((*context.module.path, "kernel")))
+        if isinstance(context.module, Dense):
+            kind = dense if type(context.module) is Dense else heads
+            kind.add("/".join((*context.module.path, "kernel")))
         return call(*args, **kwargs)
 
     with nn.intercept_methods(note):
@@ -217,6 +220,14 @@ def test_muon_takes_matrices_alone(name):
     matrices = {path for path in dense if widths[path] > 1 and not re.search(r"(^|/)conv\d*/kernel", path)}
     assert found == matrices
     assert matrices or name in ("predictor cif", "predictor cif_v2", "preencoder sinc")
+    assert {path for path, array in leaves(params) if is_matrix(path, array)} == {
+        path for path in dense | heads if widths[path] > 1
+    }
+    projections = {path.split("/")[-2] for path, _ in kernels(params, PROJECTIONS)}
+    if re.search("rnn|predictor|preencoder|adaptor", name):
+        assert not projections
+    else:
+        assert projections in ({"q", "k", "v", "out"}, {"qkv", "out"})
 
 
 def test_every_part_of_a_network_is_shown_to_muon():

@@ -342,3 +342,53 @@ def test_a_file_cut_short(saved):
 def test_no_tensors(saved, content):
     with pytest.raises(CheckpointError, match="no tensors; a dictionary of them was expected"):
         read(saved(content))
+
+
+# --- written -----------------------------------------------------------------------------------------------------
+
+WRITTEN = {
+    "turned": np.arange(6, dtype=np.float32).reshape(2, 3).T,
+    "every other": np.arange(5, dtype=np.float32)[::2],
+    "count": np.zeros((), np.int64),
+    "nothing": np.zeros((0, 3), np.float32),
+    "half": np.ones(3, np.float16),
+    "brain": np.ones(3, jnp.bfloat16),
+    "flag": np.array([True]),
+    "größer": np.arange(70_000),
+}
+
+
+def test_what_is_written_is_read(tmp_path):
+    torch_file.write(tmp_path / "new.pt", WRITTEN)
+    found = read(tmp_path / "new.pt")
+    assert list(found) == list(WRITTEN)
+    for name, x in WRITTEN.items():
+        assert (found[name].dtype, found[name].shape) == (x.dtype, x.shape), name
+        np.testing.assert_array_equal(found[name], x, err_msg=name)
+        assert found[name].size == 0 or found[name].ctypes.data % 64 == 0, name
+
+
+def test_the_same_bytes_are_written(tmp_path):
+    for name in ("a.pt", "b.pt"):
+        torch_file.write(tmp_path / name, WRITTEN)
+    assert (tmp_path / "a.pt").read_bytes() == (tmp_path / "b.pt").read_bytes()
+    assert zipfile.ZipFile(tmp_path / "a.pt").testzip() is None
+
+
+def test_a_tensor_too_large_for_an_old_zip(tmp_path, monkeypatch):
+    """With lengths of 64 bits, as beyond two gigabytes."""
+    monkeypatch.setattr(zipfile, "ZIP64_LIMIT", 1 << 17)
+    torch_file.write(tmp_path / "new.pt", WRITTEN)
+    found = read(tmp_path / "new.pt")
+    np.testing.assert_array_equal(found["größer"], WRITTEN["größer"])
+    assert found["größer"].ctypes.data % 64 == 0
+
+
+def test_torch_reads_what_is_written(tmp_path):
+    torch = pytest.importorskip("torch")
+    torch_file.write(tmp_path / "new.pt", WRITTEN)
+    for mapped in (False, True):
+        found = torch.load(tmp_path / "new.pt", weights_only=True, mmap=mapped)
+        assert list(found) == list(WRITTEN)
+        for name, x in WRITTEN.items():
+            np.testing.assert_array_equal(found[name].float().numpy(), np.float32(x), err_msg=name)

@@ -1,14 +1,25 @@
 """Decoders of FunASR and ESPnet."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
-from jaxasr.convert.layers import attention, cell, dense, feed_forward, filters, norm, same
-from jaxasr.convert.names import Rule
+from jaxasr.convert.layers import FILTERS, TURNED, attention, cell, dense, feed_forward, half, norm
+from jaxasr.convert.names import Layout, Rule
+from jaxasr.nn.decoders import (
+    DynamicConv2dDecoder,
+    DynamicConvDecoder,
+    LightweightConv2dDecoder,
+    LightweightConvDecoder,
+    ParaformerSanDecoder,
+    ParaformerSanmDecoder,
+    RnnDecoder,
+    SanmDecoder,
+    TransformerDecoder,
+)
 
-EMBEDDING = Rule("embed.0.weight", "embed/embedding", same)
-"""Of a decoder that reads tokens; where all tokens are said at once it is the network's."""
+EMBEDDING = Rule("embed.0.weight", "embed/embedding")
 
 # --- attention blocks --------------------------------------------------------------------------------------------
 
@@ -24,30 +35,40 @@ _WITHOUT_SELF_ATTENTION = [
 PARAFORMER_SAN_DECODER = [*attention("decoders.{i}.self_attn", "blocks/self_attention"), *_WITHOUT_SELF_ATTENTION]
 TRANSFORMER_DECODER = [EMBEDDING, *PARAFORMER_SAN_DECODER]
 
+PAST = Layout(
+    lambda x: x[:, 0, : x.shape[2] // 2 + 1].T,
+    lambda x: np.concatenate([x, np.zeros_like(x[1:])]).T[:, None],
+)
+"""Taps (G, 1, K) up to the middle one, as (K // 2 + 1, G); the others, which would see the future, are 0."""
 
-def convolution_decoder(groups: int) -> list[Rule]:
-    """Of a decoder with a filter over tokens for self-attention; the taps that would see the future are left out."""
 
-    def past(x: np.ndarray) -> np.ndarray:
-        """Taps (G, 1, K) up to the middle one, as (K // 2 + 1, G)."""
-        return filters(x)[: x.shape[2] // 2 + 1]
+def _made(groups: int) -> Layout:
+    """The same of the rows of a dense layer that makes them, (G * K, ...)."""
 
-    def made(x: np.ndarray) -> np.ndarray:
-        """The same of the rows of a dense layer that makes them, (G * K, ...)."""
+    def ours(x: np.ndarray) -> np.ndarray:
         taps = x.reshape(groups, -1, *x.shape[1:])
         return taps[:, : taps.shape[1] // 2 + 1].reshape(-1, *x.shape[1:]).T
 
-    theirs, ours = "decoders.{i}.self_attn", "blocks/convolution"
+    def theirs(x: np.ndarray) -> np.ndarray:
+        taps = x.T.reshape(groups, -1, *x.shape[:-1])
+        return np.concatenate([taps, np.zeros_like(taps[:, 1:])], axis=1).reshape(-1, *x.shape[:-1])
+
+    return Layout(ours, theirs)
+
+
+def _convolution_decoder(decoder: Any) -> list[Rule]:
+    """Of a decoder with a filter over tokens for self-attention."""
+    theirs, ours, made = "decoders.{i}.self_attn", "blocks/convolution", _made(decoder.groups)
     return [
         EMBEDDING,
         *dense(f"{theirs}.linear1", f"{ours}/in/*[i]"),
         *dense(f"{theirs}.linear2", f"{ours}/out/*[i]"),
-        Rule(f"{theirs}.weight", f"{ours}/filter[i]", past),
-        Rule(f"{theirs}.weight_f", f"{ours}/channel_filter[i]", filters),
+        Rule(f"{theirs}.weight", f"{ours}/filter[i]", PAST),
+        Rule(f"{theirs}.weight_f", f"{ours}/channel_filter[i]", FILTERS),
         Rule(f"{theirs}.linear_weight.weight", f"{ours}/weights/kernel[i]", made),
         Rule(f"{theirs}.linear_weight.bias", f"{ours}/weights/bias[i]", made),
         *dense(f"{theirs}.linear_weight_f", f"{ours}/channel_weights/*[i]"),
-        Rule(f"{theirs}.bias", f"{ours}/bias[i]", same),
+        Rule(f"{theirs}.bias", f"{ours}/bias[i]"),
         *_WITHOUT_SELF_ATTENTION,
     ]
 
@@ -55,16 +76,11 @@ def convolution_decoder(groups: int) -> list[Rule]:
 # --- SAN-M -------------------------------------------------------------------------------------------------------
 
 
-def _half(part: int) -> Callable[[np.ndarray], np.ndarray]:
-    """One of two that lie behind each other in a dense layer's weight (2 D, C) or bias (2 D,)."""
-    return lambda x: np.split(x, 2)[part].T
-
-
 def _normed_feed_forward(theirs: str, ours: str, stacked: str) -> list[Rule]:
     return [
         *dense(f"{theirs}.w_1", f"{ours}/in/*{stacked}"),
         *norm(f"{theirs}.norm", f"{ours}/norm/*{stacked}"),
-        Rule(f"{theirs}.w_2.weight", f"{ours}/out/kernel{stacked}", np.transpose),
+        Rule(f"{theirs}.w_2.weight", f"{ours}/out/kernel{stacked}", TURNED),
     ]
 
 
@@ -74,11 +90,11 @@ def _sanm_block(theirs: str, ours: str) -> list[Rule]:
         *norm(f"{theirs}.norm1", f"{ours}/ff_norm/*[i]"),
         *_normed_feed_forward(f"{theirs}.feed_forward", f"{ours}/ff", "[i]"),
         *norm(f"{theirs}.norm2", f"{ours}/memory_norm/*[i]"),
-        Rule(f"{theirs}.self_attn.fsmn_block.weight", f"{ours}/memory/kernel[i]", filters),
+        Rule(f"{theirs}.self_attn.fsmn_block.weight", f"{ours}/memory/kernel[i]", FILTERS),
         *norm(f"{theirs}.norm3", f"{ours}/memory_attention_norm/*[i]"),
         *dense(f"{theirs}.src_attn.linear_q", f"{attention}/q/*[i]"),
         *(
-            Rule(f"{theirs}.src_attn.linear_k_v.{kind}", f"{attention}/{name}/{leaf}[i]", _half(part))
+            Rule(f"{theirs}.src_attn.linear_k_v.{kind}", f"{attention}/{name}/{leaf}[i]", half(part))
             for kind, leaf in (("weight", "kernel"), ("bias", "bias"))
             for part, name in enumerate(("k", "v"))
         ),
@@ -99,12 +115,29 @@ SANM_DECODER = [EMBEDDING, *PARAFORMER_SANM_DECODER]
 # --- recurrent ---------------------------------------------------------------------------------------------------
 
 RNN_DECODER = [
-    Rule("embed.weight", "embed/embedding", same),
+    Rule("embed.weight", "embed/embedding"),
     *cell("decoder.{i}", "step/layer{i}"),
     *dense("att_list.0.mlp_enc", "keys/*"),
     *dense("att_list.0.mlp_dec", "step/attention/of_state/*"),
     *dense("att_list.0.mlp_att", "step/attention/of_filter/*"),
     *dense("att_list.0.gvec", "step/attention/score/*"),
-    Rule("att_list.0.loc_conv.weight", "step/attention/filter", lambda x: x[:, :, 0].transpose(2, 1, 0)),
+    Rule(
+        "att_list.0.loc_conv.weight",  # (C, 1, 1, K)
+        "step/attention/filter",  # (K, 1, C)
+        Layout(lambda x: x[:, :, 0].transpose(2, 1, 0), lambda x: x.transpose(2, 1, 0)[:, :, None]),
+    ),
     *dense("output", "output/*"),
 ]
+
+DECODER_RULES: Mapping[type, Callable[[Any], list[Rule]]] = {
+    TransformerDecoder: lambda _: TRANSFORMER_DECODER,
+    SanmDecoder: lambda _: SANM_DECODER,
+    RnnDecoder: lambda _: RNN_DECODER,
+    LightweightConvDecoder: _convolution_decoder,
+    LightweightConv2dDecoder: _convolution_decoder,
+    DynamicConvDecoder: _convolution_decoder,
+    DynamicConv2dDecoder: _convolution_decoder,
+    ParaformerSanDecoder: lambda _: PARAFORMER_SAN_DECODER,
+    ParaformerSanmDecoder: lambda _: PARAFORMER_SANM_DECODER,
+}
+"""By decoder, FunASR's names for what any of its options gives it."""

@@ -1,66 +1,81 @@
 """Encoders of FunASR and ESPnet."""
 
-from collections.abc import Sequence
-
-import numpy as np
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from jaxasr.convert.layers import (
+    FILTERS,
     attention,
     batch_norm,
+    check_option,
     dense,
     depthwise,
     feed_forward,
-    filters,
     norm,
     pointwise,
     recurrent,
     relative_attention,
-    same,
 )
-from jaxasr.convert.names import Rule
+from jaxasr.convert.names import Layout, Rule
+from jaxasr.nn.encoders import (
+    BranchformerEncoder,
+    ConformerEncoder,
+    EBranchformerEncoder,
+    RnnEncoder,
+    SanmChunkEncoder,
+    SanmEncoder,
+    TransformerEncoder,
+)
+from jaxasr.nn.subsampling import CONVOLUTIONS
 
 # --- what stands before the blocks -------------------------------------------------------------------------------
 
+CONV2D = Layout(lambda x: x.transpose(2, 3, 1, 0), lambda x: x.transpose(3, 2, 0, 1))
+"""(D, C, T, F) as (T, F, C, D)."""
+AFTER_CONV2D = Layout(
+    lambda x: x.reshape(len(x), len(x), -1).transpose(2, 1, 0).reshape(-1, len(x)),
+    lambda x: x.reshape(-1, x.shape[1], x.shape[1]).transpose(2, 1, 0).reshape(x.shape[1], -1),
+)
+"""The dense layer (D, D * F) behind convolutions of D channels, as (F * D, D)."""
 
-def _conv2d(theirs: str, ours: str) -> list[Rule]:
+
+def convolutions(subsampling: str) -> list[Rule]:
+    """Of the convolutions of this name and the dense layer behind them."""
     return [
-        Rule(f"{theirs}.weight", f"{ours}/kernel", lambda x: x.transpose(2, 3, 1, 0)),  # (D, C, T, F) to (T, F, C, D)
-        Rule(f"{theirs}.bias", f"{ours}/bias", same),
+        *(
+            rule
+            for i in range(len(CONVOLUTIONS[subsampling]))
+            for rule in (
+                Rule(f"embed.conv.{2 * i}.weight", f"subsampling/conv{i}/kernel", CONV2D),
+                Rule(f"embed.conv.{2 * i}.bias", f"subsampling/conv{i}/bias"),
+            )
+        ),
+        Rule("embed.out.0.weight", "subsampling/out/kernel", AFTER_CONV2D),
+        Rule("embed.out.0.bias", "subsampling/out/bias"),
     ]
 
 
-def _after_conv2d(x: np.ndarray, conv: np.ndarray) -> np.ndarray:
-    """The dense layer (D, C * F) behind convolutions, the first (C, 1, T, F), as (F * C, D)."""
-    D, C = x.shape[0], conv.shape[0]
-    return x.reshape(D, C, -1).transpose(2, 1, 0).reshape(-1, D)
+def _input_layer(encoder: Any) -> list[Rule]:
+    """What stands before the blocks of all encoders but SAN-M's and the recurrent one."""
+    check_option("encoder", encoder, "subsampling_channels", None, encoder.d_model)
+    match encoder.subsampling:
+        case "embed":
+            rules, positions = [Rule("embed.0.weight", "units/embedding")], "embed.1"
+        case "linear":
+            rules, positions = [*dense("embed.0", "input/*"), *norm("embed.1", "input_norm/*")], "embed.3"
+        case "none":  # theirs has no dense layer where positions are added
+            rules, positions = dense("embed", "input/*") if encoder.bare_without_subsampling else [], "embed.0"
+        case subsampling:
+            rules, positions = convolutions(subsampling), "embed.out.1"
+    return [*rules, Rule(f"{positions}.alpha", "position_scale")]
 
 
-CONVOLUTIONS = [
-    *(rule for i in range(3) for rule in _conv2d(f"embed.conv.{2 * i}", f"subsampling/conv{i}")),
-    *(
-        rule
-        for out in ("embed.out.0", "embed.out")  # the second ESPnet's of today
-        for rule in (
-            Rule(f"{out}.weight", "subsampling/out/kernel", _after_conv2d, "embed.conv.0.weight"),
-            Rule(f"{out}.bias", "subsampling/out/bias", same),
-        )
-    ),
-]
-INPUT_LAYER = [
-    *CONVOLUTIONS,
-    *dense("embed", "input/*"),  # of input_layer none
-    *dense("embed.0", "input/*"),
-    *norm("embed.1", "input_norm/*"),
-    *(Rule(f"embed.{place}.alpha", "position_scale", same) for place in ("0", "1", "3", "out.1", "pos_enc")),
-]
-"""What stands before the blocks of all encoders but SAN-M's."""
-
-
-def of_units(encoder: Sequence[Rule]) -> list[Rule]:
-    """The rules of an encoder with `input_layer=embed`, whose table has the name of another's dense layer."""
-    units = Rule("embed.0.weight", "units/embedding", same)
-    return [units if rule.theirs == units.theirs else rule for rule in encoder]
-
+ESPNET_CONV2D8 = {
+    "embed.out.0.weight": "embed.out.weight",
+    "embed.out.0.bias": "embed.out.bias",
+    "embed.out.1.alpha": "embed.pos_enc.alpha",
+}
+"""FunASR's names of what stands behind `conv2d8`, and ESPnet's of today."""
 
 # --- SAN-M -------------------------------------------------------------------------------------------------------
 
@@ -70,29 +85,27 @@ def _sanm_block(theirs: str, ours: str, stacked: str) -> list[Rule]:
         *norm(f"{theirs}.norm1", f"{ours}/attention_norm/*{stacked}"),
         *dense(f"{theirs}.self_attn.linear_q_k_v", f"{ours}/attention/qkv/*{stacked}"),
         *dense(f"{theirs}.self_attn.linear_out", f"{ours}/attention/out/*{stacked}"),
-        Rule(f"{theirs}.self_attn.fsmn_block.weight", f"{ours}/attention/memory/kernel{stacked}", filters),
+        Rule(f"{theirs}.self_attn.fsmn_block.weight", f"{ours}/attention/memory/kernel{stacked}", FILTERS),
         *norm(f"{theirs}.norm2", f"{ours}/ff_norm/*{stacked}"),
         *feed_forward(f"{theirs}.feed_forward", f"{ours}/ff", stacked),
     ]
 
 
-def _scaled_input(rule: Rule) -> Rule:
-    """Of SAN-M's first convolution, whose input theirs multiplies with the root of the width D."""
-    return rule._replace(change=lambda x: rule.change(x) * np.float32(x.shape[0] ** 0.5))
-
-
-SANM_ENCODER = [
-    *(_scaled_input(rule) if rule.theirs == "embed.conv.0.weight" else rule for rule in CONVOLUTIONS),
+SANM_BLOCKS = [
     *_sanm_block("encoders0.0", "first", ""),
     *_sanm_block("encoders.{i}", "blocks", "[i]"),
     *norm("after_norm", "norm/*"),
 ]
-"""Of `sanm` and `sanm_chunk_opt`. Behind convolutions theirs has other positions than ours."""
+
+
+def _sanm(encoder: Any) -> list[Rule]:
+    check_option("encoder", encoder, "subsampling", "none")  # behind convolutions theirs adds other positions
+    return SANM_BLOCKS
+
 
 # --- attention blocks --------------------------------------------------------------------------------------------
 
-TRANSFORMER_ENCODER = [
-    *INPUT_LAYER,
+TRANSFORMER_BLOCKS = [
     *norm("encoders.{i}.norm1", "blocks/attention_norm/*[i]"),
     *attention("encoders.{i}.self_attn", "blocks/attention"),
     *dense("encoders.{i}.concat_linear", "blocks/concat/*[i]"),
@@ -101,8 +114,7 @@ TRANSFORMER_ENCODER = [
     *norm("after_norm", "norm/*"),
 ]
 
-CONFORMER_ENCODER = [
-    *INPUT_LAYER,
+CONFORMER_BLOCKS = [
     *norm("encoders.{i}.norm_ff_macaron", "blocks/macaron_norm/*[i]"),
     *feed_forward("encoders.{i}.feed_forward_macaron", "blocks/macaron"),
     *norm("encoders.{i}.norm_mha", "blocks/attention_norm/*[i]"),
@@ -119,8 +131,7 @@ CONFORMER_ENCODER = [
     *norm("after_norm", "norm/*"),
 ]
 
-BRANCHFORMER_ENCODER = [
-    *INPUT_LAYER,
+BRANCHFORMER_BLOCKS = [
     *norm("encoders.{i}.norm_ff_macaron", "blocks/macaron_norm/*[i]"),
     *feed_forward("encoders.{i}.feed_forward_macaron", "blocks/macaron"),
     *norm("encoders.{i}.norm_mha", "blocks/branches/attention_norm/*[i]"),
@@ -144,12 +155,40 @@ BRANCHFORMER_ENCODER = [
 ]
 """Of both Branchformer and E-Branchformer."""
 
+
+def _transformer(encoder: TransformerEncoder) -> list[Rule]:
+    check_option("encoder", encoder, "positions", "absolute")
+    return [*_input_layer(encoder), *TRANSFORMER_BLOCKS]
+
+
+def _conformer(encoder: ConformerEncoder) -> list[Rule]:
+    check_option("encoder", encoder, "conv_norm", "batch")
+    return [*_input_layer(encoder), *CONFORMER_BLOCKS]
+
+
+def _branchformer(encoder: Any) -> list[Rule]:
+    if encoder.subsampling == "none":
+        check_option("encoder", encoder, "positions", "absolute")  # theirs has the others from its input layer
+    return [*_input_layer(encoder), *BRANCHFORMER_BLOCKS]
+
+
 # --- recurrent ---------------------------------------------------------------------------------------------------
 
-RNN_ENCODER = [
-    *recurrent("enc.0.birnn{i}", "layer{i}"),
-    *recurrent("enc.0.rnn{i}", "layer{i}"),
-    *dense("enc.0.bt{i}", "projection{i}/*"),
-    *recurrent("enc.0.nbrnn", "layer{i}", "l{i}"),
-    *dense("enc.0.l_last", "projection/*"),
-]
+
+def _rnn(encoder: RnnEncoder) -> list[Rule]:
+    if encoder.projection:
+        layers = "enc.0.birnn{i}" if encoder.bidirectional else "enc.0.rnn{i}"
+        return [*recurrent(layers, "layer{i}"), *dense("enc.0.bt{i}", "projection{i}/*")]
+    return [*recurrent("enc.0.nbrnn", "layer{i}", "l{i}"), *dense("enc.0.l_last", "projection/*")]
+
+
+ENCODER_RULES: Mapping[type, Callable[[Any], list[Rule]]] = {
+    TransformerEncoder: _transformer,
+    ConformerEncoder: _conformer,
+    BranchformerEncoder: _branchformer,
+    EBranchformerEncoder: _branchformer,
+    SanmEncoder: _sanm,
+    SanmChunkEncoder: _sanm,
+    RnnEncoder: _rnn,
+}
+"""By encoder, FunASR's names for what any of its options gives it."""

@@ -1,67 +1,82 @@
-"""Rules of single layers, from torch's layouts to ours; ``*`` in our path is the parameter's name."""
+"""Rules of single layers, between torch's layouts and ours; ``*`` in our path is the parameter's name."""
+
+from typing import Any
 
 import numpy as np
 
-from jaxasr.convert.names import Rule
+from jaxasr.convert.names import SAME, Layout, Rule
+from jaxasr.errors import ConfigError
 from jaxasr.nn.batch_norm import STATS
 
 
-def same(x: np.ndarray) -> np.ndarray:
-    return x
+def check_option(slot: str, part: Any, option: str, *theirs: Any) -> None:
+    """Raises ConfigError unless the part's option is one of those that theirs has."""
+    if (value := getattr(part, option)) not in theirs:
+        raise ConfigError(
+            f"--{slot}.{option}={value}: theirs has no such option; {' or '.join(map(str, theirs))} was expected, to "
+            "convert it; change it."
+        )
 
 
-def filters(x: np.ndarray) -> np.ndarray:
-    """A depthwise filter (D, 1, K) as (K, D)."""
-    return x[:, 0, :].T
+TURNED = Layout(np.transpose, np.transpose)
+"""A dense layer (D, C) as (C, D); a bias stays as it is."""
+FILTERS = Layout(lambda x: x[:, 0, :].T, lambda x: x.T[:, None, :])
+"""A depthwise filter (D, 1, K) as (K, D)."""
+WINDOWS = Layout(
+    lambda x: x.transpose(2, 1, 0).reshape(-1, x.shape[0]),
+    lambda x: x.reshape(-1, x.shape[1], x.shape[1]).transpose(2, 1, 0),
+)
+"""A convolution over time, (D, D, K), as a dense layer over K frames side by side."""
+POINTWISE = Layout(lambda x: x[:, :, 0].T, lambda x: x.T[:, :, None])
+"""A convolution over one frame, (D, C, 1), as a dense layer (C, D)."""
+BY_HEAD = Layout(lambda x: x[:, None, :], lambda x: x[:, 0, :])
+"""One vector a head, (H, K), as (H, 1, K)."""
+COUNTED = Layout(None, lambda x: np.zeros((), np.int64))
+"""How many batches a running mean has seen, which with its fixed momentum changes nothing."""
 
 
-def windows(x: np.ndarray) -> np.ndarray:
-    """A convolution over time, (D, C, K), as a dense layer over K frames side by side."""
-    return x.transpose(2, 1, 0).reshape(-1, x.shape[0])
+def half(part: int) -> Layout:
+    """One of two that lie behind each other in a dense layer's weight (2 D, C) or bias (2 D,)."""
+    return Layout(lambda x: np.split(x, 2)[part].T, np.transpose)
+
+
+def _weighed(theirs: str, ours: str, layout: Layout) -> list[Rule]:
+    return [
+        Rule(f"{theirs}.weight", ours.replace("*", "kernel"), layout),
+        Rule(f"{theirs}.bias", ours.replace("*", "bias")),
+    ]
 
 
 def dense(theirs: str, ours: str) -> list[Rule]:
-    return [
-        Rule(f"{theirs}.weight", ours.replace("*", "kernel"), np.transpose),
-        Rule(f"{theirs}.bias", ours.replace("*", "bias"), same),
-    ]
+    return _weighed(theirs, ours, TURNED)
+
+
+def pointwise(theirs: str, ours: str) -> list[Rule]:
+    return _weighed(theirs, ours, POINTWISE)
+
+
+def depthwise(theirs: str, ours: str) -> list[Rule]:
+    return _weighed(theirs, ours, FILTERS)
+
+
+def conv1d(theirs: str, ours: str) -> list[Rule]:
+    return _weighed(theirs, ours, WINDOWS)
 
 
 def norm(theirs: str, ours: str) -> list[Rule]:
     return [
-        Rule(f"{theirs}.weight", ours.replace("*", "scale"), same),
-        Rule(f"{theirs}.bias", ours.replace("*", "bias"), same),
+        Rule(f"{theirs}.weight", ours.replace("*", "scale")),
+        Rule(f"{theirs}.bias", ours.replace("*", "bias")),
     ]
 
 
 def batch_norm(theirs: str, ours: str) -> list[Rule]:
+    mean, var = (f"{STATS}/{ours.replace('*', name)}" for name in ("mean", "var"))
     return [
         *norm(theirs, ours),
-        Rule(f"{theirs}.running_mean", f"{STATS}/{ours.replace('*', 'mean')}", same),
-        Rule(f"{theirs}.running_var", f"{STATS}/{ours.replace('*', 'var')}", same),
-        Rule(f"{theirs}.num_batches_tracked", None, same),
-    ]
-
-
-def pointwise(theirs: str, ours: str) -> list[Rule]:
-    """A convolution over one frame, (D, C, 1), as a dense layer."""
-    return [
-        Rule(f"{theirs}.weight", ours.replace("*", "kernel"), lambda x: x[:, :, 0].T),
-        Rule(f"{theirs}.bias", ours.replace("*", "bias"), same),
-    ]
-
-
-def depthwise(theirs: str, ours: str) -> list[Rule]:
-    return [
-        Rule(f"{theirs}.weight", ours.replace("*", "kernel"), filters),
-        Rule(f"{theirs}.bias", ours.replace("*", "bias"), same),
-    ]
-
-
-def conv1d(theirs: str, ours: str) -> list[Rule]:
-    return [
-        Rule(f"{theirs}.weight", ours.replace("*", "kernel"), windows),
-        Rule(f"{theirs}.bias", ours.replace("*", "bias"), same),
+        Rule(f"{theirs}.running_mean", mean),
+        Rule(f"{theirs}.running_var", var),
+        Rule(f"{theirs}.num_batches_tracked", mean, COUNTED),
     ]
 
 
@@ -70,15 +85,11 @@ def attention(theirs: str, ours: str, stacked: str = "[i]") -> list[Rule]:
 
 
 def relative_attention(theirs: str, ours: str) -> list[Rule]:
-    def by_head(x: np.ndarray) -> np.ndarray:
-        """One vector a head, (H, K), as (H, 1, K)."""
-        return x[:, None, :]
-
     return [
         *attention(theirs, ours),
-        Rule(f"{theirs}.linear_pos.weight", f"{ours}/positions/kernel[i]", np.transpose),
-        Rule(f"{theirs}.pos_bias_u", f"{ours}/content_bias[i]", by_head),
-        Rule(f"{theirs}.pos_bias_v", f"{ours}/position_bias[i]", by_head),
+        Rule(f"{theirs}.linear_pos.weight", f"{ours}/positions/kernel[i]", TURNED),
+        Rule(f"{theirs}.pos_bias_u", f"{ours}/content_bias[i]", BY_HEAD),
+        Rule(f"{theirs}.pos_bias_v", f"{ours}/position_bias[i]", BY_HEAD),
     ]
 
 
@@ -98,7 +109,7 @@ def recurrent(theirs: str, ours: str, layer: str = "l0") -> list[Rule]:
 def cell(theirs: str, ours: str, suffix: str = "") -> list[Rule]:
     """What an LSTM or a GRU makes of its input and of its last state."""
     return [
-        Rule(f"{theirs}.{kind}_{part}{suffix}", f"{ours}{place}/{leaf}", change)
+        Rule(f"{theirs}.{kind}_{part}{suffix}", f"{ours}{place}/{leaf}", layout)
         for part, place in (("ih", "_in"), ("hh", "/recurrent"))
-        for kind, leaf, change in (("weight", "kernel", np.transpose), ("bias", "bias", same))
+        for kind, leaf, layout in (("weight", "kernel", TURNED), ("bias", "bias", SAME))
     ]

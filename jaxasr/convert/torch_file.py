@@ -1,11 +1,13 @@
-"""The tensors in a file of `torch.save`, without torch, and without running anything that the file says."""
+"""Files of `torch.save`, without torch: read without running anything that the file says, and written."""
 
+import functools
 import math
 import pathlib
 import struct
+import sys
 import zipfile
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -19,6 +21,8 @@ PARALLEL = "module."
 """What names begin with that torch's DataParallel has made."""
 MOST_PICKLED = 64 << 20
 """Bytes of what a file says of its tensors; hundreds of thousands are told of in so many."""
+ALIGNMENT = 64
+"""Bytes of which the place of each file in a zip of torch's is a multiple."""
 
 
 def read(path: str | pathlib.Path, say: Callable[[str], None]) -> dict[str, np.ndarray]:
@@ -149,3 +153,41 @@ def _no_zip(path: pathlib.Path) -> CheckpointError:
                 "torch.save(torch.load(OLD, map_location='cpu', weights_only=True), NEW)."
             )
     return CheckpointError(f"{path}: no zip; a file of torch.save was expected; give another, or copy it anew.")
+
+
+# --- written -----------------------------------------------------------------------------------------------------
+
+
+def write(path: str | pathlib.Path, tensors: Mapping[str, np.ndarray]) -> None:
+    """A file as torch.save writes a dictionary of tensors, for `torch.load(path, weights_only=True)`.
+
+    Each tensor has a storage of its own. The same tensors give the same bytes.
+
+    Raises:
+      CheckpointError: torch has no such dtype, or there is no place for the file.
+    """
+    pickled = torch_pickle.dump(tensors)
+    try:
+        with open(path, "wb") as file, zipfile.ZipFile(file, "w") as archive:
+            add = functools.partial(_add, file, archive)
+            add("data.pkl", pickled)
+            add("byteorder", sys.byteorder.encode())
+            for key, x in enumerate(tensors.values()):
+                add(f"data/{key}", np.ascontiguousarray(x).reshape(-1).view(np.uint8))
+            add("version", b"3\n")
+    except OSError as error:
+        raise CheckpointError(
+            f"{path}: {error.strerror}; a file to write to was expected; give another path, or make room."
+        ) from error
+
+
+def _add(file: BinaryIO, archive: zipfile.ZipFile, name: str, content: Any) -> None:
+    info = zipfile.ZipInfo(f"archive/{name}", date_time=(1980, 1, 1, 0, 0, 0))
+    info.create_system = 3  # or it would be the system's
+    info.file_size = len(content)
+    large = info.file_size >= zipfile.ZIP64_LIMIT // 2
+    header = 30 + len(info.filename) + (20 if large else 0)
+    padding = -(file.tell() + header + 4) % ALIGNMENT
+    info.extra = struct.pack("<2sH", b"FB", padding) + bytes(padding)  # as torch names it
+    with archive.open(info, "w", force_zip64=large) as inside:
+        inside.write(content)

@@ -1,6 +1,7 @@
-"""What a pickle of torch's says, read by an interpreter that makes plain data and calls nothing."""
+"""What a pickle of torch's says, read by an interpreter that makes plain data and calls nothing; and one of tensors."""
 
 import pickletools
+import struct
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -228,3 +229,51 @@ INSTRUCTIONS: Mapping[str, Callable[[_Machine, Any], None]] = {
     "BUILD": lambda machine, _: machine.build(),
 }
 """Those by which protocols 2 to 5 write plain data."""
+
+
+# --- written -----------------------------------------------------------------------------------------------------
+
+KINDS = {np.dtype(dtype): kind for kind, dtype in DTYPES.items()}
+
+
+def dump(tensors: Mapping[str, np.ndarray]) -> bytes:
+    """A pickle of a dictionary of these tensors, each the whole of a storage; they are called 0, 1, ... in their order.
+
+    Raises:
+      CheckpointError: torch has no such dtype.
+    """
+    dictionary = _symbol("collections.OrderedDict") + b")R"
+    items = b"".join(
+        _text(name) + _symbol("torch._utils._rebuild_tensor_v2") + _arguments(name, key, x, dictionary) + b"R"
+        for key, (name, x) in enumerate(tensors.items())
+    )
+    return b"\x80\x02" + dictionary + b"(" + items + b"u."
+
+
+def _arguments(name: str, key: int, x: np.ndarray, hooks: bytes) -> bytes:
+    """What a tensor is made of: its storage, offset, size and stride, no gradient, no hooks."""
+    if x.dtype not in KINDS:
+        raise CheckpointError(
+            f"{name}: {x.dtype}; one of {', '.join(map(str, KINDS))} was expected, which torch has; convert it first."
+        )
+    stride = [int(np.prod(x.shape[axis + 1 :], dtype=np.int64)) for axis in range(x.ndim)]
+    storage = _tuple(_text("storage"), _symbol(KINDS[x.dtype]), _text(str(key)), _text("cpu"), _number(x.size)) + b"Q"
+    size, strides = (_tuple(*map(_number, counts)) for counts in (x.shape, stride))
+    return _tuple(storage, _number(0), size, strides, b"\x89", hooks)
+
+
+def _symbol(name: str) -> bytes:
+    return "c{}\n{}\n".format(*name.rsplit(".", 1)).encode()
+
+
+def _text(text: str) -> bytes:
+    encoded = text.encode()
+    return b"X" + struct.pack("<I", len(encoded)) + encoded
+
+
+def _number(number: int) -> bytes:
+    return b"\x8a\x08" + struct.pack("<q", number)
+
+
+def _tuple(*items: bytes) -> bytes:
+    return b"(" + b"".join(items) + b"t"

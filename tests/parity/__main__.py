@@ -41,6 +41,8 @@ MODULES = {
     "released folders: features": "release_features",
     "released folders: CTC and attention": "release_asr",
     "released folders: Paraformer": "release_paraformer",
+    "ESPnet's folders: features": "espnet_features",
+    "ESPnet's folders: encoded frames, CTC and attention": "espnet_conformer espnet_transformer espnet_e_branchformer",
     "optimizers, schedules": "k_optim_warmup_clip",
 }
 """What the table has in its lines, and what the names of its files begin with."""

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from jaxasr.convert import TRANSFORMER_POSTENCODER, convert_params
+from jaxasr.convert import convert_params
+from jaxasr.convert.around import TRANSFORMER_POSTENCODER
 from jaxasr.convert.bert import read_blocks, renamed
 from jaxasr.errors import CheckpointError, ConfigError
 from jaxasr.nn.activations import ACTIVATIONS

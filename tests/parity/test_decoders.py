@@ -6,15 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from jaxasr.convert import (
-    EMBEDDING,
-    PARAFORMER_SAN_DECODER,
-    PARAFORMER_SANM_DECODER,
-    RNN_DECODER,
-    SANM_DECODER,
-    convert_params,
-    convolution_decoder,
-)
+from jaxasr.convert import convert_params, rules_of_part
+from jaxasr.convert.decoders import EMBEDDING
 from jaxasr.nn.decoders import DECODERS, ParaformerSanDecoder, ParaformerSanmDecoder, RnnDecoder, SanmDecoder
 
 from .fixtures import assert_rows_close, fixture, more, shapes_at_init, shapes_of
@@ -22,17 +15,14 @@ from .fixtures import assert_rows_close, fixture, more, shapes_at_init, shapes_o
 SIZES = {"d_model": 32, "num_heads": 4, "d_ff": 64}
 SANM = SanmDecoder(num_layers=3, attention_layers=2, kernel_size=5, **SIZES)
 PARALLEL = {
-    "sanm_decoder": (
-        ParaformerSanmDecoder(num_layers=3, attention_layers=2, kernel_size=5, **SIZES),
-        PARAFORMER_SANM_DECODER,
-    ),
-    "decoder_san": (ParaformerSanDecoder(num_layers=2, **SIZES), PARAFORMER_SAN_DECODER),
+    "sanm_decoder": ParaformerSanmDecoder(num_layers=3, attention_layers=2, kernel_size=5, **SIZES),
+    "decoder_san": ParaformerSanDecoder(num_layers=2, **SIZES),
 }
 
 
 def test_sanm_decoder():
     arrays, assert_close = fixture("d_fsmn_decoder_scama_opt")
-    params = convert_params(arrays["param"], SANM_DECODER)
+    params = convert_params(arrays["param"], rules_of_part("decoder", SANM))
     inputs = [arrays["in"][k] for k in ("ys", "hs", "hs_lens")]
     assert shapes_of(params) == shapes_at_init(SANM, *inputs, vocab_size=37)
     decode = jax.jit(functools.partial(SANM.apply, vocab_size=37, train=False))
@@ -42,7 +32,7 @@ def test_sanm_decoder():
 
 def test_sanm_decoder_step_by_step():
     arrays, assert_close = fixture("d_fsmn_decoder_scama_opt")
-    params = convert_params(arrays["param"], SANM_DECODER)
+    params = convert_params(arrays["param"], rules_of_part("decoder", SANM))
     ys, hs, hs_lengths = (arrays["in"][k][:1] for k in ("ys", "hs", "hs_lens"))
     expected = arrays["out"]["incremental_logp_utt0"]
     step = jax.jit(functools.partial(SANM.apply, vocab_size=37, train=False))
@@ -55,8 +45,8 @@ def test_sanm_decoder_step_by_step():
 @pytest.mark.parametrize("name", PARALLEL)
 def test_parallel_decoder(name):
     arrays, assert_close = fixture(f"d_paraformer_{name}")
-    decoder, rules = PARALLEL[name]
-    params = convert_params(arrays["param"], [EMBEDDING, *rules])
+    decoder = PARALLEL[name]
+    params = convert_params(arrays["param"], [EMBEDDING, *rules_of_part("decoder", decoder)])
     assert params.pop("embed")["embedding"].shape == (37, 32)
     inputs = [arrays["in"][k] for k in ("ys", "ys_lens", "hs", "hs_lens")]
     assert shapes_of(params) == shapes_at_init(decoder, *inputs, vocab_size=37)
@@ -86,7 +76,7 @@ MORE |= {
 @pytest.mark.parametrize("name", MORE)
 def test_decoder(name):
     arrays, assert_close = more(name)
-    params = convert_params(arrays["param"], RNN_DECODER if name.startswith("rnn") else convolution_decoder(4))
+    params = convert_params(arrays["param"], rules_of_part("decoder", MORE[name]))
     inputs = [arrays["in"][k] for k in ("ys", "hs", "hs_lens")]
     assert shapes_of(params) == shapes_at_init(MORE[name], *inputs, vocab_size=19)
     decode = jax.jit(functools.partial(MORE[name].apply, vocab_size=19, train=False))

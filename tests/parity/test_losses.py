@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxasr.convert import CTC_HEAD, convert_params
+from jaxasr.convert import convert_params
+from jaxasr.convert.models import CTC_HEAD
 from jaxasr.nn.ctc import ctc_feasible, ctc_loss
 from jaxasr.nn.layers import Head
 from jaxasr.nn.losses import count_loss, label_smoothing_loss, token_accuracy

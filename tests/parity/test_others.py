@@ -6,15 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxasr.convert import (
-    LENGTH_ADAPTOR,
-    LINEAR_PREENCODER,
-    SANM_ENCODER,
-    SINC_PREENCODER,
-    TRANSFORMER_ENCODER,
-    asr_model,
-    convert_params,
-)
+from jaxasr.convert import convert_params, rules_of_part, rules_of_parts
 from jaxasr.nn.batch_norm import variables_of
 from jaxasr.nn.encoders import SanmEncoder, TransformerEncoder
 from jaxasr.nn.network import AsrNetwork
@@ -24,19 +16,19 @@ from jaxasr.nn.preencoders import LinearPreEncoder, SincPreEncoder, band_edges
 from .fixtures import more, shapes_at_init, shapes_of
 
 CASES = {
-    "linear": (LinearPreEncoder(7), LINEAR_PREENCODER),
-    "sinc": (SincPreEncoder(), SINC_PREENCODER),
-    "sinc_relu": (SincPreEncoder(128, 8000, "bark", "none", "relu"), SINC_PREENCODER),
-    "length_adaptor": (LengthAdaptor(num_layers=2), LENGTH_ADAPTOR),
-    "length_adaptor_linear": (LengthAdaptor(d_model=8), LENGTH_ADAPTOR),
+    "linear": ("preencoder", LinearPreEncoder(7)),
+    "sinc": ("preencoder", SincPreEncoder()),
+    "sinc_relu": ("preencoder", SincPreEncoder(128, 8000, "bark", "none", "relu")),
+    "length_adaptor": ("postencoder", LengthAdaptor(num_layers=2)),
+    "length_adaptor_linear": ("postencoder", LengthAdaptor(d_model=8)),
 }
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_every_row_is_what_it_is_alone(name):
     arrays, assert_close = more(name)
-    module, rules = CASES[name]
-    variables = variables_of(convert_params(arrays["param"], rules))
+    slot, module = CASES[name]
+    variables = variables_of(convert_params(arrays["param"], rules_of_part(slot, module, "espnet")))
     x, lengths = arrays["in"]["x"], arrays["in"]["x_lens"]
     init = functools.partial(module.init, train=False)
     expected = jax.eval_shape(init, jax.random.key(0), x, lengths)
@@ -51,8 +43,8 @@ def test_every_row_is_what_it_is_alone(name):
 
 SIZES = {"num_layers": 3, "d_model": 16, "num_heads": 2, "d_ff": 24, "dropout": 0.0}
 CONDITIONED = {
-    "transformer": (TransformerEncoder(**SIZES, subsampling="linear"), 1, TRANSFORMER_ENCODER),
-    "sanm": (SanmEncoder(**SIZES, kernel_size=5), 2, SANM_ENCODER),  # they do not count its first block
+    "transformer": (TransformerEncoder(**SIZES, subsampling="linear"), 1),
+    "sanm": (SanmEncoder(**SIZES, kernel_size=5), 2),  # they do not count its first block
 }
 
 
@@ -60,9 +52,9 @@ CONDITIONED = {
 def test_self_conditioned_ctc(name):
     """Each row as it is alone."""
     arrays, assert_close = more(f"conditioned_{name}")
-    encoder, layer, rules = CONDITIONED[name]
+    encoder, layer = CONDITIONED[name]
     network = AsrNetwork(encoder, None, vocab_size=19, has_ctc=True, interctc_layers=(layer,), conditioning=True)
-    params = convert_params(arrays["param"], asr_model(rules))
+    params = convert_params(arrays["param"], rules_of_parts({"encoder": encoder}))
     x, lengths = arrays["in"]["x"], arrays["in"]["x_lens"]
     assert shapes_of(params) == shapes_at_init(network, x, lengths, np.zeros((3, 1), np.int32))
     found = jax.jit(functools.partial(network.apply, train=False, method="encode"))({"params": params}, x, lengths)

@@ -15,13 +15,8 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from jaxasr.convert import (
-    CIF_PREDICTOR_V2,
-    EMBEDDING,
-    PARAFORMER_SANM_DECODER,
-    SANM_ENCODER,
-    convert_params,
-)
+from jaxasr.convert import convert_params, rules_of_part
+from jaxasr.convert.decoders import EMBEDDING
 from jaxasr.data.batch import AsrBatch
 from jaxasr.data.tokenizer import Vocabulary
 from jaxasr.nn import cif, glancing
@@ -40,7 +35,11 @@ TASK = ParaformerTask(
     length_normalized_loss=False,
     vocabulary=Vocabulary(("<blank>", "<s>", "</s>", *map(chr, range(97, 124)), "<unk>")),
 )
-RULES = {"encoder": SANM_ENCODER, "predictor": CIF_PREDICTOR_V2, "decoder": [EMBEDDING, *PARAFORMER_SANM_DECODER]}
+RULES = {
+    "encoder": rules_of_part("encoder", TASK.encoder),
+    "predictor": rules_of_part("predictor", TASK.predictor),
+    "decoder": [EMBEDDING, *rules_of_part("decoder", TASK.decoder)],
+}
 VARIANTS = {
     "nosampler": {"sampling_ratio": 0.0},
     "sampler": {},

@@ -7,26 +7,26 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxasr.convert import CIF_PREDICTOR, CIF_PREDICTOR_V2, CIF_PREDICTOR_V3, convert_params
+from jaxasr.convert import convert_params, rules_of_part
 from jaxasr.nn import cif
 from jaxasr.nn.losses import count_loss
 from jaxasr.nn.predictors import CifPredictor, CifPredictorV2, CifPredictorV3
 
 from .fixtures import assert_rows_close, assert_trees_close, fixture, more, shapes_at_init, shapes_of
 
-PREDICTORS = {"v1": (CifPredictor(dropout=0.0), CIF_PREDICTOR), "v2": (CifPredictorV2(), CIF_PREDICTOR_V2)}
+PREDICTORS = {"v1": CifPredictor(dropout=0.0), "v2": CifPredictorV2()}
 
 
 def case(version):
     """Arrays, the assertion, the predictor and its parameters, hidden frames and their lengths."""
     arrays, assert_close = fixture(f"e_cif_{version}")
-    predictor, rules = PREDICTORS[version]
+    predictor = PREDICTORS[version]
     given = arrays["in"]
     return (
         arrays,
         assert_close,
         predictor,
-        convert_params(arrays["param"], rules),
+        convert_params(arrays["param"], rules_of_part("predictor", predictor)),
         given["hidden"],
         given["hidden_lens"],
     )
@@ -101,7 +101,7 @@ def test_gradient(version):
 
     of_params, of_hidden = gradient(params, hidden)
     assert_rows_close(assert_close, of_hidden, arrays["out"]["train_dhidden"], lengths)
-    assert_trees_close(assert_close, of_params, convert_params(arrays["grad"], PREDICTORS[version][1]))
+    assert_trees_close(assert_close, of_params, convert_params(arrays["grad"], rules_of_part("predictor", predictor)))
 
 
 def test_integrate_and_fire():
@@ -126,7 +126,7 @@ V3 = {
 def test_fine_weights(name):
     """Each row as it is alone."""
     arrays, assert_close = more(f"cif_v3_{name}")
-    params, out = convert_params(arrays["param"], CIF_PREDICTOR_V3), arrays["out"]
+    params, out = convert_params(arrays["param"], rules_of_part("predictor", V3[name])), arrays["out"]
     x, lengths = arrays["in"]["x"], arrays["in"]["x_lens"]
     assert shapes_of(params) == shapes_at_init(V3[name], x, lengths, num_tokens=30)
     found = jax.jit(functools.partial(V3[name].apply, num_tokens=30, train=False))({"params": params}, x, lengths)

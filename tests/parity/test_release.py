@@ -1,49 +1,26 @@
-"""Model folders as FunASR releases them: from sound to features, encoded frames, weights and logits.
+"""Model folders as FunASR releases them, converted: from sound to features, encoded frames, weights and logits.
 
 FunASR's numbers are of a batch of two sounds; in it the predictor's convolution sees the padding, and here too.
 """
 
 import functools
+import pathlib
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import soundfile
 from flax import linen as nn
 
-from jaxasr.convert import (
-    CIF_PREDICTOR_V2,
-    EMBEDDING,
-    PARAFORMER_SANM_DECODER,
-    SANM_ENCODER,
-    asr_model,
-    convert_params,
-    torch_file,
-    within,
-)
-from jaxasr.convert.decoders import TRANSFORMER_DECODER
-from jaxasr.nn.decoders import ParaformerSanmDecoder, TransformerDecoder
-from jaxasr.nn.encoders import SanmEncoder
-from jaxasr.nn.frontends import WavFrontend
-from jaxasr.nn.network import AsrNetwork
-from jaxasr.nn.normalize import GlobalMvn, read_kaldi_mvn
-from jaxasr.nn.predictors import CifPredictorV2
+from jaxasr.convert import folders
+from jaxasr.data.batch import AsrBatch
+from jaxasr.nn.batch_norm import variables_of
 
 from .fixtures import HERE, assert_rows_close, close_of
 
 FOLDER = HERE / "release"
-SIZES = {"d_model": 48, "num_heads": 4, "d_ff": 96}
-ENCODER = SanmEncoder(**SIZES, num_layers=3, dropout=0.0)
-PARAFORMER = [
-    rule
-    for part, rules in {
-        "encoder": SANM_ENCODER,
-        "predictor": CIF_PREDICTOR_V2,
-        "decoder": [EMBEDDING, *PARAFORMER_SANM_DECODER],
-    }.items()
-    for rule in within(rules, part, part)
-]
+NAMES = ["asr_0x", "asr_1x", "paraformer_0x", "paraformer_1x"]
 
 
 @functools.cache
@@ -52,76 +29,68 @@ def expected():
         return dict(arrays)
 
 
-def tensors_of(name):
-    [path] = (FOLDER / name).glob("model.p*")
-    return torch_file.read(path, print)
-
-
 @functools.cache
-def features(name):
-    """Of the two sounds, normalised by the folder's am.mvn; and their lengths."""
+def converted(name) -> Any:
+    """The task of a folder, and its parameters."""
+    model = folders.read(FOLDER / name, print)
+    return model.task, folders.params_of(model)
+
+
+def sounds(tokens) -> AsrBatch:
+    """The two sounds, with these tokens (2, U)."""
     clips = (FOLDER / "clips.txt").read_text().split()
-    sounds = [soundfile.read(FOLDER / clip, dtype="int16")[0] for clip in clips]
-    lengths = np.array([len(sound) for sound in sounds], np.int32)
-    padded = np.stack([np.pad(sound, (0, max(lengths) - len(sound))) for sound in sounds])
-    statistics = read_kaldi_mvn(FOLDER / name / "am.mvn")
-
-    @jax.jit
-    def made(padded, lengths):
-        x, frames = WavFrontend(lfr_m=7, lfr_n=6)(padded, lengths, sample_rate=16_000)
-        return GlobalMvn()(x, frames, statistics), frames
-
-    x, frames = made(padded, lengths)
-    return np.asarray(x), np.asarray(frames)
+    samples = [soundfile.read(pathlib.Path(FOLDER / clip), dtype="int16")[0] for clip in clips]
+    lengths = np.array([len(sound) for sound in samples], np.int32)
+    audio = np.stack([np.pad(sound, (0, max(lengths) - len(sound))) for sound in samples])
+    counts = np.full(2, tokens.shape[1], np.int32)
+    return AsrBatch(audio, lengths, tokens.astype(np.int32), counts, np.ones(2, np.float32))
 
 
-@pytest.mark.parametrize("name", ["asr_0x", "asr_1x", "paraformer_0x", "paraformer_1x"])
+@pytest.mark.parametrize("name", NAMES)
 def test_features(name):
-    x, frames = features(name)
+    task, _ = converted(name)
+    x, frames = jax.jit(task.features)(sounds(np.zeros((2, 1))))
     np.testing.assert_array_equal(frames, expected()["feats_lens"])
     assert_rows_close(close_of("release_features"), x, expected()["feats"], frames)
 
 
 @pytest.mark.parametrize("name", ["asr_0x", "asr_1x"])
 def test_asr(name):
-    params = convert_params(tensors_of(name), asr_model(SANM_ENCODER, TRANSFORMER_DECODER))
-    network = AsrNetwork(ENCODER, TransformerDecoder(**SIZES, num_layers=2, dropout=0.0), 35, has_ctc=True)
-    x, frames = expected()["feats"], expected()["feats_lens"]
-    tokens = expected()["asr/decoder_in"].astype(np.int32)
-    found = jax.jit(functools.partial(network.apply, train=False))({"params": params}, x, frames, tokens)
-    close = close_of("release_asr")
-    assert_rows_close(close, found.encoded, expected()["asr/encoder_out"], frames)
-    assert_rows_close(close, jax.nn.log_softmax(found.ctc_logits), expected()["asr/ctc_log_probs"], frames)
-    close(found.attention_logits, expected()["asr/decoder_logits"])
+    task, params = converted(name)
+    out = {key.removeprefix("asr/"): array for key, array in expected().items()}
+    found = jax.jit(task.model().apply)(params, sounds(out["decoder_in"][:, 1:]))
+    close, frames = close_of("release_asr"), out["encoder_out_lens"]
+    np.testing.assert_array_equal(found.lengths, frames)
+    assert_rows_close(close, found.encoded, out["encoder_out"], frames)
+    assert_rows_close(close, jax.nn.log_softmax(found.ctc_logits), out["ctc_log_probs"], frames)
+    close(found.attention_logits, out["decoder_logits"])
 
 
 @pytest.mark.parametrize("name", ["paraformer_0x", "paraformer_1x"])
 def test_paraformer(name):
-    params = convert_params(tensors_of(name), PARAFORMER)
-    params["decoder"].pop("embed")  # of the tokens that training shows
+    task, params = converted(name)
     out = {key.removeprefix("paraformer/"): array for key, array in expected().items()}
-    encoded, found, logits = said(params, expected()["feats"], expected()["feats_lens"])
-    close = close_of("release_paraformer")
-    assert_rows_close(close, encoded, out["encoder_out"], expected()["feats_lens"])
-    close(found.alphas, out["alphas"])
-    np.testing.assert_array_equal(found.counts, out["token_num"])
-    np.testing.assert_array_equal(found.counts, out["token_lens"])
-    assert_rows_close(close, jax.nn.log_softmax(logits), out["log_probs"], out["token_lens"])
-    for ids, right, count in zip(np.argmax(logits, axis=-1), out["ids"], out["token_lens"], strict=True):
-        assert ids[:count].tolist() == right[:count].tolist()
 
+    @jax.jit
+    def said(params, batch):
+        """Of the frames that the encoder gives, the predictor is shown those in the padding too."""
+        features, lengths = task.features(batch)
+        network, variables = task.network().bind(variables_of(params)), variables_of(params)
+        seen = network.encode(features, lengths, train=False).encoded
 
-@jax.jit
-def said(params, x, frames):
-    """Encoded frames, what the predictor makes of them, and the logits of 36 tokens."""
-    predictor, decoder = CifPredictorV2(), ParaformerSanmDecoder(**SIZES, num_layers=3, attention_layers=2)
-    encoded, lengths = ENCODER.apply({"params": params["encoder"]}, x, frames, train=False)
+        def sees_padding(call, args, kwargs, context):
+            return call(seen, **kwargs) if context.method_name == "context" else call(*args, **kwargs)
 
-    def sees_padding(call, args, kwargs, context):
-        return call(encoded, **kwargs) if context.method_name == "context" else call(*args, **kwargs)
+        with nn.intercept_methods(sees_padding):
+            return task.network().apply(variables, features, lengths, train=False, method="recognize")
 
-    with nn.intercept_methods(sees_padding):
-        found = predictor.apply({"params": params["predictor"]}, encoded, lengths, num_tokens=36, train=False)
-    counts = found.counts.astype(jnp.int32)
-    given = found.embeddings, counts, encoded, lengths
-    return encoded, found, decoder.apply({"params": params["decoder"]}, *given, vocab_size=35, train=False)
+    found = said(params, sounds(np.zeros((2, 1))))
+    close, counts = close_of("release_paraformer"), out["token_lens"]
+    assert_rows_close(close, found.encoded, out["encoder_out"], out["encoder_out_lens"])
+    close(found.predicted.alphas, out["alphas"])
+    np.testing.assert_array_equal(found.predicted.counts, out["token_num"])
+    np.testing.assert_array_equal(found.predicted.counts, counts)
+    assert_rows_close(close, jax.nn.log_softmax(found.attention_logits), out["log_probs"], counts)
+    ids = np.argmax(found.attention_logits, axis=-1)
+    for row, count in enumerate(counts):
+        assert ids[row, :count].tolist() == out["ids"][row, :count].tolist()

@@ -11,7 +11,7 @@ from jaxasr.data.tokenizer import Vocabulary
 from jaxasr.finetune import check_given, folder_of, token_axes, with_model
 from jaxasr.init import Init, planned
 from jaxasr.nn.postencoders import TransformerPostEncoder
-from jaxasr.params import unflatten
+from jaxasr.paths import unflatten
 from jaxasr.tasks import AsrTask
 from jaxasr.train_config import TrainConfig
 from tests import tiny

@@ -14,12 +14,14 @@ import numpy as np
 import safetensors.numpy
 
 from jaxasr.checkpoint import PARAMS_FILE, load_model, load_params, load_task, save_model
-from jaxasr.convert import CTC_HEAD, SANM_ENCODER, convert_params, torch_file
+from jaxasr.convert import convert_params, exactly, rules_of, rules_of_part, theirs_of, torch_file
 from jaxasr.convert.bert import read_blocks
+from jaxasr.convert.models import CTC_HEAD
 from jaxasr.data.tokenizer import Vocabulary
 from jaxasr.info import parameters
+from jaxasr.nn.encoders import ConformerEncoder, EBranchformerEncoder, RnnEncoder, SanmEncoder
 from jaxasr.nn.normalize import Cmvn, GlobalMvn
-from jaxasr.nn.postencoders import TransformerPostEncoder
+from jaxasr.nn.postencoders import LengthAdaptor, TransformerPostEncoder
 from tests import tiny
 from tests.errors.files import write
 from tests.parity.fixtures import HERE as PARITY
@@ -27,6 +29,9 @@ from tests.parity.fixtures import HERE as PARITY
 TASK = dataclasses.replace(tiny.TASK, normalizer=None, decoder=None, ctc_weight=1.0).with_resources(
     vocabulary=Vocabulary(("<blank>", "<s>", "</s>", "a", "<unk>"))
 )
+
+SANM = rules_of_part("encoder", SanmEncoder())
+BARE = EBranchformerEncoder(d_model=80, subsampling="none", positions="absolute")
 
 
 def saved() -> pathlib.Path:
@@ -134,13 +139,21 @@ CASES = {
     "parameters that are none": lambda: load_params(pathlib.Path(write(PARAMS_FILE, "rubbish"))),
     "parameters that are none, looked at": lambda: parameters(pathlib.Path(write(PARAMS_FILE, "rubbish"))),
     "a tensor without a rule": lambda: convert_params({"lm.weight": np.zeros(1)}, CTC_HEAD),
-    "a layer left out": lambda: convert_params({"encoders.1.norm1.weight": np.zeros(1)}, SANM_ENCODER),
+    "a layer left out": lambda: convert_params({"encoders.1.norm1.weight": np.zeros(1)}, SANM),
     "layers of two widths": lambda: convert_params(
-        {"encoders.0.norm1.weight": np.zeros(2), "encoders.1.norm1.weight": np.zeros(3)}, SANM_ENCODER
+        {"encoders.0.norm1.weight": np.zeros(2), "encoders.1.norm1.weight": np.zeros(3)}, SANM
     ),
-    "a filter of one dimension": lambda: convert_params(
-        {"encoders.0.self_attn.fsmn_block.weight": np.zeros(2)}, SANM_ENCODER
+    "a filter of one dimension": lambda: convert_params({"encoders.0.self_attn.fsmn_block.weight": np.zeros(2)}, SANM),
+    "a parameter that theirs has not": lambda: exactly([], {"bias": np.zeros(1)}),
+    "parameters without rules": lambda: theirs_of({"bias": np.zeros(1)}, []),
+    "a part that FunASR has not": lambda: rules_of_part("postencoder", LengthAdaptor()),
+    "an option that FunASR has not": lambda: rules_of_part("encoder", ConformerEncoder(conv_norm="layer")),
+    "conditioning that FunASR has not": lambda: rules_of(
+        dataclasses.replace(TASK, encoder=RnnEncoder(subsample=()), interctc_layers=(1,), interctc_conditioning=True)
     ),
+    "positions that ESPnet adds": lambda: rules_of(dataclasses.replace(TASK, encoder=BARE), "espnet"),
+    "a dtype that torch has not": lambda: torch_file.write("model.pt", {"x": np.zeros(1, np.uint32)}),
+    "no folder to write to": lambda: torch_file.write("none/model.pt", {}),
     "a map of one name": lambda: bert(weights_map=("encoder",)),
     "weights that are none": lambda: bert(write("model.safetensors", "rubbish")),
     "weights of a dtype too small": bert_of_float8,

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import rich.console
 
+from jaxasr.adapters import Lora
 from jaxasr.averages import Ema, Running
 from jaxasr.checkpoint import Checkpoints, Progress, claimed
 from jaxasr.data.batch import BucketShape, Collate
@@ -21,7 +22,8 @@ from jaxasr.data.bucketing import PlannedBatch
 from jaxasr.data.lexicon import PhoneTokenizer
 from jaxasr.data.pipeline import HostBatch
 from jaxasr.logs import RunLog, StepLog
-from jaxasr.optim import AdamW, Sgd, matching
+from jaxasr.optim import AdamW, Sgd
+from jaxasr.paths import check_patterns
 from jaxasr.prepare import FILES, check_same_files, check_same_run, hashes_of_files
 from jaxasr.schedules import Noam, TriStage, WarmupLinear
 from jaxasr.state import AccumulatedSteps
@@ -29,6 +31,7 @@ from jaxasr.tasks import AsrTask
 from jaxasr.tasks.base import Mean
 from jaxasr.train import check_same_data
 from jaxasr.train_config import TrainConfig
+from jaxasr.trainable import Trainable
 from tests.errors.files import write
 
 
@@ -109,6 +112,8 @@ def no_finite_step() -> None:
     steps.flush()
 
 
+KERNEL = {"ctc": {"kernel": jnp.zeros((4, 4)), "bias": jnp.zeros(4)}}
+
 CASES = {
     "no steps at all": lambda: check(steps=0),
     "a seed below 0": lambda: check(seed=-1),
@@ -121,7 +126,13 @@ CASES = {
     "a warm-up below 0": lambda: WarmupLinear(warmup_steps=-1).check(),
     "a weight decay below 0": lambda: AdamW(weight_decay=-1.0).check(),
     "momentum of Nesterov's without momentum": lambda: Sgd(momentum=0.0, nesterov=True).check(),
-    "a pattern that matches nothing": lambda: matching({"kernel": jnp.zeros(1)}, ("bias",), "--optimizer.exclude"),
+    "all that there is frozen": lambda: Trainable(("ctc",)).check_params(KERNEL),
+    "an adapter in a frozen network": lambda: Trainable(("kernel",), Lora()).check(),
+    "an adapter of rank 0": lambda: Lora(rank=0).check(),
+    "an adapter for no kernel": lambda: Trainable(adapter=Lora(targets=("bias",))).check_params(KERNEL),
+    "an adapter as large as its kernel": lambda: Trainable(adapter=Lora(targets=("ctc",))).check_params(KERNEL),
+    "an adapter beside a part of its name": lambda: Trainable(adapter=Lora()).check_params({"adapter": KERNEL}),
+    "a pattern that matches nothing": lambda: check_patterns(KERNEL, ("scale",), "--freeze"),
     "a model without width": lambda: Noam(d_model=0).check(),
     "parts of a run that are more than it": lambda: TriStage(phase_ratios=(1.0, 1.0, 1.0)).check(),
     "an average that keeps everything": lambda: Ema(decay=1.0).check(),

@@ -1,0 +1,21 @@
+"""A model of another toolkit, as its files have it."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxasr.tasks.base import Task
+
+
+class Foreign(NamedTuple):
+    """What a reader makes of a folder; nothing of the tensors has been read but their names and shapes."""
+
+    task: Task
+    """With its resources: token list, tokenizer, statistics."""
+    tensors: Mapping[str, np.ndarray]
+    """By their names there."""
+    toolkit: str
+    """Such as `FunASR 1.x`."""
+    left_out: tuple[str, ...] = ()
+    """What the folder has and says, and the task does not: options, files."""
