@@ -52,6 +52,7 @@ def paraformer(**parts):
     return ParaformerTask(**given | parts)
 
 
+WITHOUT = {"subsampling": "none", "positions": "absolute"}
 BARE = {"num_layers": 2, "d_model": 8, "num_heads": 2}
 UNITS = {"frontend": FRONTENDS["features"](width=1, lfr_m=1, lfr_n=1), "normalizer": None, "specaug": None}
 SAMPLES = {"frontend": FRONTENDS["sliding_window"](window=400), "normalizer": None, "specaug": None}
@@ -73,7 +74,7 @@ OF_BOTH = {
     "branchformer, average": ctc(
         encoder=encoder("branchformer", merge="learned_average", positions="absolute", gate_linear=True)
     ),
-    "e_branchformer, none": ctc(encoder=ENCODERS["e_branchformer"](**BARE, feed_forward=False, subsampling="none")),
+    "e_branchformer, none": ctc(encoder=ENCODERS["e_branchformer"](**BARE, feed_forward=False, **WITHOUT)),
     "rnn without projection": ctc(encoder=encoder("rnn", projection=False, cell="gru")),
     "rnn in one direction": ctc(encoder=encoder("rnn", bidirectional=False)),
     "conditioned": ctc(encoder=CONFORMER, interctc_layers=(1,), interctc_conditioning=True),
@@ -200,6 +201,7 @@ class Own(SanmEncoder):
         ("funasr", ctc(encoder=CONFORMER.clone(subsampling_channels=4)), r"^--encoder\.subsampling_channels=4: "),
         ("funasr", ctc(encoder=CONFORMER.clone(subsampling="none")), r"^encoder/input/bias: .* \(2 in all: "),
         ("funasr", ctc(encoder=encoder("transformer", positions="relative")), r"^--encoder\.positions=relative: "),
+        ("funasr", ctc(encoder=encoder("branchformer", subsampling="none")), r"^--encoder\.positions=relative: "),
         ("funasr", ctc(postencoder=small(POSTENCODERS, "length_adaptor")), r"^--postencoder=length_adaptor: funasr "),
         ("funasr", asr(postencoder=BERT.clone(norm_first=True)), r"^--postencoder\.norm_first=True: .* False was exp"),
         ("espnet", ctc(encoder=encoder("sanm")), r"^--encoder=sanm: espnet has none"),
@@ -210,13 +212,16 @@ class Own(SanmEncoder):
         ),
         (
             "espnet",
-            ctc(encoder=encoder("e_branchformer", subsampling="none", d_model=560)),
+            ctc(encoder=encoder("e_branchformer", d_model=560, **WITHOUT)),
             r"^--encoder\.subsampling=none with frames ",
         ),
-        (
-            "funasr",
-            ctc(encoder=encoder("branchformer"), interctc_layers=(1,), interctc_conditioning=True),
-            r"^--interctc_conditioning with --encoder=branchformer: ",
+        *(
+            (
+                "funasr",
+                ctc(encoder=encoder(name, subsample=()), interctc_layers=(1,), interctc_conditioning=True),
+                f"^--interctc_conditioning with --encoder={name}: ",
+            )
+            for name in ("branchformer", "e_branchformer", "rnn")
         ),
     ],
 )

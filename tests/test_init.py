@@ -14,13 +14,14 @@ from jaxasr.errors import CheckpointError, ConfigError
 from jaxasr.finetune import OPTIONS, check_given, given_params, token_axes, with_model, with_new_tokens
 from jaxasr.init import Init, Rule, planned
 from jaxasr.nn.batch_norm import STATS
-from jaxasr.nn.decoders import RnnDecoder, SanmDecoder
+from jaxasr.nn.decoders import ParaformerSanDecoder, RnnDecoder, SanmDecoder
 from jaxasr.nn.encoders import ConformerEncoder, TransformerEncoder
 from jaxasr.nn.frontends import WavFrontend
 from jaxasr.nn.normalize import Cmvn, UtteranceMvn
 from jaxasr.nn.postencoders import TransformerPostEncoder
 from jaxasr.params import flatten, shapes_by_path
 from jaxasr.paths import Known, unflatten, with_given
+from jaxasr.tasks import ParaformerTask
 from jaxasr.train_config import TrainConfig
 
 from . import tiny
@@ -224,10 +225,18 @@ def test_rows_of_new_tokens_are_drawn_and_all_else_is_taken(model):
     ],
 )
 def test_token_axes_of_any_network(changes, also):
-    task = dataclasses.replace(tiny.TASK, **changes)
+    check_token_axes(dataclasses.replace(tiny.TASK, **changes), also | {"ctc/bias": [0], "ctc/kernel": [1]})
+
+
+def test_token_axes_of_paraformer():
+    encoder, decoder = tiny.TASK.encoder, ParaformerSanDecoder(num_layers=1, num_heads=2, d_ff=8)
+    task = ParaformerTask(frontend=tiny.TASK.frontend, encoder=encoder, decoder=decoder)
+    check_token_axes(task, {"decoder/output/kernel": [1]})
+
+
+def check_token_axes(task, expected):
     found = token_axes(task)
-    assert also.items() <= found.items()
-    assert {path.split("/")[0] for path in found} >= {"ctc", "decoder"}
+    assert expected.items() <= found.items()
     grown = {p: s for p, s in shapes_by_path(task.parameter_shapes(13)).items() if 13 in s}
     assert grown.keys() == found.keys()
 

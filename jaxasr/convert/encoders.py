@@ -167,6 +167,8 @@ def _conformer(encoder: ConformerEncoder) -> list[Rule]:
 
 
 def _branchformer(encoder: Any) -> list[Rule]:
+    if encoder.subsampling == "none":
+        check_option("encoder", encoder, "positions", "absolute")  # theirs has the others from its input layer
     return [*_input_layer(encoder), *BRANCHFORMER_BLOCKS]
 
 

@@ -54,6 +54,8 @@ NOT_IN: Mapping[Toolkit, tuple[type, ...]] = {
         *PREDICTOR_RULES,
     ),
 }
+NOT_CONDITIONED = (BranchformerEncoder, EBranchformerEncoder, RnnEncoder)
+"""Encoders of theirs that no CTC head conditions, or, E-Branchformer, by frames that are not normalised."""
 EMPTY_TABLE = Layout(None, lambda kernel: np.zeros_like(kernel.T))
 """Of the tokens that training shows, of which there are none: as large as the decoder's output layer (D, V)."""
 CTC_HEAD = dense("ctc_lo", "*")
@@ -87,17 +89,18 @@ def _table(task: Any, shapes: Params) -> list[Rule]:
     if not isinstance(getattr(task, "decoder", None), ParallelDecoder):
         return []
     theirs = f"decoder.{EMBEDDING.theirs}"
-    if task.share_embedding:
-        return [Rule(theirs, None)]
-    return [Rule(theirs, EMBEDDING.ours) if "embed" in shapes else Rule(theirs, "decoder/output/kernel", EMPTY_TABLE)]
+    if "embed" in shapes:
+        return [Rule(theirs, EMBEDDING.ours)]
+    empty = [] if task.share_embedding else [Rule(theirs, "decoder/output/kernel", EMPTY_TABLE)]
+    return [Rule(theirs, None), *empty]
 
 
 def _check_encoder(encoder: Any, shapes: Params, toolkit: Toolkit) -> None:
     """Raises where theirs computes something else inside this network than the encoder does by itself."""
-    if "condition" in shapes and isinstance(encoder, BranchformerEncoder | RnnEncoder):
+    if "condition" in shapes and type(encoder) in NOT_CONDITIONED:
         raise ConfigError(
-            f"--interctc_conditioning with --encoder={_name(type(encoder))}: theirs cannot be conditioned; another "
-            "encoder was expected, to convert it; remove the option, or choose another encoder."
+            f"--interctc_conditioning with --encoder={_name(type(encoder))}: theirs is not conditioned like this; "
+            "another encoder was expected, to convert it; remove the option, or choose another encoder."
         )
     bare = isinstance(encoder, EBranchformerEncoder) and encoder.subsampling == "none"
     if toolkit == "espnet" and bare and "input" not in shapes["encoder"]:

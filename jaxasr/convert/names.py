@@ -38,7 +38,7 @@ class Rule(NamedTuple):
     """Its name, with ``{i}`` where a layer's number stands."""
     ours: str | None
     """Its path, with ``[i]`` behind the last part where layers are stacked for `nn.scan`, or ``{i}`` where each has a
-    name; None for what the network has not: it is left out, and never written."""
+    name; None for what the network has not and is left out."""
     layout: Layout = SAME
 
 
@@ -75,8 +75,8 @@ def exactly(rules: Sequence[Rule], shapes: Params) -> list[Rule]:
 
 
 def left_out(tensors: Iterable[str], rules: Sequence[Rule]) -> list[str]:
-    """Of these names of theirs, those that the rules know and of which nothing of ours is made."""
-    patterns = [_pattern(rule.theirs) for rule in rules if rule.ours is None or rule.layout.ours is None]
+    """Of these names of theirs, those that the rules know and the network has not."""
+    patterns = [_pattern(rule.theirs) for rule in rules if rule.ours is None]
     return [name for name in tensors if any(pattern.fullmatch(name) for pattern in patterns)]
 
 
@@ -103,10 +103,10 @@ class _Found(NamedTuple):
 
 
 def convert_params(tensors: Mapping[str, np.ndarray], rules: Sequence[Rule], shapes: Params | None = None) -> Params:
-    """Our parameter tree from their flat names: new arrays in float32, whatever theirs are.
+    """Our parameter tree from their flat names: new arrays in float32, which half precision does not come back from.
 
     Args:
-      shapes: of the network that they are for; given, each of its parameters is there, in its shape.
+      shapes: of the network that they are for, of its vocabulary too; given, each parameter is there, in its shape.
 
     Raises:
       CheckpointError: a tensor of theirs has no rule, or another shape or dtype than its rule needs; the layers of a

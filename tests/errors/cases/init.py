@@ -44,7 +44,8 @@ def tokens_without_shapes() -> None:
 
     task = TASK.with_resources(vocabulary=Vocabulary(tiny.TOKENS))
     save_model(pathlib.Path("old"), task, {"a": np.zeros(1)})
-    check_given(TrainConfig(task=Untold(**dict(vars(TASK))), init=Init("old", tokens="new")))
+    fields = {field.name: getattr(task, field.name) for field in dataclasses.fields(task)}
+    check_given(TrainConfig(task=Untold(**fields), init=Init("old", tokens="new")))
 
 
 def two_rows_a_token() -> None:
