@@ -20,7 +20,7 @@ OPTIONS = {
     "new tokens": ["--init.tokens=new", "--tokenizer=char"],
     "frozen encoder": ["--freeze", "encoder"],
     "LoRA": ["--adapter=lora", "--adapter.rank=4", "--adapter.alpha=8"],
-    "LoRA and output": ["--adapter=lora", "--adapter.rank=4", "--adapter.train", "output", "ctc"],
+    "LoRA and output": ["--adapter=lora", "--adapter.rank=4", "--adapter.train", "output"],
 }
 MOVE = {
     "frozen encoder": lambda path: not path.startswith("encoder/"),
