@@ -223,5 +223,4 @@ def _choices(config: Any) -> Iterator[str]:
         if name == flat_slot(cls):
             yield from _choices(value)
     for name in sections(cls):
-        bare, value = option_fields(cls)[name].metadata["bare"], getattr(config, name)
-        yield f"  --{name}={bare.upper()}  (now: {'none' if value is None else getattr(value, bare)})"
+        yield f"  --{name}={option_fields(cls)[name].metadata['bare'].upper()}"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxasr import config
-from jaxasr.convert import option_tables as tables
+from jaxasr.convert import decoder_options, encoder_options
 from jaxasr.convert.feature_options import FRONTENDS, PREENCODERS, SPECAUGS
 from jaxasr.convert.model_options import FUNASR, read_model, write_model
 from jaxasr.convert.options import part_called, part_of_ours, read_part, write_part
@@ -82,7 +82,7 @@ def both_ways(part, registry, conf) -> Any:
 @pytest.mark.parametrize("name", [name for name in CASES if name not in NOT_THEIRS])
 def test_encoder(name):
     family = max((family for family in FAMILIES if name.startswith(f"{family}_")), key=len)
-    part = part_called(tables.ENCODERS, FAMILIES[family], "encoder")
+    part = part_called(encoder_options.ENCODERS, FAMILIES[family], "encoder")
     assert both_ways(part, ENCODERS, options_of(name)) == CASES[name]
 
 
@@ -95,17 +95,19 @@ def test_encoder(name):
     ],
 )
 def test_decoder(name, theirs, expected):
-    made = both_ways(part_called(tables.DECODERS, theirs, "decoder"), DECODERS, options_of(name))
+    made = both_ways(part_called(decoder_options.DECODERS, theirs, "decoder"), DECODERS, options_of(name))
     assert {key: getattr(made, key) for key in expected} == expected
 
 
 def test_decoder_of_fewer_blocks_than_look_at_the_frames():
     """Theirs makes six of them, whatever num_blocks says."""
-    made = both_ways(tables.PARAFORMER_SANM, PARALLEL_DECODERS, {"num_blocks": 3})
+    made = both_ways(decoder_options.PARAFORMER_SANM, PARALLEL_DECODERS, {"num_blocks": 3})
     assert (made.num_layers, made.attention_layers) == (6, None)
 
 
-@pytest.mark.parametrize("parts", [FUNASR.models, *(parts for _, parts in FUNASR.slots.values()), tables.DECODERS])
+@pytest.mark.parametrize(
+    "parts", [FUNASR.models, *(parts for _, parts in FUNASR.slots.values()), decoder_options.DECODERS]
+)
 def test_names_are_one_part_s(parts):
     names = [name.lower() for part in parts for name in {name.lower() for name in part.theirs}]
     assert len(names) == len(set(names))
@@ -113,7 +115,7 @@ def test_names_are_one_part_s(parts):
 
 def test_defaults_are_theirs():
     """Not ours, which are those of recipes."""
-    made = both_ways(tables.CONFORMER, ENCODERS, {})
+    made = both_ways(encoder_options.CONFORMER, ENCODERS, {})
     assert (made.positions, made.macaron, made.d_ff) == ("relative_legacy", False, 2048)
     made = both_ways(part_called(SPECAUGS, "specaug_lfr", ""), OUR_SPECAUGS, {"time_mask_width_range": 12})
     assert (made.time_warp_window, made.max_freq_width, made.max_time_width) == (5, 19, 11)
@@ -136,13 +138,13 @@ def test_samples_are_milliseconds():
 )
 def test_what_ours_cannot_do(conf, message):
     with pytest.raises(ConfigError, match=message):
-        read_part(tables.CONFORMER, conf, "conf.", [])
+        read_part(encoder_options.CONFORMER, conf, "conf.", [])
 
 
 def test_what_is_idle_is_told_where_it_says_something():
     left_out: list[str] = []
     conf = {"dropout_rate": 0.2, "positional_dropout_rate": 0.1, "padding_idx": 0, "stochastic_depth_rate": 0.0}
-    read_part(tables.CONFORMER, conf, "conf.", left_out)
+    read_part(encoder_options.CONFORMER, conf, "conf.", left_out)
     assert sorted(left_out) == ["conf.padding_idx=0", "conf.positional_dropout_rate=0.1"]
 
 

@@ -31,7 +31,7 @@ LAYERS = [
 ]
 OF_FOLDERS = {
     *("__main__", "folders", "foreign", "funasr", "funasr_texts", "espnet", "espnet_options", "espnet_tokens"),
-    *("options", "option_tables", "feature_options", "model_options"),
+    *("options", "encoder_options", "decoder_options", "feature_options", "model_options"),
 }
 """Modules of `convert` that make models of folders, above the tasks; the others have the rules of parameters."""
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}

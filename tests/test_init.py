@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 import shutil
+from typing import Any
 
 import numpy as np
 import pytest
@@ -46,11 +47,11 @@ def model(tmp_path_factory) -> pathlib.Path:
     return folder
 
 
-def run(folder: pathlib.Path, task=tiny.TASK, **init) -> TrainConfig:
+def run(folder: pathlib.Path, task: Any = tiny.TASK, **init) -> Any:
     return with_model(TrainConfig(task=task, init=Init(str(folder), **init)))
 
 
-def begun(cfg: TrainConfig, task=None, seed: int = 1) -> tuple[dict, dict, str]:
+def begun(cfg: Any, task: Any = None, seed: int = 1) -> tuple[dict, dict, str]:
     """Parameters as drawn and as the run begins with them, by path, and what it said."""
     said: list[str] = []
     task = task or cfg.task
@@ -257,7 +258,7 @@ def test_tokens_on_two_axes_and_in_a_stack():
 # Options
 
 
-def parse(*argv: str) -> TrainConfig:
+def parse(*argv: str) -> Any:
     made = command_line.parse(
         TrainConfig, argv, prog="prog", description="", fallback=train.digits_recipe, below=train.options_below
     )

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from jaxasr.convert import feature_options, model_options, option_tables
+from jaxasr.convert import decoder_options, encoder_options, feature_options, model_options
 from jaxasr.convert.espnet_tokens import BLANK, ENDS
 from jaxasr.convert.model_options import Toolkit
 from jaxasr.convert.options import Option, Part, UnlikeOursError, fixed, idle, same
@@ -14,18 +14,18 @@ _ATTENTION = (fixed("qk_norm", False), idle("use_flash_attn", True))
 _STACK = (*_ATTENTION, idle("layer_drop_rate", 0.0))
 _CHECKPOINTS = idle("gradient_checkpoint_layers", [])
 
-TRANSFORMER = option_tables.TRANSFORMER.with_options(*_STACK, fixed("pos_enc_layer_type", "abs_pos"))
-CONFORMER = option_tables.CONFORMER.with_options(*_STACK, fixed("ctc_trim", False), idle("max_pos_emb_len", 5000))
-BRANCHFORMER = option_tables.BRANCHFORMER.with_options(*_ATTENTION)
-E_BRANCHFORMER = option_tables.E_BRANCHFORMER.with_options(
+TRANSFORMER = encoder_options.TRANSFORMER.with_options(*_STACK, fixed("pos_enc_layer_type", "abs_pos"))
+CONFORMER = encoder_options.CONFORMER.with_options(*_STACK, fixed("ctc_trim", False), idle("max_pos_emb_len", 5000))
+BRANCHFORMER = encoder_options.BRANCHFORMER.with_options(*_ATTENTION)
+E_BRANCHFORMER = encoder_options.E_BRANCHFORMER.with_options(
     *_STACK,
     _CHECKPOINTS,
     # with none it scales frames and has positions; ours leaves frames as they are
-    same("input_layer", "subsampling", "conv2d", {name: name for name in option_tables.SUBSAMPLINGS if name}),
+    same("input_layer", "subsampling", "conv2d", {name: name for name in encoder_options.SUBSAMPLINGS if name}),
 )
-ENCODERS = (TRANSFORMER, CONFORMER, BRANCHFORMER, E_BRANCHFORMER, option_tables.RNN)
-TRANSFORMER_DECODER = option_tables.TRANSFORMER_DECODER.with_options(*_STACK, _CHECKPOINTS)
-DECODERS = (TRANSFORMER_DECODER, *option_tables.CONVOLUTIONS, option_tables.RNN_DECODER)
+ENCODERS = (TRANSFORMER, CONFORMER, BRANCHFORMER, E_BRANCHFORMER, encoder_options.RNN)
+TRANSFORMER_DECODER = decoder_options.TRANSFORMER_DECODER.with_options(*_STACK, _CHECKPOINTS)
+DECODERS = (TRANSFORMER_DECODER, *decoder_options.CONVOLUTIONS, decoder_options.RNN_DECODER)
 LENGTH_ADAPTOR = Part(
     "length_adaptor",
     ("LengthAdaptorPostEncoder", "length_adaptor"),

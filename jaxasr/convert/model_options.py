@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jaxasr import config
+from jaxasr.convert.decoder_options import DECODERS, PARALLEL_DECODERS, PREDICTORS
+from jaxasr.convert.encoder_options import ENCODERS
 from jaxasr.convert.feature_options import (
     FRONTENDS,
     GLOBAL_MVN,
@@ -15,7 +17,6 @@ from jaxasr.convert.feature_options import (
     SPECAUGS,
     WAV_FRONTEND,
 )
-from jaxasr.convert.option_tables import DECODERS, ENCODERS, PARALLEL_DECODERS, PREDICTORS
 from jaxasr.convert.options import Part, fixed, idle, part_called, part_of_ours, read_part, same, write_part
 from jaxasr.errors import ConfigError
 from jaxasr.tasks.base import TASKS

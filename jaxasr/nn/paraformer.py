@@ -45,17 +45,29 @@ class ParaformerNetwork(SpeechNetwork, kw_only=True):
         frames = out.encoded, out.lengths
         given = {"num_tokens": targets.shape[1], "token_lengths": target_lengths}
         predicted = self.predictor(*frames, **given, train=train)
-        said = {"vocab_size": self.vocab_size, "train": train}
-        logits, first = self.decoder(predicted.embeddings, target_lengths, *frames, **said), None
-        if self.sampling_ratio > 0.0:
-            table = self._table()  # also where nothing is shown, so that it comes to be
-            if train:
-                first = logits if self.first_learns else jax.lax.stop_gradient(logits)
-                shown = glanced(self.make_rng("dropout"), first, targets, target_lengths, self.sampling_ratio)
-                gold = table[jnp.where(shown, targets, 0)].astype(out.encoded.dtype)
-                embeddings = jnp.where(shown[:, :, None], gold, predicted.embeddings)
-                logits = self.decoder(embeddings, target_lengths, *frames, **said)
+        embeddings, first = predicted.embeddings, None
+        if self.sampling_ratio > 0.0 and train:
+            first = self._said_first(embeddings, target_lengths, frames)
+            shown = glanced(self.make_rng("dropout"), first, targets, target_lengths, self.sampling_ratio)
+            gold = self._table()[jnp.where(shown, targets, 0)].astype(embeddings.dtype)
+            embeddings = jnp.where(shown[:, :, None], gold, embeddings)
+        logits = self.decoder(embeddings, target_lengths, *frames, vocab_size=self.vocab_size, train=train)
+        if self.is_initializing() and self.sampling_ratio > 0.0:
+            self._table()  # comes to be where it is first asked for
         return out._replace(attention_logits=logits, first_logits=first, predicted=predicted)
+
+    def _said_first(
+        self, x: Float[Array, "B U D"], lengths: Int[Array, "B"], frames: tuple[Array, Array]
+    ) -> Float[Array, "B U V"]:
+        """What the decoder says before it is shown anything."""
+        options = {"vocab_size": self.vocab_size, "train": True}
+        if self.first_learns:
+            return self.decoder(x, lengths, *frames, **options)
+        # Stopped before the decoder, not behind it, the gradient leaves nothing of this pass to be kept.
+        decoder, variables = self.decoder.unbind()
+        x, frames, variables = jax.lax.stop_gradient((x, frames, variables))
+        rngs = {"dropout": self.make_rng("dropout")}
+        return decoder.apply(variables, x, lengths, *frames, rngs=rngs, **options)  # pyright: ignore[reportReturnType]
 
     def recognize(self, features: Float[Array, "B T F"], lengths: Int[Array, "B"], *, train: bool) -> SpeechOutputs:
         """What is said of utterances of which nothing is known; of `Predicted.counts` tokens each."""

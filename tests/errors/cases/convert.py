@@ -72,7 +72,7 @@ def no_place() -> None:
 CASES: dict[str, Callable[[], object]] = {
     "no folder": lambda: folders.read(pathlib.Path("none"), print),
     "a model of ours": ours_already,
-    "a folder of something else": lambda: folders.read(write("theirs/notes.txt", "mine").parent, print),
+    "a folder of something else": lambda: folders.read(pathlib.Path(write("theirs/notes.txt")).parent, print),
     "a folder that is not new": taken,
     "a folder in no folder": no_place,
     "a file of parameters on the way back": lambda: convert(ConvertOptions("a", "b", to="funasr", model_file="c")),
@@ -91,7 +91,7 @@ CASES: dict[str, Callable[[], object]] = {
     "an unknown option": of_options(model_conf={"ctc_wight": 0.3}),
     "a value that is not ours": of_options(model_conf={"ignore_id": 0}),
     "no section": of_options(model_conf="none"),
-    "no inputs": of_options(encoder="sanm", decoder="rnn"),
+    "no inputs": of_options(encoder="transformer", decoder="rnn"),
     "no encoder": of_options(frontend="default", decoder="rnn"),
     "two normalisations": lambda: read(normalize="GlobalMVN"),
     "a part of ours": lambda: part_of_ours(FRONTENDS, "features", "frontend"),

@@ -10,6 +10,7 @@ from jaxasr.checkpoint import flatten_shapes, model_folder, save_model
 from jaxasr.data.tokenizer import Vocabulary
 from jaxasr.finetune import check_given, folder_of, token_axes, with_model
 from jaxasr.init import Init, planned
+from jaxasr.nn.postencoders import TransformerPostEncoder
 from jaxasr.paths import unflatten
 from jaxasr.tasks import AsrTask
 from jaxasr.train_config import TrainConfig
@@ -20,7 +21,7 @@ from tests.parity.fixtures import HERE as PARITY
 
 TASK = dataclasses.replace(tiny.TASK, normalizer=None, decoder=None, ctc_weight=1.0)
 MODEL = {"encoder/kernel": (2, 3), "ctc/bias": (4,)}
-BERT = {"num_layers": 2, "d_model": 16, "num_heads": 2, "d_ff": 24}
+BERT: Any = {"num_layers": 2, "d_model": 16, "num_heads": 2, "d_ff": 24}
 
 
 def plan(*rules: str, model: Any = MODEL, network: Any = MODEL) -> None:
@@ -58,8 +59,6 @@ def two_rows_a_token() -> None:
 
 def weights_twice() -> None:
     """A post-encoder's blocks from the model and from its own file, and its first layer from neither."""
-    from jaxasr.nn.postencoders import TransformerPostEncoder
-
     task = dataclasses.replace(TASK, postencoder=TransformerPostEncoder(**BERT))
     task = task.with_resources(vocabulary=Vocabulary(tiny.TOKENS))
     shapes = flatten_shapes(task)
