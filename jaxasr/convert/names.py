@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from jaxasr import paths
 from jaxasr.errors import CheckpointError, ConfigError
 from jaxasr.nn.batch_norm import STATS
 from jaxasr.typing import Params
@@ -63,7 +64,7 @@ def exactly(rules: Sequence[Rule], shapes: Params) -> list[Rule]:
     Raises:
       ConfigError: there is a parameter without a rule.
     """
-    leaves = _flat(shapes)
+    leaves = dict(paths.leaves(shapes))
     kept = [rule for rule in rules if rule.ours is None or _places(rule, leaves)]
     placed = {path for rule in kept for path, _ in _places(rule, leaves)}
     if without := [path for path in leaves if path not in placed]:
@@ -127,7 +128,7 @@ def convert_params(tensors: Mapping[str, np.ndarray], rules: Sequence[Rule], sha
                 layer = int(number) if path == rule.ours else -1
                 placed.setdefault(path, {})[layer] = _Found(name, np.asarray(tensor), rule)
     _refuse({"without a place": [f"{name} {np.shape(tensors[name])}" for name in strangers]})
-    return _tree({path.removesuffix("[i]"): _array(path, layers) for path, layers in placed.items()})
+    return paths.unflatten({path.removesuffix("[i]"): _array(path, layers) for path, layers in placed.items()})
 
 
 def _array(path: str, layers: Mapping[int, _Found]) -> np.ndarray:
@@ -189,7 +190,7 @@ def theirs_of(params: Params, rules: Sequence[Rule]) -> dict[str, np.ndarray]:
     Raises:
       CheckpointError: there is a parameter without a rule, or a rule without one.
     """
-    leaves = _flat(params)
+    leaves = dict(paths.leaves(params))
     parts: dict[str, list[np.ndarray]] = {}
     placed: set[str] = set()
     missing = []
@@ -228,23 +229,6 @@ def _places(rule: Rule, leaves: Mapping[str, Any]) -> list[tuple[str, str]]:
         return [(path, "")] if path in leaves else []
     pattern = _pattern(path)
     return [(leaf, match[1]) for leaf in leaves if (match := pattern.fullmatch(leaf))]
-
-
-def _flat(tree: Params) -> dict[str, Any]:
-    """Leaves by their paths."""
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
-
-
-def _tree(leaves: Mapping[str, np.ndarray]) -> Params:
-    tree: dict[str, Any] = {}
-    for path, leaf in leaves.items():
-        *parents, last = path.split("/")
-        node = tree
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[last] = leaf
-    return tree
 
 
 def _named(names: Sequence[str]) -> str:
