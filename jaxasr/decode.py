@@ -1,12 +1,11 @@
 """Sound to text with a trained model: `python -m jaxasr.decode --model=DIR INPUT...`."""
 
 import dataclasses
-import json
 import pathlib
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from typing import Annotated, Any, Literal, NamedTuple, overload
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any, Literal, TypeAlias, overload
 
 import jax
 import numpy as np
@@ -24,20 +23,13 @@ from jaxasr.data.selection import Selection
 from jaxasr.data.source import Source
 from jaxasr.data.utterance import Kind, check_kind, check_name, holds_features
 from jaxasr.errors import ConfigError, DataError, exit_with_message
+from jaxasr.hypothesis import Hypothesis, hypothesis_of, with_words, write_hypotheses
 from jaxasr.inputs import Inputs, evaluation_inputs, evaluation_inputs_of
 from jaxasr.parallel import Devices, is_main_process
 from jaxasr.tasks.base import Metrics, Task
 from jaxasr.typing import Params
 
-
-class Hypothesis(NamedTuple):
-    """The text of one utterance."""
-
-    id: str
-    text: str
-    score: float
-    """Log-probability in nats, as the search scored it."""
-    tokens: list[int]
+Sound: TypeAlias = str | pathlib.Path | np.ndarray
 
 
 class Recognizer:
@@ -75,10 +67,11 @@ class Recognizer:
         metrics: Metrics = {}
         for indices, hypotheses, batch_metrics in self._batches(params, inputs, progress):
             for row, index in enumerate(indices):
-                tokens = hypotheses.tokens[row, : hypotheses.lengths[row]].tolist()
-                score = float(hypotheses.scores[row])
-                utterance_id = inputs.selection.utterances[index].id
-                found[int(index)] = Hypothesis(utterance_id, self.task.text(tokens), score, tokens)
+                utterance_id, samples = (
+                    inputs.selection.utterances[index].id,
+                    int(inputs.selection.plain_samples[index]),
+                )
+                found[int(index)] = hypothesis_of(self.task, hypotheses, row, utterance_id, samples)
             for name, mean in batch_metrics.items():
                 metrics[name] = metrics[name] + mean if name in metrics else mean
         return [found[i] for i in range(len(found))], metrics
@@ -108,38 +101,56 @@ class SpeechToText:
     recognizer: Recognizer
 
     @overload
-    def transcribe(self, audio: str | pathlib.Path | np.ndarray) -> str: ...
+    def transcribe(self, audio: Sound) -> str: ...
     @overload
-    def transcribe(self, audio: Sequence[str | pathlib.Path | np.ndarray]) -> list[str]: ...
+    def transcribe(self, audio: Sequence[Sound]) -> list[str]: ...
     def transcribe(self, audio: Any) -> Any:
         """The text of a sound file, or of samples (S,) at the task's rate, float in [-1, 1] or int16.
 
         Where the model reads features: of a .npy file, of PATH.ark:OFFSET, or of features (T, F). A list of them gives
         a list of texts, decoded in batches.
         """
-        single = isinstance(audio, str | pathlib.Path | np.ndarray)
-        sounds = [audio] if single else list(audio)
+        sounds, single = _listed(audio)
+        texts = [said.text for said in self._recognized(sounds)]
+        return texts[0] if single else texts
+
+    @overload
+    def recognize(self, audio: Sound) -> Hypothesis: ...
+    @overload
+    def recognize(self, audio: Sequence[Sound]) -> list[Hypothesis]: ...
+    def recognize(self, audio: Any) -> Any:
+        """As `transcribe`, with all that is known of the text: confidences and times of its tokens and words."""
+        sounds, single = _listed(audio)
+        said = [with_words(self.task, said) for said in self._recognized(sounds)]
+        return said[0] if single else said
+
+    def _recognized(self, sounds: list[Sound]) -> list[Hypothesis]:
+        """In the order of the sounds, of which the ids are the places."""
         source = self.task.source
         files = [
             _as_utterance(str(i), sound, source.kind)
             for i, sound in enumerate(sounds)
             if not isinstance(sound, np.ndarray)
         ]
-        texts: dict[str, str] = {}
+        found: dict[str, Hypothesis] = {}
         if files:
-            texts |= self._decode(evaluation_inputs(self.task, files, batch_seconds=200.0))
+            found |= self._decode(evaluation_inputs(self.task, files, batch_seconds=200.0))
         arrays = {
             str(i): source.from_array("transcribe", sound)
             for i, sound in enumerate(sounds)
             if isinstance(sound, np.ndarray)
         }
         if arrays:
-            texts |= self._decode(_array_inputs(self.task, arrays))
-        ordered = [texts[str(i)] for i in range(len(sounds))]
-        return ordered[0] if single else ordered
+            found |= self._decode(_array_inputs(self.task, arrays))
+        return [found[str(i)] for i in range(len(sounds))]
 
-    def _decode(self, inputs: Inputs) -> dict[str, str]:
-        return {h.id: h.text for h in self.recognizer(self.params, on_grid(inputs))[0]}
+    def _decode(self, inputs: Inputs) -> dict[str, Hypothesis]:
+        return {said.id: said for said in self.recognizer(self.params, on_grid(inputs))[0]}
+
+
+def _listed(audio: Any) -> tuple[list[Sound], bool]:
+    """The sounds, and whether it was one of them instead of a list."""
+    return ([audio], True) if isinstance(audio, str | pathlib.Path | np.ndarray) else (list(audio), False)
 
 
 def on_grid(inputs: Inputs) -> Inputs:
@@ -213,7 +224,7 @@ class DecodeOptions:
     model: str
     """Workdir of a run, or its model folder."""
     output: str | None = None
-    """Folder for `text` (Kaldi's form), `hyp.jsonl` (with scores) and `transcript.txt` (text alone)."""
+    """Folder for `text` (Kaldi's form), `transcript.txt` (text alone) and `hyp.jsonl` (with scores and times)."""
     search: str | None = None
     """Such as ctc_greedy or attention_greedy; by default the first that the model has."""
     rows: int | None = None
@@ -271,17 +282,6 @@ def _with_unique_ids(utterances: list[Utterance]) -> list[Utterance]:
     return out
 
 
-def write_hypotheses(folder: pathlib.Path, hypotheses: Sequence[Hypothesis]) -> None:
-    """`text` for Kaldi's and our scoring, `hyp.jsonl` with scores, `transcript.txt` with the text alone."""
-
-    def write(name: str, line: Callable[[Hypothesis], str]) -> None:
-        checkpoint.write_atomically(folder / name, "".join(line(h) + "\n" for h in hypotheses).encode())
-
-    write("text", lambda h: f"{h.id} {h.text}".rstrip())
-    write("transcript.txt", lambda h: h.text)
-    write("hyp.jsonl", lambda h: json.dumps(h._asdict(), ensure_ascii=False))
-
-
 def decode(options: DecodeOptions) -> list[Hypothesis]:
     """What the command line does, without printing the hypotheses."""
     if not options.input:
@@ -310,7 +310,7 @@ def decode(options: DecodeOptions) -> list[Hypothesis]:
     shown = console if options.progress == "auto" and console.is_terminal else None
     hypotheses, _ = recognizer(jax.device_put(params, devices.replicated), inputs, progress=shown)
     if options.output is not None and is_main_process():
-        write_hypotheses(pathlib.Path(options.output), hypotheses)
+        write_hypotheses(pathlib.Path(options.output), [with_words(task, said) for said in hypotheses])
     return hypotheses
 
 

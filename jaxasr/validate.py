@@ -9,8 +9,9 @@ import numpy as np
 
 from jaxasr import checkpoint, report
 from jaxasr.checkpoint import BestModels, Progress
-from jaxasr.decode import Hypothesis, Recognizer, write_hypotheses
+from jaxasr.decode import Recognizer
 from jaxasr.evaluate import print_score
+from jaxasr.hypothesis import Hypothesis, with_words, write_hypotheses
 from jaxasr.inputs import Inputs
 from jaxasr.logs import RunLog
 from jaxasr.parallel import Devices, is_main_process, wait_for_processes
@@ -109,7 +110,7 @@ class Validator:
             hypotheses, _ = Recognizer(task, search, self._devices)(params, inputs)
             found = score_of(inputs, hypotheses)
             if is_main_process():
-                write_hypotheses(self._workdir / name / search, hypotheses)
+                write_hypotheses(self._workdir / name / search, [with_words(task, said) for said in hypotheses])
                 log.say(f"\n{path} by {search}:")
                 print_score(found, log.console)
             log.event(split=name, search=search, wer=found.wer.rate, cer=found.cer.rate, path=path)

@@ -1186,6 +1186,9 @@ def test_task_decoding_ignores_padding(case):
             assert ours[:length].tolist() == theirs[:length].tolist()
             assert np.all(ours[length:] == -1) and np.all(theirs[length:] == -1)
             assert isinstance(case.task.text(ours[:length]), str)
+        for of_tokens, of_wide in ((found.log_probs, wide.log_probs), (found.spans, wide.spans)):
+            if of_tokens is not None:
+                assert_rows_close(of_tokens, of_wide, found.lengths, atol=1e-4)
 
 
 def test_task_is_a_value(case):

@@ -14,6 +14,7 @@ import jaxasr
 from jaxasr import __main__, checkpoint, corpora, decode
 from jaxasr.checkpoint import Progress
 from jaxasr.data import manifest
+from jaxasr.data.tokenizer import Vocabulary
 from jaxasr.decode import DecodeOptions
 from jaxasr.errors import CheckpointError, ConfigError, DataError
 from jaxasr.nn.normalize import Cmvn
@@ -56,6 +57,12 @@ def test_what_is_written(model, kaldi, tmp_path):
     hypotheses = decode.decode(DecodeOptions((kaldi,), model, output=str(tmp_path / "out")))
     lines = [json.loads(line) for line in (tmp_path / "out" / "hyp.jsonl").read_text().splitlines()]
     assert [(r["id"], r["text"], r["tokens"]) for r in lines] == [(h.id, h.text, h.tokens) for h in hypotheses]
+    for row, said in zip(lines, hypotheses, strict=True):
+        np.testing.assert_allclose(row["times"], np.reshape(said.times, (-1, 2)), atol=6e-4)
+        np.testing.assert_allclose(row["confidences"], said.confidences, atol=6e-5)
+        assert [w["word"] for w in row["words"]] == said.text.split()
+        shown = [time for time, token in zip(row["times"], said.tokens, strict=True) if token > Vocabulary.EOS]
+        assert [[w["start"], w["end"]] for w in row["words"]] == shown  # every token of the text is a word
     assert (tmp_path / "out" / "text").read_text().splitlines() == [f"{h.id} {h.text}".rstrip() for h in hypotheses]
     assert (tmp_path / "out" / "transcript.txt").read_text().splitlines() == [h.text for h in hypotheses]
 
@@ -92,6 +99,24 @@ def test_transcribe_takes_files_and_arrays(model, sounds):
     assert speech.transcribe([str(path), samples, soundfile.read(path, dtype="int16")[0]]) == [text] * 3
     assert speech.transcribe([]) == []
     assert speech.transcribe(np.zeros(3, np.int16)) == ""
+
+
+@pytest.mark.parametrize("search", ["ctc_greedy", "attention_greedy"])
+def test_recognize_says_more_than_transcribe(model, sounds, search):
+    speech = jaxasr.load(model, search=search)
+    paths = [sounds / "a.wav", sounds / "deep" / "a.flac"]
+    found = speech.recognize(paths)
+    assert [said.text for said in found] == speech.transcribe(paths)
+    alone = speech.recognize(paths[0])
+    assert (alone.tokens, alone.times, alone.text) == (found[0].tokens, found[0].times, found[0].text)
+    for said in found:
+        assert len(said.confidences) == len(said.tokens) > 0 and all(0.0 < p <= 1.0 for p in said.confidences)
+        if search == "attention_greedy":  # which cannot tell where a token is
+            assert said.times is None and said.words is None
+        else:
+            bounds = np.ravel(said.times)
+            assert bounds[0] >= 0.0 and bounds[-1] <= 1.0 and np.all(np.diff(bounds)[::2] > 0.0)
+            assert [word.text for word in said.words] == said.text.split()
 
 
 def test_sounds_of_many_lengths_share_a_few_shapes(model):

@@ -20,7 +20,7 @@ LAYERS = [
     {"tasks"},
     {"parallel", "compiled", "inputs", "train_config"},
     {"state", "checkpoint", "cmvn", "logs", "stopping"},
-    {"finetune"},
+    {"finetune", "hypothesis"},
     {"decode", "prepare", "evaluate"},
     {"session", "reporting"},
     {"report", "info"},

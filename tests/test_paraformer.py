@@ -10,12 +10,15 @@ import pytest
 
 from jaxasr import decode, evaluate
 from jaxasr.data.batch import BucketShape
+from jaxasr.hypothesis import hypothesis_of
 from jaxasr.nn.decoders import ParaformerSanmDecoder
 from jaxasr.nn.encoders import SanmChunkEncoder, SanmEncoder
+from jaxasr.nn.predictors import PREDICTORS
 from jaxasr.tasks import ParaformerTask
 from jaxasr.train import train
 from tests import tiny
 from tests.test_contract import Case, assert_trees_close, jit, quiet, talkative, task_case
+from tests.test_contract import tiny as tiny_part
 
 KEY = jax.random.key(5)
 
@@ -138,6 +141,29 @@ def test_rows_are_decoded_as_alone(paraformer, search):
         assert together.lengths[row] == alone.lengths[0] > 0
         assert together.tokens[row].tolist() == alone.tokens[0].tolist()
         np.testing.assert_allclose(together.scores[row], alone.scores[0], rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", list(PREDICTORS))
+def test_every_token_has_its_time(paraformer, name):
+    """Within the sound, one after the other; the same alone; finer where the predictor has weights for it."""
+    task = dataclasses.replace(paraformer.task, predictor=tiny_part(PREDICTORS[name]))
+    case = Case(task, paraformer.examples)
+    decode = jit(task.decode_fn("parallel_greedy"))
+    params = talkative(case.params, len(task.vocabulary))
+    together = jax.device_get(decode(params, case.batch(case.examples, seed=1)))
+    for row, example in enumerate(case.examples):
+        found = [
+            hypothesis_of(task, hypotheses, at, example.id, len(example.audio))
+            for hypotheses, at in ((together, row), (jax.device_get(decode(params, case.batch([example]))), 0))
+        ]
+        said = found[0]
+        assert said.times is not None and len(said.times) == len(said.confidences) == len(said.tokens) > 0
+        bounds = np.ravel(said.times)
+        assert bounds[0] >= 0.0 and bounds[-1] <= len(example.audio) / task.sample_rate
+        assert np.all(np.diff(bounds)[::2] > 0.0) and np.all(np.diff(bounds)[1::2] >= 0.0)
+        np.testing.assert_allclose(bounds, np.ravel(found[1].times), atol=1e-4)
+        assert all(0.0 < p <= 1.0 for p in said.confidences)
+        np.testing.assert_allclose(said.confidences, found[1].confidences, rtol=1e-4)
 
 
 def test_nothing_is_heard_in_nothing(paraformer):

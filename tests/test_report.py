@@ -18,8 +18,8 @@ from flax import linen as nn
 
 from jaxasr import __main__, checkpoint, command_line, config, info, report
 from jaxasr.data.batch import AsrExample, BucketShape
-from jaxasr.decode import Hypothesis, write_hypotheses
 from jaxasr.errors import ConfigError
+from jaxasr.hypothesis import Hypothesis, write_hypotheses
 from jaxasr.logs import RunLog
 from jaxasr.nn.batch_norm import with_stats
 from jaxasr.nn.frontends import GivenFeatures

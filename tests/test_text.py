@@ -19,9 +19,9 @@ from jaxasr.data.manifest import Utterance
 from jaxasr.data.selection import select
 from jaxasr.data.source import Header
 from jaxasr.data.tokenizer import TOKENIZERS, BpeTokenizer, Vocabulary
-from jaxasr.decode import Hypothesis
 from jaxasr.errors import CheckpointError, ConfigError, JaxasrError
 from jaxasr.evaluate import EvaluateOptions, evaluate
+from jaxasr.hypothesis import Hypothesis
 from jaxasr.inputs import evaluation_inputs, measures
 from jaxasr.parallel import Devices
 from jaxasr.prepare import prepare, resumed

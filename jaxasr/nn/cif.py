@@ -16,7 +16,7 @@ def integrate_and_fire(x: Float[Array, "B T D"], alphas: Float[Array, "B T"], nu
     more than 1 on, and here as many tokens end in the frame as its weight is worth, which is right. Where a frame is
     cut at its very end, the gradient is that of a little more weight, as FunASR's is.
     """
-    total = _running_sum(alphas)[:, None]  # (B, 1, T + 1)
+    total = running_sum(alphas)[:, None]  # (B, 1, T + 1)
     token = jnp.arange(num_tokens, dtype=jnp.float32)[None, :, None]
     shares = _filled(total[..., 1:] - token) - _filled(total[..., :-1] - token)  # (B, U, T)
     return jnp.einsum("but,btd->bud", shares.astype(x.dtype), x)
@@ -31,10 +31,15 @@ def fires(alphas: Float[Array, "B T"], counts: Float[Array, "B"] | Int[Array, "B
       counts: how many tokens the weights are worth. A sum that rounding leaves below it, by less than a thousandth of a
         token, is taken for it, so that the last token fires.
     """
-    total = lax.cummax(_running_sum(alphas), axis=1)  # XLA adds in pairs: rounding may let a sum fall
+    total = lax.cummax(running_sum(alphas), axis=1)  # XLA adds in pairs: rounding may let a sum fall
     counts = counts[:, None].astype(jnp.float32)
     total = jnp.where(total > counts - 1e-3, jnp.maximum(total, counts), total)
     return total[:, 1:] - jnp.floor(total[:, :-1])
+
+
+def running_sum(alphas: Float[Array, "B T"]) -> Float[jax.Array, "B T+1"]:
+    """In float32, before the first frame and after each."""
+    return jnp.pad(jnp.cumsum(alphas.astype(jnp.float32), axis=1), ((0, 0), (1, 0)))
 
 
 def scaled_to(alphas: Float[Array, "B T"], counts: Float[Array, "B"] | Int[Array, "B"]) -> Float[Array, "B T"]:
@@ -50,11 +55,6 @@ def with_tail(
     ends = jnp.arange(alphas.shape[1] + 1)[None, :] == lengths[:, None]
     alphas = jnp.pad(alphas, ((0, 0), (0, 1))) + jnp.where(ends, jnp.asarray(tail, alphas.dtype), 0.0)
     return jnp.pad(x, ((0, 0), (0, 1), (0, 0))), alphas
-
-
-def _running_sum(alphas: Float[Array, "B T"]) -> Float[jax.Array, "B T+1"]:
-    """In float32, before the first frame and after each."""
-    return jnp.pad(jnp.cumsum(alphas.astype(jnp.float32), axis=1), ((0, 0), (1, 0)))
 
 
 def _filled(x: Float[Array, "..."]) -> Float[Array, "..."]:

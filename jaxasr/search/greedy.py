@@ -16,33 +16,62 @@ StepFn = Callable[[Int[Array, "B"], Any, Int[Array, ""]], tuple[Float[Array, "B 
 
 
 def ctc_greedy(logits: Float[Array, "B T V"], lengths: Int[Array, "B"], *, blank_id: int = 0) -> Hypotheses:
-    """The best path, repeats merged and blanks dropped; scored by that path's log-probability."""
+    """The best path, repeats merged and blanks dropped; scored by that path's log-probability.
+
+    A token spans the frames that say it; its log-probability is that of the surest among them.
+    """
     log_probs = jax.nn.log_softmax(logits.astype(jnp.float32))
     mask = length_mask(lengths, logits.shape[1])
     best = jnp.where(mask, jnp.argmax(log_probs, axis=-1), blank_id)  # (B, T)
     before = jnp.pad(best, ((0, 0), (1, 0)), constant_values=blank_id)[:, :-1]
-    return _of_best(best, (best != blank_id) & (best != before), log_probs, mask)
+    begins = jnp.broadcast_to(jnp.arange(best.shape[1], dtype=jnp.float32), best.shape)
+    spans = jnp.stack([begins, begins + 1.0], axis=-1)
+    return _of_best(best, best != blank_id, (best != blank_id) & (best != before), log_probs, mask, spans)
 
 
 def parallel_greedy(
-    logits: Float[Array, "B U V"], lengths: Int[Array, "B"], *, left_out: tuple[int, ...] = ()
+    logits: Float[Array, "B U V"],
+    lengths: Int[Array, "B"],
+    spans: Float[Array, "B U 2"],
+    *,
+    left_out: tuple[int, ...] = (),
 ) -> Hypotheses:
-    """The best of each of a row's tokens without those that are `left_out`; scored by all their log-probabilities."""
+    """The best of each of a row's tokens without those that are `left_out`; scored by all their log-probabilities.
+
+    Args:
+      spans: where each token was heard, in encoded frames.
+    """
     log_probs = jax.nn.log_softmax(logits.astype(jnp.float32))
     mask = length_mask(lengths, logits.shape[1])
     best = jnp.argmax(log_probs, axis=-1)
-    return _of_best(best, mask & ~jnp.isin(best, jnp.asarray(left_out, best.dtype)), log_probs, mask)
+    keep = mask & ~jnp.isin(best, jnp.asarray(left_out, best.dtype))
+    return _of_best(best, keep, keep, log_probs, mask, spans)
 
 
 def _of_best(
-    best: Int[Array, "B N"], keep: Bool[Array, "B N"], log_probs: Float[Array, "B N V"], mask: Bool[Array, "B N"]
+    best: Int[Array, "B N"],
+    keep: Bool[Array, "B N"],
+    first: Bool[Array, "B N"],
+    log_probs: Float[Array, "B N V"],
+    mask: Bool[Array, "B N"],
+    spans: Float[Array, "B N 2"],
 ) -> Hypotheses:
-    """The tokens that are kept, side by side; scored by the sum of what is best within the mask."""
-    target = jnp.where(keep, jnp.cumsum(keep, axis=1) - 1, best.shape[1])  # dropped where not kept
-    rows = jnp.arange(best.shape[0])[:, None]
-    tokens = jnp.full_like(best, -1).at[rows, target].set(best, mode="drop")
-    scores = jnp.sum(jnp.where(mask, jnp.max(log_probs, axis=-1), 0.0), axis=1)
-    return Hypotheses(tokens.astype(jnp.int32), keep.sum(axis=1, dtype=jnp.int32), scores)
+    """What is kept, a token from each `first` to the next; scored by the sum of what is best within the mask."""
+    place = jnp.where(keep, jnp.cumsum(first, axis=1) - 1, best.shape[1])  # dropped where not kept
+    rows, surest = jnp.arange(best.shape[0])[:, None], jnp.max(log_probs, axis=-1)
+    tokens = jnp.full_like(best, -1).at[rows, place].max(best, mode="drop")  # one token's are alike
+    said = tokens >= 0
+    empty = jnp.full(best.shape, jnp.inf, jnp.float32)
+    of_tokens = (-empty).at[rows, place].max(surest, mode="drop")
+    begins = empty.at[rows, place].min(spans[..., 0], mode="drop")
+    ends = (-empty).at[rows, place].max(spans[..., 1], mode="drop")
+    return Hypotheses(
+        tokens.astype(jnp.int32),
+        said.sum(axis=1, dtype=jnp.int32),
+        jnp.sum(jnp.where(mask, surest, 0.0), axis=1),
+        jnp.where(said, of_tokens, 0.0),
+        jnp.where(said[:, :, None], jnp.stack([begins, ends], axis=-1), 0.0),
+    )
 
 
 def attention_greedy(
@@ -62,16 +91,20 @@ def attention_greedy(
     """
     rows = max_lengths.shape[0]
 
-    def advance(position, last, cache, done, scores, tokens):
+    def advance(position, last, cache, done, scores, tokens, said):
         logits, cache = step(last, cache, position)
         log_probs = jax.nn.log_softmax(logits.astype(jnp.float32))
         log_probs = log_probs.at[:, jnp.asarray(forbidden, jnp.int32)].set(-jnp.inf)
         best = jnp.argmax(log_probs, axis=-1).astype(jnp.int32)
         done = done | (position >= max_lengths)  # no room for another token
-        scores = scores + jnp.where(done, 0.0, jnp.max(log_probs, axis=-1))
+        surest = jnp.max(log_probs, axis=-1)
+        scores = scores + jnp.where(done, 0.0, surest)
         done = done | (best == eos)
-        tokens = lax.dynamic_update_slice_in_dim(tokens, jnp.where(done, -1, best)[:, None], position, axis=1)
-        return position + 1, jnp.where(done, eos, best), cache, done, scores, tokens
+        tokens, said = (
+            lax.dynamic_update_slice_in_dim(all_, new[:, None], position, axis=1)
+            for all_, new in ((tokens, jnp.where(done, -1, best)), (said, jnp.where(done, 0.0, surest)))
+        )
+        return position + 1, jnp.where(done, eos, best), cache, done, scores, tokens, said
 
     start = (
         jnp.zeros((), jnp.int32),
@@ -80,7 +113,8 @@ def attention_greedy(
         jnp.zeros(rows, bool),
         jnp.zeros(rows, jnp.float32),
         jnp.full((rows, max_tokens), -1, jnp.int32),
+        jnp.zeros((rows, max_tokens), jnp.float32),
     )
     state = lax.while_loop(lambda s: (s[0] < max_tokens) & ~jnp.all(s[3]), lambda s: advance(*s), advance(*start))
-    tokens = state[5]
-    return Hypotheses(tokens, jnp.sum(tokens >= 0, axis=1, dtype=jnp.int32), state[4])
+    *_, scores, tokens, said = state
+    return Hypotheses(tokens, jnp.sum(tokens >= 0, axis=1, dtype=jnp.int32), scores, said)

@@ -16,11 +16,12 @@ from jaxasr.nn.paraformer import ParaformerNetwork
 from jaxasr.nn.predictors import PREDICTORS, CifPredictorV2, Predictor
 from jaxasr.search.greedy import ctc_greedy, parallel_greedy
 from jaxasr.search.hypotheses import Hypotheses
+from jaxasr.search.timestamps import spans_of_fires, spans_of_weights
 from jaxasr.tasks.base import TASKS, Counts, Metrics
 from jaxasr.tasks.loss_parts import accuracy_part, count_parts, encoder_parts, text_part, with_sos_eos
 from jaxasr.tasks.paraformer_choices import check_choices
 from jaxasr.tasks.speech import SpeechTask
-from jaxasr.typing import Array, Int, Key, Params, Scalar
+from jaxasr.typing import Array, Float, Int, Key, Params, Scalar
 
 BLANK, SOS, EOS = Vocabulary.BLANK, Vocabulary.SOS, Vocabulary.EOS
 
@@ -127,7 +128,17 @@ class ParaformerTask(SpeechTask):
 
         def at_once(params: Params, batch: AnyAsrBatch) -> Hypotheses:
             outputs: Any = self.heard(params, batch, "recognize")
-            counts = outputs.predicted.counts.astype(jnp.int32)
-            return parallel_greedy(outputs.attention_logits, counts, left_out=(BLANK, SOS, EOS))
+            logits, predicted = outputs.attention_logits, outputs.predicted
+            spans = spans_of_weights(predicted.alphas, outputs.lengths, logits.shape[1])
+            found = parallel_greedy(logits, predicted.counts.astype(jnp.int32), spans, left_out=(BLANK, SOS, EOS))
+            return found if predicted.fine_alphas is None else found._replace(spans=self._fine_spans(outputs, found))
 
         return by_ctc if search == "ctc_greedy" else at_once
+
+    def _fine_spans(self, outputs: SpeechOutputs, found: Hypotheses) -> Float[Array, "B U 2"]:
+        """Where the tokens found are, by the weights that the predictor has for it."""
+        assert outputs.predicted is not None and outputs.predicted.fine_alphas is not None
+        fine = outputs.predicted.fine_alphas
+        times = max(fine.shape[1] // max(outputs.encoded.shape[1], 1), 1)  # as many in an encoded frame
+        options = found.lengths, found.tokens.shape[1], self.frame_ms / times
+        return spans_of_fires(fine, outputs.lengths * times, *options) / times

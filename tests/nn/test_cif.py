@@ -64,6 +64,18 @@ def test_equals_the_loop(parts, lengths, seed):
         np.testing.assert_allclose(of_alphas[row], expected, atol=5e-5)
 
 
+@pytest.mark.parametrize("most", [1, 4])
+def test_equals_the_loop_in_2000_rows(most):
+    """Of weights as they come, up to `most`; more room than tokens, or less."""
+    rng, rows, frames, room = np.random.default_rng(most), 2000, 24, 16
+    lengths = rng.integers(0, frames + 1, rows)
+    alphas = np.float32(np.where(np.arange(frames) < lengths[:, None], most * rng.random((rows, frames)), 0.0))
+    x = rng.normal(size=(rows, frames, WIDTH)).astype(np.float32)
+    found = jax.jit(cif.integrate_and_fire, static_argnums=2)(x, alphas, room)
+    shares = np.stack([shares_by_the_loop(row, room) for row in np.float64(alphas)])
+    np.testing.assert_allclose(found, shares @ np.float64(x), atol=5e-5)
+
+
 @pytest.mark.parametrize("lengths", [[0, 1], [0, 0], [1, 1]])
 def test_the_shortest_rows(lengths):
     """Scaled to their tokens: one frame is all of a token; where there is none, nothing is, and no gradient."""
@@ -85,11 +97,11 @@ def test_the_shortest_rows(lengths):
     np.testing.assert_allclose(gradient, 0.0, atol=1e-5)  # whatever the one frame's weight, it is scaled to the token
 
 
-@pytest.mark.parametrize("frames", [20, 333])
-def test_every_token_fires_once(frames):
+@pytest.mark.parametrize(("frames", "most"), [(20, 6), (20, 60), (333, 111)])
+def test_every_token_fires_once(frames, most):
     """Also where the sum of weights ends below a whole number, or falls in the padding, by rounding."""
     rng = np.random.default_rng(0)
-    lengths, tokens = rng.integers(frames // 2, frames + 1, 200), rng.integers(1, frames // 3, 200)
+    lengths, tokens = rng.integers(frames // 2, frames + 1, 200), rng.integers(1, most, 200)
     drawn = np.where(np.arange(frames) < lengths[:, None], rng.random((200, frames)), 0.0)
     alphas = jax.jit(cif.scaled_to)(np.float32(drawn), tokens)
     assert np.any(np.cumsum(alphas, axis=1, dtype=np.float32)[:, -1] < tokens)
@@ -99,6 +111,8 @@ def test_every_token_fires_once(frames):
     sums = np.cumsum(np.float64(alphas), axis=1)
     before = np.where(fires >= 1.0, sums - fires, 0.0)  # a whole number of tokens, where one ends
     np.testing.assert_allclose(before, np.round(before), atol=1e-3)
+    worth = jax.jit(cif.integrate_and_fire, static_argnums=2)(np.ones((200, frames, 1), np.float32), alphas, most)
+    np.testing.assert_allclose(worth[:, :, 0], np.arange(most) < tokens[:, None], atol=1e-3)
 
 
 def test_what_is_left_is_no_token():

@@ -27,13 +27,34 @@ def test_as_many_as_a_share_of_what_is_wrong(ratio, expected):
     np.testing.assert_array_equal(np.sum(shown, axis=1), expected)
 
 
-def test_any_token_of_the_row_alike():
-    """Right ones too; 400 draws of 3 of 9 show each about 133 times, by a deviation of 9.4."""
-    batch = random_batch()
-    keys = jax.random.split(jax.random.key(1), 400)
-    shown = np.array(jax.jit(jax.vmap(lambda key: glanced(key, *batch, 0.5)))(keys))
-    assert not np.any(shown[:, np.arange(9) >= batch[2][:, None]])
-    assert np.all(np.abs(np.sum(shown[:, 0], axis=0) - 400 / 3) < 4 * 9.4)
+def drawn(number, *batch):
+    """(keys, B, U): what is shown by each of so many keys."""
+    keys = jax.random.split(jax.random.key(1), number)
+    return np.array(jax.jit(jax.vmap(lambda key: glanced(key, *batch)))(keys))
+
+
+def chi_square(counts):
+    """Of counts that are all expected to be the same."""
+    mean = np.mean(counts)
+    return np.sum((counts - mean) ** 2) / mean
+
+
+def test_any_tokens_of_the_row_alike():
+    """Right ones too: each of the 84 sets of 3 of 9, and of the 4; bounds that one draw of 1,000 is above."""
+    logits, targets, lengths = random_batch()
+    shown = drawn(8000, logits, targets, lengths, 0.5)
+    assert not np.any(shown[:, np.arange(9) >= lengths[:, None]])
+    _, sets = np.unique(shown[:, 0] @ 2 ** np.arange(9), return_counts=True)
+    assert len(sets) == 84 and chi_square(sets) < 128.6
+    assert chi_square(np.sum(shown[:, 1, :4], axis=0)) < 16.3
+
+
+def test_rows_are_drawn_apart():
+    """One of 4 in each of two rows: all 16 pairs alike."""
+    logits, targets = np.eye(SYMBOLS, dtype=np.float32)[np.ones((2, 4), int)], np.zeros((2, 4), int)
+    first, second = np.argmax(drawn(8000, logits, targets, np.array([4, 4]), 0.25), axis=2).T
+    pairs = np.bincount(4 * first + second, minlength=16)
+    assert chi_square(pairs) < 37.7
 
 
 def test_key_and_place_alone_decide():
@@ -43,3 +64,9 @@ def test_key_and_place_alone_decide():
     wide = glanced_by(jax.random.key(0), *padded, lengths, 0.75)
     np.testing.assert_array_equal(wide, np.pad(shown, ((0, 0), (0, 4))))
     assert np.any(shown != glanced_by(jax.random.key(1), logits, targets, lengths, 0.75))
+    others = np.roll(logits, 1, axis=2), targets, np.array([5, 4, 9])
+    mixed = [
+        np.where(np.array([True, False, True]).reshape(-1, *(1,) * (new.ndim - 1)), new, old)
+        for new, old in zip(others, (logits, targets, lengths), strict=True)
+    ]
+    np.testing.assert_array_equal(glanced_by(jax.random.key(0), *mixed, 0.75)[1], shown[1])

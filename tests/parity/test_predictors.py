@@ -11,6 +11,7 @@ from jaxasr.convert import convert_params, rules_of_part
 from jaxasr.nn import cif
 from jaxasr.nn.losses import count_loss
 from jaxasr.nn.predictors import CifPredictor, CifPredictorV2, CifPredictorV3
+from jaxasr.search.timestamps import spans_of_fires
 
 from .fixtures import assert_rows_close, assert_trees_close, fixture, more, shapes_at_init, shapes_of
 
@@ -138,3 +139,22 @@ def test_fine_weights(name):
         fine = found.fine_alphas[row, : frames * V3[name].upsample]
         assert_close(fine, out[f"fine_{row}"])
         assert_close(np.sum(fine), out[f"fine_counts_{row}"])
+
+
+SHARED = {"several_in_a_frame": slice(2, 4), "at_once": slice(0, 2)}
+"""Tokens whose times are not FunASR's: those that share a frame, and those that theirs begin before the sound."""
+
+
+@pytest.mark.parametrize("name", more("timestamps")[0]["in"])
+def test_times_of_tokens(name):
+    """To the millisecond, which FunASR rounds down to."""
+    arrays = more("timestamps")[0]
+    alphas, expected = arrays["in"][name], arrays["out"][name]
+    spans = jax.jit(spans_of_fires, static_argnums=(3, 4))
+    counts = np.array([len(expected)])
+    found = 20.0 * np.asarray(spans(alphas[None], np.array([len(alphas)]), counts, len(expected), 20.0))[0]
+    other = np.zeros(len(expected), bool)
+    other[SHARED.get(name, slice(0))] = True
+    np.testing.assert_allclose(found[~other], expected[~other], atol=1.0)
+    np.testing.assert_allclose(found[other], expected[other], atol=50.0)
+    assert np.all(np.abs(found - expected)[other].max(axis=-1, initial=0.0) > 1.0)

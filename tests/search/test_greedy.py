@@ -25,8 +25,11 @@ def random_logits(seed, *shape):
 
 def unpadded(hypotheses):
     """Each row's tokens as a list; what stands after them is -1."""
-    tokens, lengths, scores = jax.device_get(hypotheses)
-    assert (tokens.dtype, lengths.dtype, scores.dtype) == (np.int32, np.int32, np.float32)
+    tokens, lengths, scores, log_probs, spans = jax.device_get(hypotheses)
+    assert (tokens.dtype, lengths.dtype, scores.dtype, log_probs.dtype) == (np.int32, np.int32, np.float32, np.float32)
+    assert np.all(log_probs <= 0.0)
+    for of_tokens in (log_probs, spans):
+        assert of_tokens is None or not np.any(of_tokens[tokens < 0])
     for row, length in zip(tokens, lengths, strict=True):
         assert np.all(row[length:] == -1)
     return [row[:length].tolist() for row, length in zip(tokens, lengths, strict=True)], scores
@@ -38,10 +41,12 @@ by_frame = functools.partial(jax.jit, static_argnames="blank_id")(ctc_greedy)
 
 
 def collapse(logits, blank_id):
-    """Tokens and score of one row without padding."""
-    path = logits.argmax(axis=-1)
-    score = log_softmax(logits).max(axis=-1).sum()
-    return [int(k) for k, _ in itertools.groupby(path) if k != blank_id], score
+    """Tokens, score, and each token's log-probability and span, of one row without padding."""
+    path, surest = logits.argmax(axis=-1), log_softmax(logits).max(axis=-1)
+    runs = [(int(k), [t for t, _ in run]) for k, run in itertools.groupby(enumerate(path), lambda step: step[1])]
+    said = [(k, max(surest[run]), (run[0], run[-1] + 1)) for k, run in runs if k != blank_id]
+    tokens, log_probs, spans = map(list, zip(*said, strict=True)) if said else ([], [], [])
+    return tokens, surest.sum(), log_probs, spans
 
 
 @pytest.mark.parametrize("blank_id", [0, 3])
@@ -49,10 +54,14 @@ def collapse(logits, blank_id):
 @given(seed=st.integers(0, 2**32 - 1), lengths=st.lists(st.integers(0, N), min_size=B, max_size=B))
 def test_ctc_collapses_the_best_path(blank_id, seed, lengths):
     logits = random_logits(seed, B, N, 4)  # few symbols: blanks and repeats are many
-    tokens, scores = unpadded(by_frame(logits, np.array(lengths), blank_id=blank_id))
+    found = by_frame(logits, np.array(lengths), blank_id=blank_id)
+    tokens, scores = unpadded(found)
     expected = [collapse(row[:length], blank_id) for row, length in zip(logits, lengths, strict=True)]
-    assert tokens == [t for t, _ in expected]
-    np.testing.assert_allclose(scores, [s for _, s in expected], rtol=1e-5, atol=1e-5)
+    assert tokens == [t for t, *_ in expected]
+    np.testing.assert_allclose(scores, [s for _, s, *_ in expected], rtol=1e-5, atol=1e-5)
+    for row, (_, _, log_probs, spans) in enumerate(expected):
+        np.testing.assert_allclose(found.log_probs[row, : len(spans)], log_probs, rtol=1e-4, atol=1e-5)
+        assert [tuple(span) for span in found.spans[row, : len(spans)].tolist()] == spans
 
 
 @pytest.mark.parametrize(
@@ -102,12 +111,19 @@ def test_parallel_greedy(garbage):
     given = logits.copy()
     for row, length in zip(given, lengths, strict=True):
         row[length:] = row[length:] if garbage is None else garbage
-    found, scores = unpadded(jax.jit(functools.partial(parallel_greedy, left_out=(0, 2)))(given, lengths))
+    spans = np.arange(2.0 * N).reshape(1, N, 2).repeat(B, axis=0)
+    hypotheses = jax.jit(functools.partial(parallel_greedy, left_out=(0, 2)))(given, lengths, np.float32(spans))
+    found, scores = unpadded(hypotheses)
     best = [np.argmax(row[:length], axis=-1) for row, length in zip(logits, lengths, strict=True)]
     assert found == [[i for i in row.tolist() if i not in (0, 2)] for row in best]
     expected = [log_softmax(row[:length]).max(axis=-1).sum() for row, length in zip(logits, lengths, strict=True)]
     np.testing.assert_allclose(scores, expected, rtol=1e-5)
     assert len(set(map(len, found))) > 3
+    for row, tokens in enumerate(best):
+        kept = np.flatnonzero(~np.isin(tokens, (0, 2)))
+        np.testing.assert_array_equal(hypotheses.spans[row, : len(kept)], spans[row, kept])
+        surest = log_softmax(logits[row, kept]).max(axis=-1)
+        np.testing.assert_allclose(hypotheses.log_probs[row, : len(kept)], surest, rtol=1e-5)
 
 
 # --- attention ---------------------------------------------------------------------------------------------------
@@ -137,8 +153,8 @@ def searched(tables, max_lengths, *, forbidden=FORBIDDEN, max_tokens=N):
 
 
 def loop(table, max_length, forbidden=FORBIDDEN):
-    """Tokens and score of one row, token by token."""
-    last, history, score, tokens = SOS, 0, 0.0, []
+    """Tokens, score and log-probabilities of one row, token by token."""
+    last, history, score, tokens, each = SOS, 0, 0.0, [], []
     for position in range(max_length):
         history += last
         log_probs = log_softmax(next_logits(table, last, history, position))
@@ -148,7 +164,8 @@ def loop(table, max_length, forbidden=FORBIDDEN):
         if last == EOS:
             break
         tokens.append(last)
-    return tokens, score
+        each.append(log_probs[last])
+    return tokens, score, each
 
 
 @settings(deadline=None)
@@ -158,8 +175,11 @@ def test_attention_equals_a_loop(seed, max_lengths):
     found = searched(tables, np.array(max_lengths, np.int32))
     tokens, scores = unpadded(found)
     expected = [loop(table, length) for table, length in zip(tables, max_lengths, strict=True)]
-    assert tokens == [t for t, _ in expected]
-    np.testing.assert_allclose(scores, [s for _, s in expected], rtol=1e-5, atol=1e-5)
+    assert tokens == [t for t, *_ in expected]
+    np.testing.assert_allclose(scores, [s for _, s, _ in expected], rtol=1e-5, atol=1e-5)
+    for row, (_, _, each) in enumerate(expected):
+        np.testing.assert_allclose(found.log_probs[row, : len(each)], each, rtol=1e-4, atol=1e-5)
+    assert found.spans is None
 
 
 def test_attention_keeps_to_its_limits():

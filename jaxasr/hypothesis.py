@@ -1,0 +1,110 @@
+"""What is said of an utterance, with confidences and times; as Python's values, and as files."""
+
+import itertools
+import json
+import pathlib
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxasr import checkpoint
+from jaxasr.data.lexicon import HANZI
+from jaxasr.search.hypotheses import Hypotheses
+from jaxasr.tasks.base import Task
+
+
+class Word(NamedTuple):
+    """A word of a hypothesis: what stands between white space, or a hanzi."""
+
+    text: str
+    start: float
+    """In seconds from the start of the utterance."""
+    end: float
+    confidence: float
+    """That of its least sure token."""
+
+
+class Hypothesis(NamedTuple):
+    """The text of one utterance, and what the search can say of its tokens; None where it cannot."""
+
+    id: str
+    text: str
+    score: float
+    """Log-probability in nats, as the search scored it."""
+    tokens: list[int]
+    confidences: list[float] | None = None
+    """The probability, 0 to 1, of each token as the search chose it: exp of its log-probability."""
+    times: list[tuple[float, float]] | None = None
+    """Where each token begins and ends, in seconds from the start of the utterance."""
+    words: list[Word] | None = None
+    """As `with_words` puts them together."""
+
+
+def hypothesis_of(task: Task, found: Hypotheses, row: int, utterance_id: str, samples: int) -> Hypothesis:
+    """One row of what a search found in an utterance of so many samples (or frames of features)."""
+    count = found.lengths[row]
+    tokens = found.tokens[row, :count].tolist()
+    confidences = times = None
+    if found.log_probs is not None:
+        confidences = np.exp(found.log_probs[row, :count]).tolist()
+    if found.spans is not None:
+        times = [(start, end) for start, end in _seconds(task, found.spans[row, :count], samples).tolist()]
+    return Hypothesis(utterance_id, task.text(tokens), float(found.scores[row]), tokens, confidences, times)
+
+
+def _seconds(task: Task, spans: Any, samples: int) -> np.ndarray:
+    """Encoded frames as seconds. Where their last one would end behind the sound, all are so much shorter."""
+    frames = max(int(task.frames(samples)), 1)
+    return np.asarray(spans, np.float64) * min(task.frame_ms / 1000.0, samples / task.input_rate / frames)
+
+
+def with_words(task: Task, said: Hypothesis) -> Hypothesis:
+    """The hypothesis with its words, from the first of each one's tokens to its last; none where there are no times.
+
+    Tokens belong to the word that the text has more of, or has anew, with them; white space to none. The words of
+    one token share its time evenly.
+    """
+    if said.times is None or said.confidences is None:
+        return said
+    found: list[tuple[float, float, float]] = []
+    parts: list[str] = []
+    for count, ((start, end), confidence) in enumerate(zip(said.times, said.confidences, strict=True), 1):
+        before, parts = parts, _parts(task.text(said.tokens[:count]))
+        if len(parts) > len(found):
+            bounds = np.linspace(start, end, len(parts) - len(found) + 1).tolist()
+            found += [(*both, confidence) for both in itertools.pairwise(bounds)]
+        elif parts != before:
+            found[-1] = found[-1][0], end, min(found[-1][2], confidence)
+    return said._replace(words=[Word(text, *found[i]) for i, text in enumerate(parts)])
+
+
+def _parts(text: str) -> list[str]:
+    return re.findall(rf"[{HANZI}]|[^\s{HANZI}]+", text)
+
+
+def write_hypotheses(folder: pathlib.Path, hypotheses: Sequence[Hypothesis]) -> None:
+    """`text` for Kaldi's and our scoring, `transcript.txt` with the text alone, `hyp.jsonl` with all there is."""
+
+    def write(name: str, line: Callable[[Hypothesis], str]) -> None:
+        checkpoint.write_atomically(folder / name, "".join(line(h) + "\n" for h in hypotheses).encode())
+
+    write("text", lambda h: f"{h.id} {h.text}".rstrip())
+    write("transcript.txt", lambda h: h.text)
+    write("hyp.jsonl", lambda h: json.dumps(_as_json(h), ensure_ascii=False))
+
+
+def _as_json(said: Hypothesis) -> dict[str, Any]:
+    """What is there of it; seconds to the millisecond, confidences to four digits."""
+    rounded = said._replace(
+        confidences=said.confidences and [round(p, 4) for p in said.confidences],
+        times=said.times and [(round(start, 3), round(end, 3)) for start, end in said.times],
+    )
+    row = {name: value for name, value in rounded._asdict().items() if value is not None}
+    if said.words is not None:
+        row["words"] = [
+            {"word": w.text, "start": round(w.start, 3), "end": round(w.end, 3), "confidence": round(w.confidence, 4)}
+            for w in said.words
+        ]
+    return row
