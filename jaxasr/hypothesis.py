@@ -56,8 +56,8 @@ def hypothesis_of(task: Task, found: Hypotheses, row: int, utterance_id: str, sa
 
 def _seconds(task: Task, spans: Any, samples: int) -> np.ndarray:
     """Encoded frames as seconds. Where their last one would end behind the sound, all are so much shorter."""
-    frames = max(int(task.frames(samples)), 1)
-    return np.asarray(spans, np.float64) * min(task.frame_ms / 1000.0, samples / task.input_rate / frames)
+    sound, frames = samples / task.input_rate, max(int(task.frames(samples)), 1)
+    return np.minimum(np.asarray(spans, np.float64) * min(task.frame_ms / 1000.0, sound / frames), sound)
 
 
 def with_words(task: Task, said: Hypothesis) -> Hypothesis:
@@ -68,16 +68,19 @@ def with_words(task: Task, said: Hypothesis) -> Hypothesis:
     """
     if said.times is None or said.confidences is None:
         return said
-    found: list[tuple[float, float, float]] = []
-    parts: list[str] = []
-    for count, ((start, end), confidence) in enumerate(zip(said.times, said.confidences, strict=True), 1):
-        before, parts = parts, _parts(task.text(said.tokens[:count]))
-        if len(parts) > len(found):
-            bounds = np.linspace(start, end, len(parts) - len(found) + 1).tolist()
-            found += [(*both, confidence) for both in itertools.pairwise(bounds)]
+    words: list[Word] = []
+    first, before = 0, list[str]()  # the last word's first token, and the words of the text from there on
+    for place, ((start, end), confidence) in enumerate(zip(said.times, said.confidences, strict=True)):
+        parts = _parts(task.text(said.tokens[first : place + 1]))
+        new = parts[len(before) :]
+        if new:
+            bounds = np.linspace(start, end, len(new) + 1).tolist()
+            words += [Word(text, *both, confidence) for text, both in zip(new, itertools.pairwise(bounds), strict=True)]
+            first, parts = place, _parts(task.text(said.tokens[place : place + 1]))
         elif parts != before:
-            found[-1] = found[-1][0], end, min(found[-1][2], confidence)
-    return said._replace(words=[Word(text, *found[i]) for i, text in enumerate(parts)])
+            words[-1] = Word(parts[-1], words[-1].start, end, min(words[-1].confidence, confidence))
+        before = parts
+    return said._replace(words=words)
 
 
 def _parts(text: str) -> list[str]:

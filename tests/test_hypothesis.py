@@ -35,6 +35,7 @@ CASES = {
     "letters": ("char", "he llo", [("he", 0, 2, 0.1), ("llo", 3, 6, 0.4)]),
     "spaces at the ends": ("char", " a ", [("a", 1, 2, 0.2)]),
     "hanzi": ("char", "你ab好 c", [("你", 0, 1, 0.1), ("ab", 1, 3, 0.2), ("好", 3, 4, 0.4), ("c", 5, 6, 0.6)]),
+    "hanzi in words": ("bpe", "HELLO好 WORDS", [("HELLO", 1, 6, 0.2), ("好", 6, 7, 0.7), ("WORDS", 7, 8, 0.8)]),
     "words": ("word", "a bc", [("a", 0, 1, 0.1), ("bc", 1, 2, 0.2)]),
     "two in a token": ("word", "今天 x", [("今", 0, 0.5, 0.1), ("天", 0.5, 1, 0.1), ("x", 1, 2, 0.2)]),
     "glued": ("seg_dict", "hello 好 ok", [("hello", 0, 2, 0.1), ("好", 2, 3, 0.3), ("ok", 3, 4, 0.4)]),

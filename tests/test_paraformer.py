@@ -71,6 +71,21 @@ def test_the_loss_is_made_of_its_parts(paraformer):
     assert set(deeper.task.searches()) == {"parallel_greedy", "ctc_greedy"}
 
 
+def test_weights_for_timestamps_learn_to_count(paraformer):
+    """By half the weight of those that cut the sound, as FunASR's BiCifParaformer; no other loss reaches them."""
+    case = with_changes(
+        paraformer, predictor=tiny_part(PREDICTORS["cif_v3"], upsample_type="cnn"), predictor_weight=0.6
+    )
+    loss, parts, gradient = metrics_of(case)
+    counted = 0.6 * parts["loss/count"] + 0.3 * parts["loss/fine_count"]
+    np.testing.assert_allclose(loss, parts["loss/att"] + counted, rtol=1e-6)
+    outputs = jit(case.task.model().apply)(case.params, case.batch(case.examples))
+    known = np.array([len(e.tokens) + 1 for e in case.examples])
+    off = np.abs(np.sum(outputs.predicted.fine_alphas, axis=1)[: len(known)] - known)
+    np.testing.assert_allclose(parts["loss/fine_count"], np.mean(off), rtol=1e-5)
+    assert np.any(gradient["predictor"]["output2"]["kernel"])
+
+
 @pytest.mark.parametrize("bias", [0, 1])
 def test_an_end_is_a_token_or_not(paraformer, bias):
     case = paraformer if bias else with_changes(paraformer, predictor_bias=0)

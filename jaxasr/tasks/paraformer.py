@@ -41,7 +41,7 @@ class ParaformerTask(SpeechTask):
     ctc_weight: float = 0.0
     """Share of the CTC loss beside that of the text; above 0 there is a CTC head."""
     predictor_weight: float = 1.0
-    """Weight, beside these two, of the loss of the number of tokens."""
+    """Weight, beside these two, of the loss of the number of tokens; half of it of that of weights for timestamps."""
     predictor_bias: Literal[0, 1] = 1
     """1: the end is a token too, which is counted and said."""
     sampling_ratio: float = 0.75
@@ -96,6 +96,7 @@ class ParaformerTask(SpeechTask):
     ) -> tuple[Scalar, Metrics]:
         """``ctc_weight * ctc + (1 - ctc_weight) * text + predictor_weight * count``, and the parts.
 
+        Weights for timestamps count too, by half as much, where the predictor has them (FunASR's BiCifParaformer).
         Without a key no token is shown, and what is said at first is all.
         """
         assert outputs.attention_logits is not None and outputs.predicted is not None
@@ -107,15 +108,17 @@ class ParaformerTask(SpeechTask):
         metrics["loss/att"] = text_part(outputs.attention_logits, *of_batch, **options)
         if self.first_pass_loss:
             metrics["loss/first"] = text_part(first, *of_batch, **options)
-        metrics["loss/count"], metrics["error/count"] = count_parts(
-            outputs.predicted.counts, lengths, batch.weights, by_token=self.length_normalized_loss
-        )
+        known = {"lengths": lengths, "weights": batch.weights, "by_token": self.length_normalized_loss}
+        metrics["loss/count"], metrics["error/count"] = count_parts(outputs.predicted.counts, **known)
+        if outputs.predicted.fine_alphas is not None:
+            metrics["loss/fine_count"], _ = count_parts(jnp.sum(outputs.predicted.fine_alphas, axis=1), **known)
         metrics["acc/token"] = accuracy_part(first, *of_batch)
         return self.weighed(metrics, batch, counts)
 
     def shares(self) -> dict[str, float]:
         text = 1.0 - self.ctc_weight
-        shares = {"loss/att": text, "loss/count": self.predictor_weight}
+        count = self.predictor_weight
+        shares = {"loss/att": text, "loss/count": count, "loss/fine_count": 0.5 * count}
         return self.ctc_shares() | shares | ({"loss/first": text} if self.first_pass_loss else {})
 
     def searches(self) -> tuple[str, ...]:
