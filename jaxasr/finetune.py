@@ -33,9 +33,11 @@ def folder_of(init: Init) -> pathlib.Path:
     """The model's folder.
 
     Raises:
-      ConfigError: it is a rule to draw parameters by.
+      ConfigError: it is empty, or a rule to draw parameters by.
       CheckpointError: there is no model.
     """
+    if not init.folder:
+        raise ConfigError("--init=: no folder; that of a model was expected; name it, or give --init=none.")
     if init.folder in typing.get_args(Initialization) and not pathlib.Path(init.folder).exists():
         raise ConfigError(
             f"--init={init.folder}: no such folder; that of a model was expected; to draw all weights by this rule "
@@ -157,7 +159,16 @@ def given_params(cfg: TrainConfig, task: Any, say: Callable[[str], None]) -> Par
         old, new = model.vocabulary, task.vocabulary
         given |= {path: with_new_tokens(given[path], found, old, new) for path, found in rows.items()}
         say(_said_of_tokens(old, new))
+    _warn_of_drawn([*drawn, *(path for path in rows if not np.all(given[path].known))], cfg, say)
     return unflatten(given | own)
+
+
+def _warn_of_drawn(paths: Sequence[str], cfg: TrainConfig, say: Callable[[str], None]) -> None:
+    """Of those, drawn as a whole or for new tokens, that do not learn."""
+    stuck = [path for path in paths if not cfg.trainable.learns(path)]
+    option, advice = ("--freeze", "freeze fewer") if cfg.adapter is None else ("--adapter", "add them to its `train`")
+    for what in _listed("parameters drawn, whole or for new tokens, and not learnt", stuck):
+        say(f"warning: {option}: {what}; they stay as they are drawn; {advice}")
 
 
 def _silent(said: str) -> None:
