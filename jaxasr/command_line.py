@@ -186,8 +186,8 @@ def _without_lost(
     """`section` without the options of `before` that `new` lacks or means otherwise, which are named on stderr.
 
     Options of one name mean the same where their defaults do: a width does, another optimizer's learning rate does not.
-    A slot means the same where it holds the same kind of part; an option that stands beside another (`beside`) where
-    that does, too.
+    A slot means the same where it holds the same kind of part, and an option that stands beside another (`beside`)
+    where that does, too. Of a part of another kind its own options that mean the same stay.
     """
     old, fields = {} if before is None else option_fields(type(before)), option_fields(type(new))
 
@@ -204,7 +204,21 @@ def _without_lost(
     parts = [f"{has} {', '.join(names)}" for has, names in (("has no", lacking), ("has its own", own)) if names]
     if parts:
         print(f"note: {where}: {type(new).__name__} {' and '.join(parts)}; left out.", file=sys.stderr)
-    return {name: value for name, value in section.items() if name not in lost}
+    return {name: value for name, value in section.items() if name not in lost} | _of_another_kind(
+        {name: section[name] for name in own if name in slots(type(new))}, before, new, where
+    )
+
+
+def _of_another_kind(sections: Mapping[str, Any], before: Any, new: Any, where: str) -> dict[str, Any]:
+    """For slots of `new`, filled as it fills them, what stays of the sections that `before` has for other kinds."""
+    kept: dict[str, Any] = {}
+    for name, section in sections.items():
+        part, registry = getattr(new, name), slots(type(new))[name]
+        if isinstance(section, Mapping) and part is not None:
+            old = entry_of(before, name, section.get("type", MISSING), f"{where}: ")
+            kept[name] = _without_lost(section, old, part, ("type",), f"{where}: {name}")
+            kept[name]["type"] = registry.name_of(type(part))
+    return kept
 
 
 def _print_help(default: Any, prog: str, description: str, recipe: str) -> None:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 
 from jaxasr import command_line, config, recipes, train
 from jaxasr.errors import ConfigError
-from jaxasr.nn.decoders import DECODERS
+from jaxasr.nn.decoders import DECODERS, ParaformerSanmDecoder
 from jaxasr.nn.encoders import ENCODERS, SanmEncoder
 from jaxasr.nn.normalize import NORMALIZERS
 from jaxasr.registry import Registry
@@ -443,11 +443,14 @@ def test_an_option_goes_only_with_the_one_it_stands_beside(capsys):
     assert capsys.readouterr().err == "note: c.yaml: --job: Second has its own of_one; left out.\n"
 
 
-def test_a_slot_does_not_go_to_a_task_that_puts_another_kind_there(capsys):
+def test_of_a_part_that_a_task_puts_another_kind_for_go_the_options_that_mean_the_same(capsys):
     """Nor what changes nothing but beside an option that is left out."""
     task = parse("--config=digits", "--task=paraformer").task
-    assert (task.decoder, task.interctc_layers) == (ParaformerTask().decoder, ())
+    task.check()
+    assert task.decoder == ParaformerSanmDecoder(d_model=128, num_heads=4, d_ff=256)
+    assert task.interctc_layers == ()
     note = "note: digits: --task: ParaformerTask has its own decoder, ctc_weight, interctc_layers; left out.\n"
+    note += "note: digits: --task: decoder: ParaformerSanmDecoder has its own num_layers; left out.\n"
     assert capsys.readouterr().err == note
 
 
