@@ -32,6 +32,8 @@ class Below(NamedTuple):
     """What has them."""
     mapping: dict[str, Any]
     """As `config.to_mapping` gives them, with the modules to import."""
+    left_open: tuple[str, ...] = ()
+    """Options of the flat slot that even a fallback's recipe stands above."""
 
 
 def parse(
@@ -67,7 +69,7 @@ def parse(
     base = below(_apart(cls, mapping, flags, name)) if below else None
     if base is not None and fallback is not None and name and not chosen:
         name = fallback(_words(base.mapping) | flags)
-        mapping = {n: v for n, v in read_yaml(name).items() if n in _own(cls)}
+        mapping = {n: v for n, v in read_yaml(name).items() if n in (*_own(cls), *base.left_open)}
         base = below(_apart(cls, mapping, flags, name)) if below else None  # it may have another workdir
     if base is not None:
         imports = (*base.mapping.pop("imports", ()), *imports)

@@ -12,7 +12,7 @@ import numpy as np
 from jaxasr import checkpoint, config
 from jaxasr.command_line import Below
 from jaxasr.data.batch import BucketShape
-from jaxasr.data.tokenizer import Vocabulary
+from jaxasr.data.tokenizer import Tokenizer, Vocabulary
 from jaxasr.errors import ConfigError
 from jaxasr.init import Init, Plan, planned, under
 from jaxasr.nn.initialization import Initialization
@@ -56,13 +56,16 @@ def options_below(init: Init, workdir: pathlib.Path) -> Below:
         file = folder_of(init) / "config.yaml"
     options = config.read_yaml(file)
     task = checkpoint.task_of(options, file)
-    task = task if init.tokens == "model" else _without_token_files(task)
+    task, open_options = (task, ()) if init.tokens == "model" else _without_token_files(task)
     mapping = {"task": TASKS.name_of(type(task))} | config.changed(task)
-    return Below(str(file), mapping | {"imports": options.get("imports") or ()})
+    return Below(str(file), mapping | {"imports": options.get("imports") or ()}, open_options)
 
 
-def _without_token_files(task: Task) -> Task:
-    """`task` without the files that its old tokens came from."""
+def _without_token_files(task: Task) -> tuple[Task, tuple[str, ...]]:
+    """`task` without the files that its old tokens came from, and what is none of its own then.
+
+    A tokenizer that is nothing without its file, such as FunASR's seg_dict, is the one that a task has by default.
+    """
 
     def without(part: Any, names: Sequence[str]) -> Any:
         fields = config.option_fields(type(part))
@@ -71,7 +74,17 @@ def _without_token_files(task: Task) -> Task:
     fields = config.option_fields(type(task))
     parts = {n: getattr(task, n) for n in TOKEN_OPTIONS if "registry" in getattr(fields.get(n), "metadata", ())}
     parts = {n: without(part, list(config.option_fields(type(part)))) for n, part in parts.items()}
-    return dataclasses.replace(without(task, [n for n in TOKEN_OPTIONS if n in fields]), **parts)
+    lost = tuple(name for name, part in parts.items() if not _stands_alone(part))
+    parts |= {name: fields[name].default for name in lost}
+    return dataclasses.replace(without(task, [n for n in TOKEN_OPTIONS if n in fields]), **parts), lost
+
+
+def _stands_alone(tokenizer: Tokenizer) -> bool:
+    try:
+        tokenizer.check()
+    except ConfigError:
+        return False
+    return True
 
 
 def keep_options(cfg: TrainConfig, workdir: pathlib.Path) -> None:

@@ -11,7 +11,8 @@ import yaml
 
 from jaxasr import checkpoint, command_line, config, train
 from jaxasr.adapters import Lora
-from jaxasr.data.tokenizer import BpeTokenizer, Vocabulary
+from jaxasr.data.lexicon import SegDictTokenizer
+from jaxasr.data.tokenizer import BpeTokenizer, CharTokenizer, Vocabulary, WordTokenizer
 from jaxasr.errors import CheckpointError, ConfigError
 from jaxasr.finetune import OPTIONS, check_given, given_params, token_axes, with_model, with_new_tokens
 from jaxasr.init import Init, Rule, planned
@@ -311,6 +312,15 @@ def test_the_digits_are_learnt_with_the_model_s_task_and_the_recipe_s_training(m
     made, digits = parse(f"--init={model}"), parse()
     assert made == dataclasses.replace(digits, task=tiny.TASK, init=Init(str(model)))
     assert parse(f"--init={model}", "--encoder=conformer").task.encoder.d_model == 16
+
+
+def test_new_tokens_by_a_tokenizer_that_is_nothing_without_its_file(tmp_path):
+    """FunASR's seg_dict: the digits' recipe says words, and where none does they are a new run's."""
+    task = dataclasses.replace(TASK, tokenizer=SegDictTokenizer(file="seg_dict", lines=()))
+    checkpoint.save_model(tmp_path, task, {"none": np.zeros(1)})
+    assert type(parse(f"--init={tmp_path}").task.tokenizer) is SegDictTokenizer
+    assert type(parse(f"--init={tmp_path}", "--init.tokens=new").task.tokenizer) is WordTokenizer
+    assert type(parse(f"--init={tmp_path}", "--init.tokens=new", "--train=x").task.tokenizer) is CharTokenizer
 
 
 def test_the_recipe_is_the_one_for_the_model_s_task(model, tmp_path):
