@@ -158,7 +158,11 @@ def check_given(cfg: TrainConfig) -> None:
 def given_params(cfg: TrainConfig, task: Any, say: Callable[[str], None]) -> Params:
     """What a new run starts from, at its place: the model's parameters, and those of files that the task names."""
     if cfg.init is None:
-        return task.given_params(say)
+        given = task.given_params(say)
+        if cfg.freeze or cfg.adapter is not None:
+            known = flatten(given)
+            _warn_of_drawn([path for path in checkpoint.flatten_shapes(task) if path not in known], cfg, say)
+        return given
     folder, plan = folder_of(cfg.init), _plan(cfg.init, task)
     params = flatten(load_params(folder / checkpoint.PARAMS_FILE))
     given: dict[str, Any] = {place: params[path].astype(np.float32) for place, path in plan.sources.items()}
@@ -181,7 +185,7 @@ def _warn_of_drawn(paths: Sequence[str], cfg: TrainConfig, say: Callable[[str], 
     stuck = [path for path in paths if not cfg.trainable.learns(path)]
     option, advice = ("--freeze", "freeze fewer") if cfg.adapter is None else ("--adapter", "add them to its `train`")
     for what in _listed("parameters drawn, whole or for new tokens, and not learnt", stuck):
-        say(f"warning: {option}: {what}; they stay as they are drawn; {advice}")
+        say(f"warning: {option}: {what}; they stay as they are drawn; {advice}, or take them by --init")
 
 
 def _silent(said: str) -> None:

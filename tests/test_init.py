@@ -271,6 +271,12 @@ def test_what_is_drawn_and_does_not_learn_is_said(model, tmp_path):
     said = begun(cfg)[2].splitlines()[-1]
     assert said.startswith("warning: --freeze: parameters drawn, whole or for new tokens, and not learnt: 2 (ctc/bias,")
     assert "warning" not in begun(dataclasses.replace(run(model, tokens="new"), adapter=Lora()), TASK)[2]
+    drawn_alone = TrainConfig(task=TASK, adapter=Lora(rank=2))
+    assert begun(drawn_alone)[2].startswith("warning: --adapter: parameters drawn, whole or for new tokens, and not")
+    assert begun(TrainConfig(task=TASK, freeze=("ctc",)))[2].endswith(
+        "not learnt: 2 (ctc/bias, ctc/kernel); they stay as they are drawn; freeze fewer, or take them by --init"
+    )
+    assert begun(TrainConfig(task=TASK))[2] == ""
 
 
 # Options
