@@ -79,11 +79,12 @@ def new_folder(path: pathlib.Path) -> Iterator[pathlib.Path]:
             f"{path}: there already, and not empty; a new folder was expected, so that no model is written over; "
             "give another, or remove it."
         )
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    target = path.resolve()
+    temporary = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         temporary.mkdir(parents=True)
         yield temporary
-        temporary.rename(path)
+        temporary.rename(target)
     except OSError as error:
         raise CheckpointError(
             f"{path}: {error.strerror}; a folder to write in was expected, and room for it; free some, or choose "

@@ -1,7 +1,7 @@
 """FunASR's model folders: those of 0.x (model.pb, with the token list in config.yaml) and of 1.x (model.pt)."""
 
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jaxasr import config
@@ -9,7 +9,7 @@ from jaxasr.convert import torch_file
 from jaxasr.convert.foreign import Foreign
 from jaxasr.convert.funasr_texts import TEXT_KEYS, found_file, read_texts
 from jaxasr.convert.model_options import CTC, FUNASR, read_model
-from jaxasr.convert.options import read_options
+from jaxasr.convert.options import read_options, section
 from jaxasr.errors import CheckpointError
 from jaxasr.nn.normalize import read_mvn
 from jaxasr.tasks.base import TASKS
@@ -50,14 +50,15 @@ def read(folder: pathlib.Path, say: Callable[[str], None], *, model_file: str | 
     theirs, where = config.read_yaml(file), f"{file}: "
     left_out: list[str] = []
     texts = read_texts(folder, theirs, where, left_out)
-    statistics = _statistics(folder, theirs)
+    named = _named_statistics(theirs, where)
+    statistics = _statistics(folder, named)
     mapping = read_model(
         FUNASR, theirs, left_out, where=where, statistics=statistics is not None and _has_sound(theirs)
     )
-    read_options(CTC, theirs.get("ctc_conf") or {}, f"{where}ctc_conf.", left_out)
+    read_options(CTC, section(theirs, "ctc", where), f"{where}ctc_conf.", left_out)
     task: Any = config.from_mapping(TASKS[mapping.pop("task")], mapping, where=str(file))
     needed = task.normalizer is not None and task.normalizer.needs_statistics
-    if needed and statistics is None:
+    if statistics is None and (needed or (named and _has_sound(theirs))):
         raise CheckpointError(
             f"{folder}: no statistics of features; {STATISTICS}, or the file that {file.name} names, was expected; "
             "copy it beside the model."
@@ -113,13 +114,15 @@ def _tensors(folder: pathlib.Path, model_file: str | None) -> pathlib.Path:
     return folder / usual[0]
 
 
-def _statistics(folder: pathlib.Path, theirs: Mapping[str, Any]) -> pathlib.Path | None:
-    """The file of statistics: the one that the configuration names, where it stands or in the folder."""
-    named = [
-        (theirs.get(f"{part}_conf") or {}).get(key)
-        for part, key in (("frontend", "cmvn_file"), ("normalize", "stats_file"))
+def _named_statistics(theirs: Mapping[str, Any], where: str) -> list[str]:
+    """The files of statistics that a configuration names."""
+    inside = [
+        section(theirs, part, where).get(key) for part, key in (("frontend", "cmvn_file"), ("normalize", "stats_file"))
     ]
-    for name in (theirs.get("cmvn_file"), *named):
-        if name and (found := found_file(folder, str(name))) is not None:
-            return found
-    return folder / STATISTICS if (folder / STATISTICS).is_file() else None
+    return [str(name) for name in (theirs.get("cmvn_file"), *inside) if name]
+
+
+def _statistics(folder: pathlib.Path, named: Sequence[str]) -> pathlib.Path | None:
+    """The file of statistics: one of those named, where it stands or in the folder, or the one of the usual name."""
+    found = (found_file(folder, name) for name in (*named, STATISTICS))
+    return next((file for file in found if file is not None), None)
