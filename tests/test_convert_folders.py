@@ -131,6 +131,26 @@ def test_a_file_of_tensors_by_its_name(tmp_path):
     assert len(folders.read(folder, print, model_file="model.pt.avg10").tensors) == 100
 
 
+def test_files_by_the_names_of_configuration_json(tmp_path):
+    folder = copied("asr_1x", tmp_path)
+    usual = folders.read(folder, print).task
+    metas = {"config": "config.yaml", "init_param": "model.pt", "lm_file": "none.pt"}
+    metas |= {"tokenizer_conf": {"token_list": "tokens.json", "seg_dict_file": "seg_dict"}}
+    metas |= {"frontend_conf": {"cmvn_file": "am.mvn"}}
+    (folder / "configuration.json").write_text(json.dumps({"model": {"type": "funasr"}, "file_path_metas": metas}))
+    assert folders.read(folder, print).task == usual
+    for name in ("config.yaml", "model.pt", "tokens.json", "seg_dict", "am.mvn"):
+        (folder / name).rename(folder / f"other_{name}")
+    other = json.loads((folder / "configuration.json").read_text().replace(': "', ': "other_'))
+    (folder / "configuration.json").write_text(json.dumps(other))
+    model = folders.read(folder, print)
+    assert model.task == usual
+    assert len(model.tensors) == 100
+    (folder / "configuration.json").write_text("[]")
+    with pytest.raises(JaxasrError, match=r"configuration.json: .*a JSON object, with names of files"):
+        folders.read(folder, print)
+
+
 def test_given_features_and_options_that_say_nothing(tmp_path):
     config = yaml.safe_load((RELEASE / "paraformer_1x/config.yaml").read_text())
     encoder = config["encoder_conf"] | {"padding_idx": -1, "positional_dropout_rate": 0.1}

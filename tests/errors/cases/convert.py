@@ -40,6 +40,11 @@ def read(name: str = "asr_1x", *, without: str | None = None, model_file: str | 
     funasr.read(FOLDER, print, model_file=model_file)
 
 
+def no_list_of_files() -> None:
+    write("theirs/configuration.json", "[]")
+    funasr.is_model(FOLDER)
+
+
 def of_options(**theirs: Any) -> Callable[[], object]:
     return lambda: read_model(FUNASR, {"model": "asr", **theirs}, [], where="config.yaml: ", statistics=False)
 
@@ -77,6 +82,7 @@ CASES: dict[str, Callable[[], object]] = {
     "a folder in no folder": no_place,
     "a file of parameters on the way back": lambda: convert(ConvertOptions("a", "b", to="funasr", model_file="c")),
     "no configuration": lambda: read(without="config.yaml"),
+    "no list of files": no_list_of_files,
     "no parameters": lambda: read(without="model.pt"),
     "other parameters": lambda: read(model_file="model.pt.ep3"),
     "no statistics": lambda: read(
