@@ -32,6 +32,8 @@ class Below(NamedTuple):
     """What has them."""
     mapping: dict[str, Any]
     """As `config.to_mapping` gives them, with the modules to import."""
+    left_open: tuple[str, ...] = ()
+    """Options of the flat slot that even a fallback's recipe stands above."""
 
 
 def parse(
@@ -47,7 +49,7 @@ def parse(
 
     Args:
       fallback: from the flags, and the words behind each, to the recipe that is used where neither `--config` nor
-        `--train` is given.
+        `--train` is given; what `below` has counts as flags.
       below: from what is said apart from all slots, to the options of the slots that the others stand above; of the
         fallback's recipe those of the flat slot are then left out.
 
@@ -64,9 +66,13 @@ def parse(
     mapping = underscored(read_yaml(name), f"{name}: ") if name else {}
     imports = coerce(mapping.get("imports") or (), tuple[str, ...], f"{name}: imports")
     import_modules(imports, f"{name}: imports")
-    if (base := below(_apart(cls, mapping, flags, name)) if below else None) is not None:
+    base = below(_apart(cls, mapping, flags, name)) if below else None
+    if base is not None and fallback is not None and name and not chosen:
+        name = fallback(_words(base.mapping) | flags)
+        mapping = {n: v for n, v in read_yaml(name).items() if n in (*_own(cls), *base.left_open)}
+        base = below(_apart(cls, mapping, flags, name)) if below else None  # it may have another workdir
+    if base is not None:
         imports = (*base.mapping.pop("imports", ()), *imports)
-        mapping = mapping if chosen else {n: v for n, v in mapping.items() if n in _own(cls)}
         mapping, name = _over(cls(), base, mapping), f"{base.where}, {name}" if name else base.where
     if "imports" in flags:
         import_modules(flags["imports"], "--import")
@@ -81,6 +87,12 @@ def parse(
         return config
     print(text, end="")
     return None
+
+
+def _words(mapping: Mapping[str, Any]) -> dict[str, Words]:
+    """The options of a mapping as flags; of sections what is chosen there."""
+    said = {n: v.get("type") if isinstance(v, Mapping) else v for n, v in mapping.items()}
+    return {name: Words([str(value)]) for name, value in said.items() if value is not None}
 
 
 def _own(cls: type) -> list[str]:
@@ -176,21 +188,39 @@ def _without_lost(
     """`section` without the options of `before` that `new` lacks or means otherwise, which are named on stderr.
 
     Options of one name mean the same where their defaults do: a width does, another optimizer's learning rate does not.
-    A slot means the same where it holds the same kind of part.
+    A slot means the same where it holds the same kind of part, and an option that stands beside another (`beside`)
+    where that does, too. Of a part of another kind its own options that mean the same stay.
     """
     old, fields = {} if before is None else option_fields(type(before)), option_fields(type(new))
 
     def same(name: str) -> bool:
+        if name not in fields:
+            return False
         kinds = [field[name].metadata.get("registry") for field in (old, fields)]
-        return kinds[0] is kinds[1] and (kinds[0] is not None or old[name].default == fields[name].default)
+        alike = kinds[0] is kinds[1] and (kinds[0] is not None or old[name].default == fields[name].default)
+        needed = fields[name].metadata.get("beside")
+        return alike and (needed is None or same(needed))
 
-    mine = [name for name in section if name in old and name not in others]
-    lacking = [name for name in mine if name not in fields]
-    own = [name for name in mine if name in fields and not same(name)]
+    lost = [name for name in section if name in old and name not in others and not same(name)]
+    lacking, own = [n for n in lost if n not in fields], [n for n in lost if n in fields]
     parts = [f"{has} {', '.join(names)}" for has, names in (("has no", lacking), ("has its own", own)) if names]
     if parts:
         print(f"note: {where}: {type(new).__name__} {' and '.join(parts)}; left out.", file=sys.stderr)
-    return {name: value for name, value in section.items() if name not in (*lacking, *own)}
+    return {name: value for name, value in section.items() if name not in lost} | _of_another_kind(
+        {name: section[name] for name in own if name in slots(type(new))}, before, new, where
+    )
+
+
+def _of_another_kind(sections: Mapping[str, Any], before: Any, new: Any, where: str) -> dict[str, Any]:
+    """For slots of `new`, filled as it fills them, what stays of the sections that `before` has for other kinds."""
+    kept: dict[str, Any] = {}
+    for name, section in sections.items():
+        part, registry = getattr(new, name), slots(type(new))[name]
+        if isinstance(section, Mapping) and part is not None:
+            old = entry_of(before, name, section.get("type", MISSING), f"{where}: ")
+            kept[name] = _without_lost(section, old, part, ("type",), f"{where}: {name}")
+            kept[name]["type"] = registry.name_of(type(part))
+    return kept
 
 
 def _print_help(default: Any, prog: str, description: str, recipe: str) -> None:

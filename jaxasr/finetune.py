@@ -12,7 +12,7 @@ import numpy as np
 from jaxasr import checkpoint, config
 from jaxasr.command_line import Below
 from jaxasr.data.batch import BucketShape
-from jaxasr.data.tokenizer import Vocabulary
+from jaxasr.data.tokenizer import Tokenizer, Vocabulary
 from jaxasr.errors import ConfigError
 from jaxasr.init import Init, Plan, planned, under
 from jaxasr.nn.initialization import Initialization
@@ -33,9 +33,11 @@ def folder_of(init: Init) -> pathlib.Path:
     """The model's folder.
 
     Raises:
-      ConfigError: it is a rule to draw parameters by.
+      ConfigError: it is empty, or a rule to draw parameters by.
       CheckpointError: there is no model.
     """
+    if not init.folder:
+        raise ConfigError("--init=: no folder; that of a model was expected; name it, or give --init=none.")
     if init.folder in typing.get_args(Initialization) and not pathlib.Path(init.folder).exists():
         raise ConfigError(
             f"--init={init.folder}: no such folder; that of a model was expected; to draw all weights by this rule "
@@ -54,13 +56,16 @@ def options_below(init: Init, workdir: pathlib.Path) -> Below:
         file = folder_of(init) / "config.yaml"
     options = config.read_yaml(file)
     task = checkpoint.task_of(options, file)
-    task = task if init.tokens == "model" else _without_token_files(task)
+    task, open_options = (task, ()) if init.tokens == "model" else _without_token_files(task)
     mapping = {"task": TASKS.name_of(type(task))} | config.changed(task)
-    return Below(str(file), mapping | {"imports": options.get("imports") or ()})
+    return Below(str(file), mapping | {"imports": options.get("imports") or ()}, open_options)
 
 
-def _without_token_files(task: Task) -> Task:
-    """`task` without the files that its old tokens came from."""
+def _without_token_files(task: Task) -> tuple[Task, tuple[str, ...]]:
+    """`task` without the files that its old tokens came from, and what is none of its own then.
+
+    A tokenizer that is nothing without its file, such as FunASR's seg_dict, is the one that a task has by default.
+    """
 
     def without(part: Any, names: Sequence[str]) -> Any:
         fields = config.option_fields(type(part))
@@ -69,7 +74,17 @@ def _without_token_files(task: Task) -> Task:
     fields = config.option_fields(type(task))
     parts = {n: getattr(task, n) for n in TOKEN_OPTIONS if "registry" in getattr(fields.get(n), "metadata", ())}
     parts = {n: without(part, list(config.option_fields(type(part)))) for n, part in parts.items()}
-    return dataclasses.replace(without(task, [n for n in TOKEN_OPTIONS if n in fields]), **parts)
+    lost = tuple(name for name, part in parts.items() if not _stands_alone(part))
+    parts |= {name: fields[name].default for name in lost}
+    return dataclasses.replace(without(task, [n for n in TOKEN_OPTIONS if n in fields]), **parts), lost
+
+
+def _stands_alone(tokenizer: Tokenizer) -> bool:
+    try:
+        tokenizer.check()
+    except ConfigError:
+        return False
+    return True
 
 
 def keep_options(cfg: TrainConfig, workdir: pathlib.Path) -> None:
@@ -143,7 +158,11 @@ def check_given(cfg: TrainConfig) -> None:
 def given_params(cfg: TrainConfig, task: Any, say: Callable[[str], None]) -> Params:
     """What a new run starts from, at its place: the model's parameters, and those of files that the task names."""
     if cfg.init is None:
-        return task.given_params(say)
+        given = task.given_params(say)
+        if cfg.freeze or cfg.adapter is not None:
+            known = flatten(given)
+            _warn_of_drawn([path for path in checkpoint.flatten_shapes(task) if path not in known], cfg, say)
+        return given
     folder, plan = folder_of(cfg.init), _plan(cfg.init, task)
     params = flatten(load_params(folder / checkpoint.PARAMS_FILE))
     given: dict[str, Any] = {place: params[path].astype(np.float32) for place, path in plan.sources.items()}
@@ -157,7 +176,16 @@ def given_params(cfg: TrainConfig, task: Any, say: Callable[[str], None]) -> Par
         old, new = model.vocabulary, task.vocabulary
         given |= {path: with_new_tokens(given[path], found, old, new) for path, found in rows.items()}
         say(_said_of_tokens(old, new))
+    _warn_of_drawn([*drawn, *(path for path in rows if not np.all(given[path].known))], cfg, say)
     return unflatten(given | own)
+
+
+def _warn_of_drawn(paths: Sequence[str], cfg: TrainConfig, say: Callable[[str], None]) -> None:
+    """Of those, drawn as a whole or for new tokens, that do not learn."""
+    stuck = [path for path in paths if not cfg.trainable.learns(path)]
+    option, advice = ("--freeze", "freeze fewer") if cfg.adapter is None else ("--adapter", "add them to its `train`")
+    for what in _listed("parameters drawn, whole or for new tokens, and not learnt", stuck):
+        say(f"warning: {option}: {what}; they stay as they are drawn; {advice}, or take them by --init")
 
 
 def _silent(said: str) -> None:

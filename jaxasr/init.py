@@ -56,16 +56,28 @@ class Rule:
         """The model's parameters that it takes.
 
         Raises:
-          ConfigError: a path of it has none below it.
+          ConfigError: a path of it has none below it, or none are left.
         """
         paths = list(model)
-        for prefix in (self.source, *self.excluded):
-            if not any(under(path, prefix) for path in paths):
+        inside = [path for path in paths if under(path, self.source)]
+        if not inside:
+            raise ConfigError(
+                f"--init.map: {self.text!r}: the model has no parameters below {self.source!r}; a path of whole names "
+                f"was expected; correct it.{did_you_mean(self.source, _prefixes(paths))}"
+            )
+        for name in self.excluded:
+            if not any(under(path, name) for path in inside):
                 raise ConfigError(
-                    f"--init.map: {self.text!r}: the model has no parameters below {prefix!r}; a path of whole names "
-                    f"was expected; correct it.{did_you_mean(prefix, _prefixes(paths))}"
+                    f"--init.map: {self.text!r} excludes nothing by {name!r}; a path of whole names below "
+                    f"{self.source!r} was expected; correct or remove it.{did_you_mean(name, _prefixes(inside))}"
                 )
-        return [p for p in paths if under(p, self.source) and not any(under(p, name) for name in self.excluded)]
+        taken = [path for path in inside if not any(under(path, name) for name in self.excluded)]
+        if not taken:
+            raise ConfigError(
+                f"--init.map: {self.text!r} takes nothing, since all below {self.source!r} is excluded; some "
+                "parameters were expected; exclude fewer, or remove the rule."
+            )
+        return taken
 
     def place(self, path: str) -> str:
         """Where a parameter goes that it takes."""

@@ -35,8 +35,11 @@ def unflatten(flat: Mapping[str, Any]) -> Params:
 
 
 def matches(path: str, patterns: Sequence[str]) -> bool:
-    """Whether one of the patterns is the path, or whole names out of it that follow each other; * is any text."""
-    return any(fnmatch.fnmatchcase(f"/{path}/", f"*/{pattern}/*") for pattern in patterns)
+    """Whether one of the patterns is the path, or whole names out of it that follow each other; * is any text.
+
+    Slashes around a pattern mean nothing.
+    """
+    return any(fnmatch.fnmatchcase(f"/{path}/", f"*/{pattern.strip('/')}/*") for pattern in patterns)
 
 
 def matching(params: Params, patterns: Sequence[str]) -> PyTree:

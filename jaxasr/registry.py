@@ -22,6 +22,11 @@ def resource(default: Any = None) -> Any:
     return dataclasses.field(default=default, compare=False, repr=False, kw_only=True, metadata={"resource": True})
 
 
+def beside(name: str, default: Any) -> Any:
+    """A dataclass field with an option that changes nothing but beside the option `name`."""
+    return dataclasses.field(default=default, metadata={"beside": name})
+
+
 def naming_files(default: Any = None) -> Any:
     """A field, of a dataclass or a Linen module, that names files which a run goes on with only as they were."""
     return dataclasses.field(default=default, metadata={"names_files": True})

@@ -65,9 +65,10 @@ class Trainable:
 
     def learning(self, params: Params) -> Params:
         """The part that learns, of parameters or running statistics, in branches of the same names."""
-        return picked(params, self._learns)
+        return picked(params, self.learns)
 
-    def _learns(self, path: str) -> bool:
+    def learns(self, path: str) -> bool:
+        """Whether a state's parameter does."""
         if self.adapter is None:
             return not matches(path, self.freeze)
         return path.startswith(f"{ADAPTER}/") or matches(path, self.adapter.train)

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 
 from jaxasr import command_line, config, recipes, train
 from jaxasr.errors import ConfigError
-from jaxasr.nn.decoders import DECODERS
+from jaxasr.nn.decoders import DECODERS, ParaformerSanmDecoder
 from jaxasr.nn.encoders import ENCODERS, SanmEncoder
 from jaxasr.nn.normalize import NORMALIZERS
 from jaxasr.registry import Registry
@@ -378,6 +378,9 @@ class First(Part):
     level: Literal[1, 2] = 1
     only_first: float = 0.5
     shared: str = "s"
+    one: int = 1
+    of_one: int = config.beside("one", 0)
+    of_shared: int = config.beside("shared", 0)
 
 
 @JOBS.register("second")
@@ -385,6 +388,9 @@ class First(Part):
 class Second(Part):
     part: Part | None = config.slot(PARTS, Small())
     shared: str = "s"
+    one: int = 2
+    of_one: int = config.beside("one", 0)
+    of_shared: int = config.beside("shared", 0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -430,9 +436,21 @@ def test_another_task_keeps_the_shared_options_of_the_file_and_names_the_others(
     assert "no such option" in fault(write("job: second\nonly_first: 1"), cls=Toy)
 
 
-def test_a_slot_does_not_go_to_a_task_that_puts_another_kind_there(capsys):
-    assert parse("--config=digits", "--task=paraformer").task.decoder == ParaformerTask().decoder
-    note = "note: digits: --task: ParaformerTask has its own decoder, ctc_weight; left out.\n"
+def test_an_option_goes_only_with_the_one_it_stands_beside(capsys):
+    base = write("job: first\nof_one: 3\nof_shared: 4\n")
+    assert toy(base, "--job=first").job == First(of_one=3, of_shared=4)
+    assert toy(base, "--job=second").job == Second(of_shared=4)
+    assert capsys.readouterr().err == "note: c.yaml: --job: Second has its own of_one; left out.\n"
+
+
+def test_of_a_part_that_a_task_puts_another_kind_for_go_the_options_that_mean_the_same(capsys):
+    """Nor what changes nothing but beside an option that is left out."""
+    task = parse("--config=digits", "--task=paraformer").task
+    task.check()
+    assert task.decoder == ParaformerSanmDecoder(d_model=128, num_heads=4, d_ff=256)
+    assert task.interctc_layers == ()
+    note = "note: digits: --task: ParaformerTask has its own decoder, ctc_weight, interctc_layers; left out.\n"
+    note += "note: digits: --task: decoder: ParaformerSanmDecoder has its own num_layers; left out.\n"
     assert capsys.readouterr().err == note
 
 

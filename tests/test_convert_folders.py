@@ -93,6 +93,11 @@ def without_seg_dict(folder: pathlib.Path) -> pathlib.Path:
         ("asr_0x", {"split_with_space": False, "token_type": "word"}, WordTokenizer),
         ("asr_0x", {"split_with_space": False, "token_type": "bpe", "bpemodel": "/there/bpe.model"}, BpeTokenizer),
         ("asr_0x", {"seg_dict_file": "/there/words"}, SegDictTokenizer),
+        (
+            "asr_0x",
+            {"seg_dict_file": "/there/words", "split_with_space": False, "token_type": "char"},
+            CharTokenizer,
+        ),
         ("asr_1x", {}, SegDictTokenizer),
         ("asr_1x", {"tokenizer": "SentencepiecesTokenizer"}, BpeTokenizer),
     ],
@@ -124,6 +129,26 @@ def test_a_file_of_tensors_by_its_name(tmp_path):
     with pytest.raises(JaxasrError, match=r"either model.pt or model.pb was expected, beside model.pt.avg10; name one"):
         folders.read(folder, print)
     assert len(folders.read(folder, print, model_file="model.pt.avg10").tensors) == 100
+
+
+def test_files_by_the_names_of_configuration_json(tmp_path):
+    folder = copied("asr_1x", tmp_path)
+    usual = folders.read(folder, print).task
+    metas = {"config": "config.yaml", "init_param": "model.pt", "lm_file": "none.pt"}
+    metas |= {"tokenizer_conf": {"token_list": "tokens.json", "seg_dict_file": "seg_dict"}}
+    metas |= {"frontend_conf": {"cmvn_file": "am.mvn"}}
+    (folder / "configuration.json").write_text(json.dumps({"model": {"type": "funasr"}, "file_path_metas": metas}))
+    assert folders.read(folder, print).task == usual
+    for name in ("config.yaml", "model.pt", "tokens.json", "seg_dict", "am.mvn"):
+        (folder / name).rename(folder / f"other_{name}")
+    other = json.loads((folder / "configuration.json").read_text().replace(': "', ': "other_'))
+    (folder / "configuration.json").write_text(json.dumps(other))
+    model = folders.read(folder, print)
+    assert model.task == usual
+    assert len(model.tensors) == 100
+    (folder / "configuration.json").write_text("[]")
+    with pytest.raises(JaxasrError, match=r"configuration.json: .*a JSON object, with names of files"):
+        folders.read(folder, print)
 
 
 def test_given_features_and_options_that_say_nothing(tmp_path):
@@ -161,21 +186,33 @@ def old_format(folder: pathlib.Path) -> None:
     shutil.copy(HERE / "more/torch_old.pt", folder / "model.pt")
 
 
-def change(**changes: Any) -> Callable[[pathlib.Path], None]:
+def change(
+    *, also: Callable[[pathlib.Path], None] = lambda folder: None, **changes: Any
+) -> Callable[[pathlib.Path], None]:
     """Other options inside sections."""
 
     def changed(folder: pathlib.Path) -> None:
         file = folder / "config.yaml"
         config = yaml.safe_load(file.read_text())
         for key, value in changes.items():
-            config[key] = config[key] | value if isinstance(value, dict) else value
+            config[key] = config.get(key, {}) | value if isinstance(value, dict) else value
         file.write_text(yaml.safe_dump(config))
+        also(folder)
 
     return changed
 
 
 def remove(name: str) -> Callable[[pathlib.Path], None]:
     return lambda folder: (folder / name).unlink()
+
+
+def missing_statistics(folder: pathlib.Path) -> None:
+    change(frontend_conf={"cmvn_file": "am.mvn"}, also=remove("am.mvn"))(folder)
+
+
+def a_word_without_tokens(folder: pathlib.Path) -> None:
+    with (folder / "seg_dict").open("a") as file:
+        file.write("lonely\n")
 
 
 def fewer_layers(folder: pathlib.Path) -> None:
@@ -201,6 +238,14 @@ def fewer_layers(folder: pathlib.Path) -> None:
         (remove("config.yaml"), "am.mvn, model.pt, seg_dict, tokens.json; config.yaml or decoding.yaml was expected"),
         (remove("model.pt"), "either model.pt or model.pb was expected"),
         (remove("tokens.json"), "no token list"),
+        (missing_statistics, "no statistics of features; am.mvn"),
+        (change(tokenizer_conf={"seg_dict": "/there/words"}, also=remove("seg_dict")), "no /there/words, which cuts"),
+        (a_word_without_tokens, "theirs/seg_dict:3: 'lonely' without tokens"),
+        (change(frontend_conf="abc"), "frontend_conf: 'abc'; a section of options was expected"),
+        (
+            change(specaug_conf={"freq_mask_width_range": "0,30"}),
+            r"freq_mask_width_range, .*'0,30', 2; values of their",
+        ),
     ],
 )
 def test_what_cannot_be_converted(tmp_path, fault, message):
@@ -217,3 +262,10 @@ def test_nothing_is_written_over(tmp_path):
     with pytest.raises(JaxasrError, match="there already, and not empty"):
         folders.to_jaxasr(RELEASE / "asr_1x", tmp_path / "model", print)
     assert sorted(path.name for path in (tmp_path / "model").iterdir()) == ["notes.txt"]
+
+
+def test_the_folder_that_one_is_in(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    folders.to_jaxasr(RELEASE / "asr_1x", ".", print)
+    assert checkpoint.load_task(tmp_path / "here").encoder is not None  # type: ignore[attr-defined]

@@ -9,6 +9,7 @@ import pytest
 
 from jaxasr import config
 from jaxasr.convert import decoder_options, encoder_options
+from jaxasr.convert.espnet_options import ESPNET
 from jaxasr.convert.feature_options import FRONTENDS, PREENCODERS, SPECAUGS
 from jaxasr.convert.model_options import FUNASR, read_model, write_model
 from jaxasr.convert.options import part_called, part_of_ours, read_part, write_part
@@ -35,7 +36,7 @@ from jaxasr.nn.encoders import (
 )
 from jaxasr.nn.frontends import FRONTENDS as OUR_FRONTENDS
 from jaxasr.nn.frontends import SlidingWindow, StftFrontend, WavFrontend
-from jaxasr.nn.normalize import UtteranceMvn
+from jaxasr.nn.normalize import NORMALIZERS, GlobalMvn, UtteranceMvn
 from jaxasr.nn.predictors import CifPredictor, CifPredictorV3
 from jaxasr.nn.preencoders import LinearPreEncoder, SincPreEncoder
 from jaxasr.nn.specaug import SPECAUGS as OUR_SPECAUGS
@@ -103,6 +104,27 @@ def test_decoder_of_fewer_blocks_than_look_at_the_frames():
     """Theirs makes six of them, whatever num_blocks says."""
     made = both_ways(decoder_options.PARAFORMER_SANM, PARALLEL_DECODERS, {"num_blocks": 3})
     assert (made.num_layers, made.attention_layers) == (6, None)
+
+
+def test_shifts_of_memories():
+    """With none a Paraformer's looks back only, and one below 0 is 0."""
+    made = both_ways(decoder_options.PARAFORMER_SANM, PARALLEL_DECODERS, {"kernel_size": 11, "sanm_shfit": None})
+    assert made.shift == 5
+    assert both_ways(encoder_options.SANM, ENCODERS, {"input_layer": "pe", "sanm_shfit": -1}).shift == 0
+    made = both_ways(decoder_options.SANM_DECODER, DECODERS, {"kernel_size": 6, "sanm_shfit": 3})
+    assert made.kernel_size == 6
+    with pytest.raises(ConfigError, match="sanm_shfit: None; 3 for a kernel_size of 6 was expected"):
+        read_part(decoder_options.SANM_DECODER, {"kernel_size": 6}, "", [])  # it would see a token ahead
+
+
+def test_mean_and_variance_of_an_utterance():
+    """FunASR's divides by the root of the deviation, ESPnet's does not."""
+    [_, theirs] = FUNASR.slots["normalize"][1]
+    with pytest.raises(ConfigError, match="norm_vars: True; False beside norm_means was expected"):
+        read_part(theirs, {"norm_vars": True}, "", [])
+    assert both_ways(theirs, NORMALIZERS, {"norm_vars": True, "norm_means": False}) == UtteranceMvn(False, True)
+    [_, theirs] = ESPNET.slots["normalize"][1]
+    assert both_ways(theirs, NORMALIZERS, {"norm_vars": True}) == UtteranceMvn(True, True)
 
 
 @pytest.mark.parametrize(
@@ -233,7 +255,8 @@ def test_task_is_what_is_written_of_it(name):
         (AsrTask(encoder=SanmEncoder(subsampling="conv2d")), "subsampling of sanm is 'conv2d'"),
         (AsrTask(decoder=TransformerDecoder(d_model=128)), "decoder.d_model=128 with --encoder.d_model=256"),
         (AsrTask(frontend=WavFrontend(preemphasis=0.9)), "preemphasis of wav_frontend"),
-        (AsrTask(normalizer=UtteranceMvn()), "--normalizer with options"),
+        (AsrTask(normalizer=GlobalMvn(variance=False)), "--normalizer=global_mvn with options"),
+        (AsrTask(normalizer=UtteranceMvn(variance=True)), "variance of utterance_mvn is True: UtteranceMVN has False"),
         (AsrTask(frontend=StftFrontend(**PLAIN)), "--normalizer=global_mvn"),
         (AsrTask(frontend=StftFrontend(**STACKED), normalizer=None), "lfr_m of default is 7"),
     ],

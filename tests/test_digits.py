@@ -81,8 +81,10 @@ def test_the_transformer_reaches_five_percent(tmp_path):
     assert trained(tmp_path, "--encoder=transformer")["ctc_greedy"] <= 0.05
 
 
-def test_paraformer_reaches_four_percent(tmp_path):
-    assert trained(tmp_path, "--encoder=sanm", task="paraformer")["parallel_greedy"] <= 0.04
+def test_paraformer_reaches_three_percent_on_average(tmp_path):
+    """A run has 0 to 7 errors."""
+    runs = [trained(tmp_path / str(s), "--encoder=sanm", f"--seed={s}", task="paraformer") for s in SEEDS]
+    assert np.mean([rates["parallel_greedy"] for rates in runs]) <= 0.03
 
 
 def room_and_noise(folder: pathlib.Path) -> list[str]:

@@ -153,6 +153,12 @@ def test_patterns_that_mean_nothing(freeze, said):
         Trainable(freeze=freeze).check_params(NETWORK)
 
 
+def test_slashes_around_a_pattern_mean_nothing():
+    bare, slashed = (Trainable(freeze=names) for names in (("encoder", "*/bias"), ("/encoder/", "*/bias/")))
+    slashed.check_params(NETWORK)
+    assert dict(leaves(slashed.learning(NETWORK))).keys() == dict(leaves(bare.learning(NETWORK))).keys()
+
+
 def test_the_number_of_parameters_is_said():
     trainable = Trainable(freeze=("encoder", "ctc"))
     sizes = {part: sum(p.size for p in jax.tree.leaves(NETWORK[part])) for part in NETWORK}

@@ -10,7 +10,9 @@ import pytest
 import yaml
 
 from jaxasr import checkpoint, command_line, config, train
-from jaxasr.data.tokenizer import BpeTokenizer, Vocabulary
+from jaxasr.adapters import Lora
+from jaxasr.data.lexicon import SegDictTokenizer
+from jaxasr.data.tokenizer import BpeTokenizer, CharTokenizer, Vocabulary, WordTokenizer
 from jaxasr.errors import CheckpointError, ConfigError
 from jaxasr.finetune import OPTIONS, check_given, given_params, token_axes, with_model, with_new_tokens
 from jaxasr.init import Init, Rule, planned
@@ -112,7 +114,10 @@ def test_rules_rename():
     [
         (["encodr"], {}, "the model has no parameters below 'encodr'; .* Did you mean 'encoder'?"),
         (["enc"], {}, "no parameters below 'enc'"),
-        (["::ctx"], {}, "no parameters below 'ctx'; .* Did you mean 'ctc'?"),
+        (["::ctx"], {}, "'::ctx' excludes nothing by 'ctx'; .* Did you mean 'ctc'?"),
+        (["encoder::decoder"], {}, "'encoder::decoder' excludes nothing by 'decoder'; .* below 'encoder' was expected"),
+        (["ctc", "encoder::encoder"], {}, "'encoder::encoder' takes nothing, since all below 'encoder' is excluded"),
+        (["::encoder,decoder,ctc"], {}, "takes nothing, since all below '' is excluded"),
         (["encoder:encoder2"], {}, "takes encoder/blocks/scale to encoder2/blocks/scale; a parameter of this run's"),
         (["::", "ctc"], {}, "'ctc' takes ctc/bias to ctc/bias, which ctc/bias fills"),
         (
@@ -255,6 +260,25 @@ def test_tokens_on_two_axes_and_in_a_stack():
             np.testing.assert_array_equal(now[:, row, column], expected)
 
 
+def test_what_is_drawn_and_does_not_learn_is_said(model, tmp_path):
+    cfg = dataclasses.replace(run(model, tokens="new"), adapter=Lora(rank=2, train=("ctc", "embed")))
+    task = cfg.task.with_resources(vocabulary=NEW)
+    said = begun(cfg, task)[2].splitlines()[-1]
+    assert said.startswith("warning: --adapter: parameters drawn, whole or for new tokens, and not learnt: 2 (decoder/")
+    cfg = dataclasses.replace(cfg, adapter=None, freeze=("encoder",))
+    assert "warning" not in begun(cfg, task)[2]
+    cfg = dataclasses.replace(run(model, map=("::ctc",)), freeze=("encoder", "ctc"))
+    said = begun(cfg)[2].splitlines()[-1]
+    assert said.startswith("warning: --freeze: parameters drawn, whole or for new tokens, and not learnt: 2 (ctc/bias,")
+    assert "warning" not in begun(dataclasses.replace(run(model, tokens="new"), adapter=Lora()), TASK)[2]
+    drawn_alone = TrainConfig(task=TASK, adapter=Lora(rank=2))
+    assert begun(drawn_alone)[2].startswith("warning: --adapter: parameters drawn, whole or for new tokens, and not")
+    assert begun(TrainConfig(task=TASK, freeze=("ctc",)))[2].endswith(
+        "not learnt: 2 (ctc/bias, ctc/kernel); they stay as they are drawn; freeze fewer, or take them by --init"
+    )
+    assert begun(TrainConfig(task=TASK))[2] == ""
+
+
 # Options
 
 
@@ -296,6 +320,24 @@ def test_the_digits_are_learnt_with_the_model_s_task_and_the_recipe_s_training(m
     assert parse(f"--init={model}", "--encoder=conformer").task.encoder.d_model == 16
 
 
+def test_new_tokens_by_a_tokenizer_that_is_nothing_without_its_file(tmp_path):
+    """FunASR's seg_dict: the digits' recipe says words, and where none does they are a new run's."""
+    task = dataclasses.replace(TASK, tokenizer=SegDictTokenizer(file="seg_dict", lines=()))
+    checkpoint.save_model(tmp_path, task, {"none": np.zeros(1)})
+    assert type(parse(f"--init={tmp_path}").task.tokenizer) is SegDictTokenizer
+    assert type(parse(f"--init={tmp_path}", "--init.tokens=new").task.tokenizer) is WordTokenizer
+    assert type(parse(f"--init={tmp_path}", "--init.tokens=new", "--train=x").task.tokenizer) is CharTokenizer
+
+
+def test_the_recipe_is_the_one_for_the_model_s_task(model, tmp_path):
+    task = ParaformerTask(tokenizer=tiny.TASK.tokenizer).with_resources(vocabulary=OLD, cmvn=CMVN)
+    checkpoint.save_model(tmp_path, task, {"none": np.zeros(1)})
+    own = parse("--task=paraformer")
+    assert parse(f"--init={tmp_path}") == dataclasses.replace(own, task=task, init=Init(str(tmp_path)))
+    assert parse(f"--init={tmp_path}", "--task=asr").workdir == parse().workdir
+    assert parse(f"--init={model}", "--task=paraformer").workdir == own.workdir
+
+
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
@@ -307,6 +349,7 @@ def test_the_digits_are_learnt_with_the_model_s_task_and_the_recipe_s_training(m
         (["--init=a", "--init.folder=b"], "--init: given twice, alone and as init.folder"),
         (["--init=a", "--init.tokens=old"], "--init.tokens: 'old'; one of model, new"),
         (["--init=nowhere"], "nowhere: no model there"),
+        (["--init="], "--init=: no folder; that of a model was expected"),
     ],
 )
 def test_faults_of_flags(argv, said):

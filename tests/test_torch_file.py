@@ -69,6 +69,20 @@ def test_the_old_format_is_explained():
         read(SAVED / "torch_old.pt")
 
 
+@pytest.mark.parametrize(
+    ("head", "message"),
+    [
+        (b"\x80\x04\x95", r"before 1.6; .* weights_only=True\), NEW"),
+        (b"storages".ljust(257, b"\0") + b"ustar", r"before 1.6; .* if you trust who made it: .* weights_only=False"),
+        (b"\x80\x9f", "no zip"),
+    ],
+)
+def test_other_old_formats(tmp_path, head, message):
+    (tmp_path / "model.pt").write_bytes(head)
+    with pytest.raises(CheckpointError, match=message):
+        read(tmp_path / "model.pt")
+
+
 # --- made by hand ------------------------------------------------------------------------------------------------
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from jaxasr.convert.encoder_options import DROPOUT, LORA, TENSORFLOW, one_for_all
+from jaxasr.convert.encoder_options import DROPOUT, LORA, TENSORFLOW, one_for_all, shifted
 from jaxasr.convert.options import Option, Part, UnlikeOursError, equal, fixed, idle, read_options, same
 
 _OF_ENCODER = Option({}, lambda: {}, lambda _: {}, ("d_model",))
@@ -24,7 +24,7 @@ _LAYERS = same("num_blocks", "num_layers", 6)
 TRANSFORMER_DECODER = Part("transformer", ("TransformerDecoder", "transformer"), (*_DECODER, _LAYERS))
 PARAFORMER_SAN = Part(
     "paraformer_san",
-    ("ParaformerDecoderSAN", "paraformer_decoder_san"),
+    ("ParaformerDecoderSAN", "ParaformerSANDecoder", "paraformer_decoder_san"),
     (*_DECODER, _LAYERS, idle("embeds_id", -1)),
 )
 
@@ -75,19 +75,20 @@ def _attending() -> Option:
 
 
 def _causal() -> Option:
-    """The shift of a memory that looks back only, which is all that ours has, beside its size."""
+    """The shift of a memory that looks back only, which is all that ours has, beside its size.
+
+    Without one theirs sees a token ahead where the size is even.
+    """
 
     def read(size: Any, shift: Any) -> dict[str, Any]:
-        if shift is not None and shift != (size - 1) // 2:
-            raise UnlikeOursError("sanm_shfit", shift, f"none or {(size - 1) // 2}")
+        if (shift if shift is not None else (size - 1) // 2) != size // 2:
+            raise UnlikeOursError("sanm_shfit", shift, f"{size // 2} for a kernel_size of {size}")
         return {"kernel_size": size}
 
-    return Option(
-        {"kernel_size": 21, "sanm_shfit": None},
-        read,
-        lambda fields: {"kernel_size": fields["kernel_size"]},
-        ("kernel_size",),
-    )
+    def write(fields: Mapping[str, Any]) -> dict[str, Any]:
+        return {"kernel_size": fields["kernel_size"], "sanm_shfit": fields["kernel_size"] // 2}
+
+    return Option({"kernel_size": 21, "sanm_shfit": None}, read, write, ("kernel_size",))
 
 
 _SANM_DECODER = (*_DECODER, _attending(), *TENSORFLOW)
@@ -107,10 +108,10 @@ PARAFORMER_SANM = Part(
     ("ParaformerSANMDecoder", "paraformer_decoder_sanm"),
     (
         *_SANM_DECODER,
-        same("kernel_size", "kernel_size", 21),
-        same("sanm_shfit", "shift", 0),
+        shifted(21),
         *LORA,
         idle("chunk_multiply_factor", [1]),
+        fixed("wo_input_layer", False),
     ),
 )
 _ATTENTION = (

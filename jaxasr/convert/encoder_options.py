@@ -84,6 +84,18 @@ def one_for_all(theirs: str, ours: str, default: Any) -> Option:
     return Option({theirs: default}, read, lambda fields: {theirs: fields[ours]}, (ours,))
 
 
+def shifted(size: int) -> Option:
+    """The size of a SAN-M memory and its shift to the past: none looks back only, one below 0 is 0."""
+
+    def read(size: Any, shift: Any) -> dict[str, Any]:
+        return {"kernel_size": size, "shift": (size - 1) // 2 if shift is None else max(shift, 0)}
+
+    def write(fields: Mapping[str, Any]) -> dict[str, Any]:
+        return {"kernel_size": fields["kernel_size"], "sanm_shfit": fields["shift"]}
+
+    return Option({"kernel_size": size, "sanm_shfit": 0}, read, write, ("kernel_size", "shift"))
+
+
 # --- encoders ----------------------------------------------------------------------------------------------------
 
 _SANM = (
@@ -95,7 +107,6 @@ _SANM = (
     fixed("normalize_before", True),
     fixed("concat_after", False),
     fixed("selfattention_layer_type", "sanm"),
-    same("kernel_size", "kernel_size", 11),
     *_FEED_FORWARD,
     *_IDLE_ENCODER,
     *TENSORFLOW,
@@ -103,7 +114,7 @@ _SANM = (
 SANM = Part(
     "sanm",
     ("SANMEncoder", "sanm"),
-    (*_SANM, same("sanm_shfit", "shift", 0), *LORA),
+    (*_SANM, shifted(11), *LORA),
     intermediate(1),
     training=("remat",),
 )
@@ -124,6 +135,7 @@ SANM_CHUNK = Part(
     ("SANMEncoderChunkOpt", "sanm_chunk_opt"),
     (
         *_SANM,
+        same("kernel_size", "kernel_size", 11),
         fixed("sanm_shfit", 0),
         _numbers("chunk_size", "chunk_size", (16,)),
         _numbers("stride", "stride", (10,)),

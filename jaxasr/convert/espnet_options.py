@@ -55,7 +55,7 @@ ASR = model_options.ASR.with_options(
     idle("autocast_frontend", False),
     idle("transducer_multi_blank_durations", []),
     idle("transducer_multi_blank_sigma", 0.05),
-    drop=("blank_id", "sos", "eos"),
+    drop=("blank_id", "sos", "eos", "share_embedding"),
     theirs=("ESPnetASRModel", "espnet", "asr"),
 )
 ESPNET = Toolkit(
@@ -67,7 +67,7 @@ ESPNET = Toolkit(
             (feature_options.DEFAULT_FRONTEND._replace(of_task=()), feature_options.SLIDING_WINDOW),
         ),
         "specaug": ("specaug", (feature_options.SPECAUG.with_options(idle("replace_with_zero", True)),)),
-        "normalize": ("normalizer", feature_options.NORMALIZERS),
+        "normalize": ("normalizer", (feature_options.GLOBAL_MVN, feature_options.UTTERANCE_MVN)),
         "preencoder": (
             "preencoder",
             (feature_options.LINEAR.with_options(idle("dropout", 0.0)), feature_options.SINC),

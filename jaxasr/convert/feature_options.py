@@ -65,12 +65,13 @@ def _edge(theirs: str, ours: str) -> Option:
     return Option({theirs: None}, lambda hz: {ours: hz or 0.0}, lambda fields: {theirs: fields[ours] or None}, (ours,))
 
 
+KALDI_WINDOWS = ("hamming", "povey", "hanning", "blackman", "rectangular")
 WAV_FRONTEND = Part(
     "wav_frontend",
     ("WavFrontend", "wav_frontend"),
     (
         _sampled({}),
-        same("window", "window", "hamming", {name: name for name in ("hamming", "povey")}),
+        same("window", "window", "hamming", {name: name for name in KALDI_WINDOWS}),
         same("n_mels", "num_mels", 80),
         _milliseconds("frame_length", "window_ms", 25),
         _milliseconds("frame_shift", "hop_ms", 10),
@@ -113,7 +114,7 @@ def _stacked_by_one() -> Option:
 
 DEFAULT_FRONTEND = Part(
     "default",
-    ("DefaultFrontend", "default"),
+    ("DefaultFrontend", "EspnetFrontend", "default"),
     (
         _sampled({"hop_length": ("hop_ms", 128), "win_length": ("window_ms", None)}),
         same("n_fft", "fft_size", 512),
@@ -237,7 +238,25 @@ GLOBAL_MVN = Part(
     (*_MVN, same("norm_vars", "variance", True), idle("stats_file")),  # read as a file of the folder
 )
 UTTERANCE_MVN = Part("utterance_mvn", ("UtteranceMVN", "utterance_mvn"), (*_MVN, same("norm_vars", "variance", False)))
-NORMALIZERS = (GLOBAL_MVN, UTTERANCE_MVN)
+
+
+def _mean_or_variance() -> Option:
+    """FunASR's divides by the root of the deviation where it takes off the mean too."""
+
+    def read(mean: Any, variance: Any) -> dict[str, Any]:
+        if mean and variance:
+            raise UnlikeOursError("norm_vars", variance, "False beside norm_means")
+        return {"mean": mean, "variance": variance}
+
+    def write(fields: Mapping[str, Any]) -> dict[str, Any]:
+        if fields["mean"] and fields["variance"]:
+            raise UnlikeOursError("variance", True, "False beside the mean")
+        return {"norm_means": fields["mean"], "norm_vars": fields["variance"]}
+
+    return Option({"norm_means": True, "norm_vars": False}, read, write, ("mean", "variance"))
+
+
+NORMALIZERS = (GLOBAL_MVN, UTTERANCE_MVN.with_options(_mean_or_variance()))
 
 LINEAR = Part("linear", ("LinearProjection", "linear"), (same("output_size", "width", 80), idle("input_size")))
 SINC = Part(

@@ -31,7 +31,7 @@ def read(folder: pathlib.Path, say: Callable[[str], None], *, model_file: str | 
       ConfigError: it is not one that ours can be.
     """
     if not folder.is_dir():
-        raise CheckpointError(f"{folder}: no such folder; that of a model was expected; give another.")
+        raise CheckpointError(f"{folder}: no folder; that of a model was expected; give another.")
     if (folder / checkpoint.PARAMS_FILE).exists() or (folder / "model" / checkpoint.PARAMS_FILE).exists():
         raise CheckpointError(
             f"{folder}: a model of jaxasr's already; another toolkit's was expected; add --to=funasr for the way back."
@@ -79,11 +79,12 @@ def new_folder(path: pathlib.Path) -> Iterator[pathlib.Path]:
             f"{path}: there already, and not empty; a new folder was expected, so that no model is written over; "
             "give another, or remove it."
         )
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    target = path.resolve()
+    temporary = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         temporary.mkdir(parents=True)
         yield temporary
-        temporary.rename(path)
+        temporary.rename(target)
     except OSError as error:
         raise CheckpointError(
             f"{path}: {error.strerror}; a folder to write in was expected, and room for it; free some, or choose "

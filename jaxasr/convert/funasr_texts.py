@@ -7,8 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from jaxasr.convert.options import fixed, idle, read_options
-from jaxasr.data import subwords, textfile
+from jaxasr.convert.options import fixed, idle, read_options, section
+from jaxasr.data import subwords
 from jaxasr.data.lexicon import SegDictTokenizer
 from jaxasr.data.tokenizer import BpeTokenizer, CharTokenizer, Tokenizer, Vocabulary, WordTokenizer
 from jaxasr.errors import CheckpointError, ConfigError
@@ -59,17 +59,20 @@ def read_texts(folder: pathlib.Path, theirs: Mapping[str, Any], where: str, left
       ConfigError: the tokenizer is none of ours, or the token list is in another order.
     """
     is_new = "tokenizer" in theirs
-    conf = (theirs.get("tokenizer_conf") or {}) if is_new else {k: v for k, v in theirs.items() if k in TEXT_KEYS}
+    conf = section(theirs, "tokenizer", where) if is_new else {k: v for k, v in theirs.items() if k in TEXT_KEYS}
     read_options(OPTIONS_1X if is_new else OPTIONS_0X, conf, f"{where}tokenizer_conf." if is_new else where, left_out)
     vocabulary = _vocabulary(folder, conf.get("token_list"))
     kind = _kind(theirs, where)
     if kind == "bpe":
         file = _needed(folder, conf.get("bpemodel"), BPE_MODEL)
         return Texts(vocabulary, BpeTokenizer(content=subwords.read(file)))
-    seg_dict = _named(folder, conf.get("seg_dict") or conf.get("seg_dict_file"), SEG_DICT)
-    if kind != "word" and seg_dict is not None:
-        return Texts(vocabulary, SegDictTokenizer(lines=tuple(textfile.lines(seg_dict))))
-    by_space = conf.get("split_with_space", not is_new) and (not is_new or _has_words(vocabulary))
+    splits = bool(conf.get("split_with_space", not is_new))
+    listed = conf.get("seg_dict") or conf.get("seg_dict_file")
+    # 1.x looks words up wherever there is a list of them, 0.x where it parts words alone
+    if kind != "word" and (is_new or splits) and (listed or _named(folder, None, SEG_DICT)):
+        seg_dict = SegDictTokenizer(file=str(_needed(folder, listed, SEG_DICT))).prepared(())
+        return Texts(vocabulary, dataclasses.replace(seg_dict, file=None))
+    by_space = splits and (not is_new or _has_words(vocabulary))
     return Texts(vocabulary, WordTokenizer() if kind == "word" or by_space else CharTokenizer())
 
 

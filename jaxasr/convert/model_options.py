@@ -17,7 +17,7 @@ from jaxasr.convert.feature_options import (
     SPECAUGS,
     WAV_FRONTEND,
 )
-from jaxasr.convert.options import Part, fixed, idle, part_called, part_of_ours, read_part, same, write_part
+from jaxasr.convert.options import Part, fixed, idle, part_called, part_of_ours, read_part, same, section, write_part
 from jaxasr.errors import ConfigError
 from jaxasr.tasks.base import TASKS
 from jaxasr.tasks.speech_choices import LONG
@@ -41,7 +41,10 @@ _MODEL = (
 )
 _TRAINING = ("cr_weight", "initialization", "dtype", "channel")
 ASR = Part(
-    "asr", ("Transformer", "SANM", "Conformer", "Branchformer", "EBranchformer", "asr"), _MODEL, training=_TRAINING
+    "asr",
+    ("Transformer", "SANM", "Conformer", "Branchformer", "EBranchformer", "asr"),
+    (*_MODEL, fixed("share_embedding", False)),
+    training=_TRAINING,
 )
 _PARAFORMER = (
     *_MODEL,
@@ -104,7 +107,7 @@ def read_model(
       ConfigError: a part or an option is unknown, or is not what ours does.
     """
     model = part_called(toolkit.models, theirs.get("model") or "asr", f"{where}model")
-    fields, of_task = read_part(model, _conf(theirs, "model", where), f"{where}model_conf.", left_out)
+    fields, of_task = read_part(model, section(theirs, "model", where), f"{where}model_conf.", left_out)
     fields = {"task": fields.pop("type")} | fields
     slots = dict(toolkit.slots) | {"decoder": ("decoder", toolkit.decoders[fields["task"]])}
     if fields["task"] == "asr":
@@ -118,7 +121,7 @@ def read_model(
             fields[ours] = None
             continue
         part = part_called(parts, chosen, f"{where}{name}")
-        fields[ours], more = read_part(part, _conf(theirs, name, where), f"{where}{name}_conf.", left_out)
+        fields[ours], more = read_part(part, section(theirs, name, where), f"{where}{name}_conf.", left_out)
         of_task |= more
     _settle_inputs(fields, theirs, where, statistics)
     _settle_widths(fields, where)
@@ -127,15 +130,6 @@ def read_model(
 
 def _is_none(chosen: Any) -> bool:
     return chosen is None or str(chosen).lower() in ("none", "nil", "null")
-
-
-def _conf(theirs: Mapping[str, Any], name: str, where: str) -> Mapping[str, Any]:
-    conf = theirs.get(f"{name}_conf") or {}
-    if not isinstance(conf, Mapping):
-        raise ConfigError(
-            f"{where}{name}_conf: {conf!r}; a section of options was expected; copy the model's configuration anew."
-        )
-    return conf
 
 
 def _settle_inputs(fields: dict[str, Any], theirs: Mapping[str, Any], where: str, statistics: bool) -> None:
@@ -217,15 +211,15 @@ def write_model(toolkit: Toolkit, task: Any, left_out: list[str]) -> dict[str, A
 
 def _completed(theirs: dict[str, Any], frontend: Any, width: int) -> dict[str, Any]:
     """With what follows from several parts here, and is said anew there."""
-    if theirs["frontend"] == WAV_FRONTEND.theirs[0] and "normalize" in theirs:
-        conf = theirs.pop("normalize_conf")
-        if theirs.pop("normalize") != GLOBAL_MVN.theirs[0] or not all(conf.values()):
+    from_training = theirs.get("normalize") == GLOBAL_MVN.theirs[0]
+    if theirs["frontend"] == WAV_FRONTEND.theirs[0] and from_training:
+        del theirs["normalize"]
+        if not all((conf := theirs.pop("normalize_conf")).values()):
             raise ConfigError(
-                f"--normalizer with options {conf}: with --frontend=wav_frontend theirs normalises by both mean and "
-                "deviation of the training set, or not at all; global_mvn was expected; such a model cannot be "
-                "converted."
+                f"--normalizer=global_mvn with options {conf}: with --frontend=wav_frontend theirs normalises by both "
+                "mean and deviation; mean and variance were expected; such a model cannot be converted."
             )
-    elif theirs.get("normalize") == GLOBAL_MVN.theirs[0]:
+    elif from_training:
         raise ConfigError(
             f"--normalizer=global_mvn: theirs keeps statistics of {theirs['frontend']} as sums, which ours has not; "
             "--frontend=wav_frontend was expected with it; such a model cannot be converted."

@@ -119,6 +119,20 @@ def _listed(values: Any) -> str:
     return " or ".join(sorted(map(repr, values)))
 
 
+def section(theirs: Mapping[str, Any], name: str, where: str) -> Mapping[str, Any]:
+    """The options of a part in a configuration of theirs, none where it has no `{name}_conf`.
+
+    Raises:
+      ConfigError: they are no mapping.
+    """
+    conf = theirs.get(f"{name}_conf") or {}
+    if not isinstance(conf, Mapping):
+        raise ConfigError(
+            f"{where}{name}_conf: {conf!r}; a section of options was expected; copy the model's configuration anew."
+        )
+    return conf
+
+
 # --- both directions ---------------------------------------------------------------------------------------------
 
 
@@ -145,6 +159,11 @@ def read_options(options: Sequence[Option], conf: Mapping[str, Any], where: str,
                 f"{where}{error.key}: {error.value!r}; {error.expected} was expected, which is all that jaxasr has; "
                 "such a model cannot be converted."
             ) from None
+        except (TypeError, ValueError, LookupError) as error:
+            keys = ", ".join(option.theirs)
+            raise ConfigError(
+                f"{where}{keys}: {', '.join(map(repr, values))}; values of their kind were expected; correct them."
+            ) from error
         if not option.ours:
             left_out += [f"{where}{key}={conf[key]}" for key in option.theirs if _is_lost(option, key, conf, known)]
     return found

@@ -147,11 +147,14 @@ def _tensors(content: Any) -> dict[str, Tensor]:
 
 def _no_zip(path: pathlib.Path) -> CheckpointError:
     with path.open("rb") as file:
-        if file.read(2) == b"\x80\x02":
-            return CheckpointError(
-                f"{path}: a file as torch wrote it before 1.6; a zip was expected; save it anew where torch is: "
-                "torch.save(torch.load(OLD, map_location='cpu', weights_only=True), NEW)."
-            )
+        head = file.read(512)
+    is_tar = head[257:262] == b"ustar"  # of torch before 0.2, which reads it only as what may run anything
+    if is_tar or (head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05")):
+        trusted = ", if you trust who made it" if is_tar else ""
+        return CheckpointError(
+            f"{path}: a file as torch wrote it before 1.6; a zip was expected; save it anew where torch is{trusted}: "
+            f"torch.save(torch.load(OLD, map_location='cpu', weights_only={not is_tar}), NEW)."
+        )
     return CheckpointError(f"{path}: no zip; a file of torch.save was expected; give another, or copy it anew.")
 
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from jaxasr.config import naming_files, resource, slot
+from jaxasr.config import beside, naming_files, resource, slot
 from jaxasr.convert.bert import read_blocks
 from jaxasr.data import textfile
 from jaxasr.data.audio import SoundSource
@@ -90,11 +90,11 @@ class SpeechTask(Task[AnyAsrExample, AnyAsrBatch]):
     """Statistics: Kaldi's (FunASR's am.mvn) or ESPnet's feats_stats.npz; None estimates them on the training set."""
     ctc_weight: float = 0.3
     """Share of the CTC loss; the rest is the attention loss."""
-    interctc_layers: tuple[int, ...] = ()
+    interctc_layers: tuple[int, ...] = beside("ctc_weight", ())
     """Encoder layers, counted from 1, after which CTC is learnt as well, such as 3 6 9."""
-    interctc_weight: float = 0.3
+    interctc_weight: float = beside("interctc_layers", 0.3)
     """Share of those layers in the CTC loss."""
-    interctc_conditioning: bool = False
+    interctc_conditioning: bool = beside("interctc_layers", False)
     """Give the encoder what CTC says after those layers (self-conditioned CTC)."""
     label_smoothing: float = 0.1
     """Probability that the attention loss spreads over wrong tokens."""

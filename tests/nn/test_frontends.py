@@ -93,6 +93,9 @@ def test_equals_kaldi(sample_rate, window, snip_edges, data):
     [
         WavFrontend(num_mels=23, low_hz=100.0, high_hz=-400.0, preemphasis=0.9),
         WavFrontend(num_mels=40, window_ms=32.0, hop_ms=8.0, high_hz=3800.0),
+        WavFrontend(num_mels=40, window="hanning"),
+        WavFrontend(num_mels=40, window="blackman"),
+        WavFrontend(num_mels=40, window="rectangular"),
         WavFrontend(num_mels=40, window_ms=20.0, hop_ms=12.5, snip_edges=False),
         WavFrontend(num_mels=40, hop_ms=10.125, snip_edges=False),  # 81 samples, an odd number
         WavFrontend(num_mels=23, window_ms=10.0, hop_ms=12.5, snip_edges=False),  # windows that do not meet

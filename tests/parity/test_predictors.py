@@ -86,6 +86,19 @@ def test_while_the_number_of_tokens_is_not_known(version):
     np.testing.assert_array_equal(found.counts, out["infer_frame_alignment_lens"])
 
 
+def test_without_a_tail_half_a_token_is_one():
+    """As FunASR counts; what has not fired it shows as zeros."""
+    _, _, predictor, params, hidden, lengths = case("v2")
+    predict = jax.jit(functools.partial(predictor.clone(tail_threshold=0.0).apply, num_tokens=20, train=False))
+    found = predict({"params": params}, hidden, lengths)
+    total = np.sum(found.alphas, axis=1)
+    np.testing.assert_array_equal(found.counts, np.round(total))
+    assert np.any(found.counts > total)
+    for embeddings, count, fired in zip(found.embeddings, found.counts, np.floor(total), strict=True):
+        assert np.all(np.any(embeddings[: int(fired)], axis=-1))
+        assert not np.any(embeddings[int(fired) : int(count)])
+
+
 @pytest.mark.parametrize("version", PREDICTORS)
 def test_gradient(version):
     """Without the tokens that they lost, by the rows' own frames: theirs goes on into the padding."""

@@ -25,8 +25,8 @@ class WavFrontend(StackingFrontend):
 
     num_mels: int = 80
     """Mel bands."""
-    window: Literal["hamming", "povey"] = "hamming"
-    """Window of a frame: FunASR's hamming or Kaldi's povey."""
+    window: Literal["hamming", "povey", "hanning", "blackman", "rectangular"] = "hamming"
+    """Window of a frame, as Kaldi calls it: FunASR's is hamming, Kaldi's povey."""
     window_ms: float = 25.0
     """Length of a frame's window, in milliseconds."""
     low_hz: float = 20.0
@@ -107,6 +107,13 @@ def _reflect_ends(audio: Float[Array, "B S"], lengths: Int[Array, "B"], window: 
 
 
 def _window(name: str, size: int) -> Float[np.ndarray, "W"]:
-    phase = np.cos(2 * np.pi * np.arange(size) / (size - 1))
-    shape = 0.54 - 0.46 * phase if name == "hamming" else (0.5 - 0.5 * phase) ** 0.85
-    return shape.astype(np.float32)
+    phase = 2 * np.pi * np.arange(size) / (size - 1)
+    hanning = 0.5 - 0.5 * np.cos(phase)
+    shapes = {
+        "hamming": 0.54 - 0.46 * np.cos(phase),
+        "povey": hanning**0.85,
+        "hanning": hanning,
+        "blackman": 0.42 - 0.5 * np.cos(phase) + 0.08 * np.cos(2 * phase),
+        "rectangular": np.ones(size),
+    }
+    return shapes[name].astype(np.float32)

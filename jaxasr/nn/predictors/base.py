@@ -41,7 +41,8 @@ class Predictor(nn.Module):
     noise_threshold: float = 0.0
     """Taken off them; what falls below 0 is 0."""
     tail_threshold: float = 0.45
-    """What the last token may lack and still be one, where the number of tokens is not given."""
+    """What the last token may lack and still be one, where the number of tokens is not given; with 0 that is half of
+    it, and a token that lacks anything is shown as zeros."""
 
     @abc.abstractmethod
     def context(self, x: Float[Array, "B T D"], *, train: bool) -> Float[Array, "B T D"]:
@@ -87,10 +88,11 @@ class Predictor(nn.Module):
             counts, alphas = jnp.sum(alphas, axis=1), cif.scaled_to(alphas, token_lengths)
         else:
             x, alphas = cif.with_tail(x, alphas, lengths, self.tail_threshold)
-            counts = jnp.floor(jnp.sum(alphas, axis=1))
-        embeddings = cif.integrate_and_fire(x, alphas, num_tokens)
-        known = counts.astype(jnp.int32) if token_lengths is None else token_lengths
-        return Predicted(zero_padding(embeddings, known), counts, alphas, fine)
+            total = jnp.sum(alphas, axis=1)
+            token_lengths = jnp.floor(total).astype(jnp.int32)
+            counts = jnp.floor(total) if self.tail_threshold > 0.0 else jnp.round(total)
+        embeddings = zero_padding(cif.integrate_and_fire(x, alphas, num_tokens), token_lengths)
+        return Predicted(embeddings, counts, alphas, fine)
 
 
 def weights(

@@ -18,7 +18,7 @@ from jaxasr.data.lexicon import PhoneTokenizer
 from jaxasr.data.tokenizer import Vocabulary
 from jaxasr.nn.encoders import ConformerEncoder, SanmEncoder
 from jaxasr.nn.frontends import StftFrontend
-from jaxasr.nn.normalize import UtteranceMvn
+from jaxasr.nn.normalize import GlobalMvn
 from jaxasr.tasks import AsrTask
 from tests.errors.files import write
 from tests.parity.fixtures import HERE as PARITY
@@ -38,6 +38,11 @@ def read(name: str = "asr_1x", *, without: str | None = None, model_file: str | 
             options[key] = options.get(key, {}) | value if isinstance(value, dict) else value
         file.write_text(yaml.safe_dump(options))
     funasr.read(FOLDER, print, model_file=model_file)
+
+
+def no_list_of_files() -> None:
+    write("theirs/configuration.json", "[]")
+    funasr.is_model(FOLDER)
 
 
 def of_options(**theirs: Any) -> Callable[[], object]:
@@ -77,6 +82,7 @@ CASES: dict[str, Callable[[], object]] = {
     "a folder in no folder": no_place,
     "a file of parameters on the way back": lambda: convert(ConvertOptions("a", "b", to="funasr", model_file="c")),
     "no configuration": lambda: read(without="config.yaml"),
+    "no list of files": no_list_of_files,
     "no parameters": lambda: read(without="model.pt"),
     "other parameters": lambda: read(model_file="model.pt.ep3"),
     "no statistics": lambda: read(
@@ -90,6 +96,7 @@ CASES: dict[str, Callable[[], object]] = {
     "an unknown model": of_options(model="SenseVoiceSmall"),
     "an unknown option": of_options(model_conf={"ctc_wight": 0.3}),
     "a value that is not ours": of_options(model_conf={"ignore_id": 0}),
+    "values of another kind": of_options(frontend="default", frontend_conf={"hop_length": "ten"}),
     "no section": of_options(model_conf="none"),
     "no inputs": of_options(encoder="transformer", decoder="rnn"),
     "no encoder": of_options(frontend="default", decoder="rnn"),
@@ -98,6 +105,6 @@ CASES: dict[str, Callable[[], object]] = {
     "an option of ours": written(encoder=ConformerEncoder(conv_norm="layer")),
     "a value of ours": written(encoder=SanmEncoder(subsampling="conv2d")),
     "two widths": written(encoder=SanmEncoder(d_model=128)),
-    "a normalisation of ours": written(normalizer=UtteranceMvn()),
+    "a normalisation of ours": written(normalizer=GlobalMvn(variance=False)),
     "statistics elsewhere": written(frontend=StftFrontend(lfr_m=1, lfr_n=1)),
 }
