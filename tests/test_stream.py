@@ -36,7 +36,7 @@ def case(lfr=(4, 3), predictor=None, decoder_look_back=(1,), **chunks):
         decoder=ParaformerSanmDecoder(num_layers=2, kernel_size=4, shift=2, **SIZES),
         decoder_look_back=decoder_look_back,
         vocabulary=Vocabulary(WORDS),
-        cmvn=Cmvn(np.full(MELS * lfr[0], -10.0, np.float32), np.full(MELS * lfr[0], 0.4, np.float32)),
+        cmvn=Cmvn(np.full(MELS * lfr[0], -16.0, np.float32), np.full(MELS * lfr[0], 0.5, np.float32)),
     )
     task.check()
     shapes = jax.eval_shape(task.model().init, jax.random.key(0), task.batch_spec(BucketShape(1, SAMPLES, 4)))
@@ -82,7 +82,7 @@ LENGTHS = [0, 1, 199, 200, 279, 280, 281, 1399, 1400, 1401, 1480, 2680, 2760, 28
         {"decoder_look_back": (2, 4), "chunk_choice": 1, "predictor": CifPredictor()},
         {"pad_left": (2,), "stride": (3, 4), "look_back": (4,), "predictor": CifPredictorV3(upsample_type="cnn")},
         {"chunk_size": (5,), "stride": (5,), "look_back": (2,), "lfr": (7, 6)},
-        {"chunk_size": (7,), "stride": (4,), "pad_left": (3,), "look_back": (1,), "lfr": (1, 1)},
+        {"chunk_size": (7,), "stride": (4,), "pad_left": (3,), "look_back": (1,), "lfr": (2, 1)},
     ],
 )
 def test_chunk_by_chunk_as_the_whole(options):
@@ -92,7 +92,7 @@ def test_chunk_by_chunk_as_the_whole(options):
     found = [heard(listener, samples) for samples in sounds]
     assert [stream.tokens for stream in found] == expected
     np.testing.assert_allclose([stream.score for stream in found], scores, rtol=1e-4, atol=1e-4)
-    assert len(set(expected[-1])) > 5 and expected[:4] == [()] * 4
+    assert len(set(expected[-1])) > 1 and expected[:3] == [()] * 3
 
 
 def cuts(size, rng):
@@ -106,6 +106,7 @@ def test_text_does_not_depend_on_how_the_bytes_come():
     samples = sound(9999, seed=7)
     pcm = samples.tobytes()
     (expected,), _ = said_of_the_whole(task, params, [samples])
+    assert len(set(expected)) > 4
     rng = np.random.default_rng(0)
     for _ in range(300):
         ends = [0, *cuts(len(pcm), rng), len(pcm)]
@@ -166,7 +167,7 @@ def test_no_token_changes_with_what_comes_later():
     long = sound(SAMPLES)
     expected, _ = said_of_the_whole(task, params, [long[:length] for length in (8000, 12000, SAMPLES)])
     for shorter, longer in zip(expected, expected[1:], strict=False):
-        sure = len(shorter) - 4
+        sure = len(shorter) - 10  # of the two last chunks, which see that nothing comes
         assert sure > 5 and longer[:sure] == shorter[:sure]
 
 

@@ -94,9 +94,7 @@ class ParaformerNetwork(SpeechNetwork, kw_only=True):
         """What is said of utterances of which nothing is known; of `Predicted.counts` tokens each."""
         out = self.encode(features, lengths, train=train)
         room = self.predictor.room(out.encoded.shape[1])
-        predicted = self.predictor(
-            out.encoded, out.lengths, num_tokens=room, chunked=self._chunked(out), train=train
-        )
+        predicted = self.predictor(out.encoded, out.lengths, num_tokens=room, chunked=self._chunked(out), train=train)
         frames, seen = self._memory(out, predicted)
         counts = predicted.counts.astype(jnp.int32)
         logits = self.decoder(predicted.embeddings, counts, *frames, vocab_size=self.vocab_size, train=train, **seen)

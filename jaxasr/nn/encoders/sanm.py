@@ -111,9 +111,7 @@ class SanmStackEncoder(BlockEncoder):
         """Frames scaled, their positions added."""
         return x * jnp.asarray(self.d_model**0.5, x.dtype) + jnp.asarray(positions, x.dtype)[None]
 
-    def run(
-        self, x: Float[Array, "B T F"], reach: Reach, *, train: bool, taps: Taps | None
-    ) -> Float[Array, "B T D"]:
+    def run(self, x: Float[Array, "B T F"], reach: Reach, *, train: bool, taps: Taps | None) -> Float[Array, "B T D"]:
         """All blocks and the norm."""
         norm = LayerNorm(name="norm")
         options = (
