@@ -304,9 +304,7 @@ def decode(options: DecodeOptions) -> list[Hypothesis]:
     task, params = checkpoint.load_model(options.model)
     console = rich.console.Console(stderr=True)
     shown = console if options.progress == "auto" and console.is_terminal else None
-    hypotheses = (
-        list(_streamed(task, params, options, shown)) if options.stream else _at_once(task, params, options, shown)
-    )
+    hypotheses = list((_streamed if options.stream else _at_once)(task, params, options, shown))
     if options.output is not None and is_main_process():
         write_hypotheses(pathlib.Path(options.output), hypotheses)
     return hypotheses

@@ -2,19 +2,26 @@
 
 import dataclasses
 import functools
+import io
+import itertools
+import time
 
 import jax
 import numpy as np
 import pytest
+import soundfile
 
+from jaxasr import checkpoint, decode
 from jaxasr.data.batch import AsrExample, BucketShape
 from jaxasr.data.tokenizer import Vocabulary
+from jaxasr.data.utterance import Utterance
 from jaxasr.nn.decoders import ParaformerSanmDecoder
 from jaxasr.nn.encoders import SanmChunkEncoder
 from jaxasr.nn.frontends import WavFrontend
 from jaxasr.nn.normalize import Cmvn
+from jaxasr.nn.positions import sinusoids_halves, sinusoids_halves_from
 from jaxasr.nn.predictors import CifPredictor, CifPredictorV2, CifPredictorV3
-from jaxasr.stream import Listener
+from jaxasr.stream import Listener, listen, played
 from jaxasr.tasks import ParaformerTask
 from tests.test_contract import random_like, talkative
 
@@ -111,7 +118,7 @@ def test_text_does_not_depend_on_how_the_bytes_come():
     for _ in range(300):
         ends = [0, *cuts(len(pcm), rng), len(pcm)]
         stream = listener.start
-        for begin, end in zip(ends, ends[1:], strict=False):
+        for begin, end in itertools.pairwise(ends):
             stream = listener.hear(stream, pcm[begin:end])
         assert listener.hear(stream, ended=True).tokens == expected
 
@@ -141,9 +148,8 @@ def test_many_streams_in_one_step():
     together = jax.jit(jax.vmap(step, (None, 0, 0, 0)))(params, states, samples, left)
     for row, stream in enumerate(streams):
         alone = jax.jit(step)(params, stream.heard, samples[row], left[row])
-        jax.tree.map(
-            lambda many, one: np.testing.assert_allclose(many[row], one, rtol=1e-4, atol=1e-4), together, alone
-        )
+        for many, one in zip(*map(jax.tree.leaves, (together, alone)), strict=True):
+            np.testing.assert_allclose(many[row], one, rtol=1e-4, atol=1e-4)
 
 
 def test_what_is_said_stays_and_the_last_word_comes():
@@ -166,19 +172,71 @@ def test_no_token_changes_with_what_comes_later():
     task, params, _ = usual()
     long = sound(SAMPLES)
     expected, _ = said_of_the_whole(task, params, [long[:length] for length in (8000, 12000, SAMPLES)])
-    for shorter, longer in zip(expected, expected[1:], strict=False):
+    for shorter, longer in itertools.pairwise(expected):
         sure = len(shorter) - 10  # of the two last chunks, which see that nothing comes
         assert sure > 5 and longer[:sure] == shorter[:sure]
 
 
-def test_training_draws_chunks_and_looks_at_chunks():
-    """The loss and its gradient are finite, and differ from those of tokens that look at everything."""
+def test_training_draws_chunks():
+    """Each of either size; and learns of what they see."""
     task, params, _ = usual()
-    task = dataclasses.replace(task, specaug=None)
+    task = dataclasses.replace(task, specaug=None, encoder=task.encoder.clone(num_layers=1))
+    params = params | {"encoder": {name: of for name, of in params["encoder"].items() if name != "blocks"}}
     examples = [AsrExample(str(n), sound(n), np.arange(3, 9, dtype=np.int32)) for n in (SAMPLES, 7000)]
     batch = task.collate_fn()(examples, BucketShape(2, SAMPLES, 6))
     run = jax.jit(jax.value_and_grad(task.loss_fn(), has_aux=True))
     (loss, _), gradient = run(params, batch, jax.random.key(0))
     assert np.isfinite(loss) and all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(gradient))
-    everything = dataclasses.replace(task, decoder_look_back=())
-    assert abs(loss - jax.jit(everything.loss_fn())(params, batch, jax.random.key(0))[0]) > 1e-3
+    assert all(np.any(leaf) for leaf in jax.tree.leaves(gradient))
+
+
+def test_positions_far_into_the_sound():
+    found = jax.jit(lambda first: sinusoids_halves_from(first, 5, 16))(np.int32(70_000))
+    np.testing.assert_allclose(found, sinusoids_halves(70_005, 16)[70_000:], atol=2e-6)
+
+
+# --- command line ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """The folder of a model, and a sound file of another rate."""
+    task, params, _ = usual()
+    folder = tmp_path_factory.mktemp("model")
+    checkpoint.save_model(folder, task, params)
+    soundfile.write(folder / "sound.wav", sound(12000), RATE)
+    return folder
+
+
+def test_a_file_plays(model, capsys, tmp_path):
+    """And is decoded as without --stream."""
+    inputs = str(model / "sound.wav"), str(model / "sound.wav")
+    options = decode.DecodeOptions(inputs, str(model), stream=True, pace=0.0, output=str(tmp_path / "out"))
+    found = decode.decode(options)
+    expected = decode.decode(decode.DecodeOptions(inputs, str(model)))
+    assert [(h.id, h.text, h.tokens) for h in found] == [(h.id, h.text, h.tokens) for h in expected]
+    np.testing.assert_allclose([h.score for h in found], [h.score for h in expected], rtol=1e-4)
+    assert (tmp_path / "out" / "transcript.txt").read_text().splitlines() == [h.text for h in found]
+
+
+def test_bytes_on_standard_input(model, monkeypatch, capsys):
+    _, _, listener = usual()
+    pcm = sound(9000).tobytes()
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(pcm + b"x")))  # half a sample more
+    decode.main(["-", f"--model={model}", "--stream"])
+    assert capsys.readouterr().out == f"- {listener.text(heard(listener, sound(9000)))}\n"
+
+
+def test_partial_results_at_the_pace(model):
+    """Nothing is said of what has not been played, what is shown only grows, and times are told."""
+    _, _, listener = usual()
+    shown: list[str] = []
+    parts = played(listener, Utterance("a", str(model / "sound.wav"), ""), pace=5.0)
+    began = time.perf_counter()
+    ended, times = listen(listener, parts, shown.append)
+    assert time.perf_counter() - began > 1.5 / 5.0
+    assert len(shown) > 3 and shown[-1] == listener.text(ended)
+    assert all(longer.startswith(shorter) for shorter, longer in itertools.pairwise(shown))
+    assert times.sound == 1.5 and times.first is not None and 0.0 < times.first < 1.0
+    assert "1.50 s of sound; the first token came after" in str(times)
+    assert str(listen(listener, [b"1"], shown.append)[1]) == "0.00 s of sound, not one chunk"

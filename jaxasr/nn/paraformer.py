@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxasr.nn import cif
-from jaxasr.nn.decoders import ParallelDecoder, ParaformerSanmDecoder
+from jaxasr.nn.decoders import ParaformerSanmDecoder, ParallelDecoder
 from jaxasr.nn.encoders import SanmChunkEncoder
 from jaxasr.nn.encoders.chunks import Chunked
 from jaxasr.nn.glancing import glanced

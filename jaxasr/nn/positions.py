@@ -34,8 +34,8 @@ def sinusoids_halves(length: int, width: int) -> Float[np.ndarray, "T D"]:
 def sinusoids_halves_from(first: Int[Array, ""], length: int, width: int) -> Float[Array, "T D"]:
     """Of `length` frames from number `first` on the rows that `sinusoids_halves` has; the number may be traced.
 
-    By the angles' sum, over three digits to the base 256: float32 angles would be coarse. `first` lies between -`length`
-    and 2**24 - `length`.
+    By the angles' sum, over three digits to the base 256: float32 angles would be coarse. `first` lies between
+    -`length` and 2**24 - `length`.
     """
     digits = [(first + length) // 256**k % 256 for k in range(3)]
     parts = [_halves(np.arange(256) * 256**k, width) for k in range(3)]

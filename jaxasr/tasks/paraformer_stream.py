@@ -16,7 +16,6 @@ from jaxasr.nn.encoders.stack import STREAM
 from jaxasr.nn.frontends import WavFrontend
 from jaxasr.nn.frontends.framing import INT16_SCALE, as_float
 from jaxasr.nn.frontends.stacking import stack_stretch
-from jaxasr.nn.masking import zero_padding
 from jaxasr.nn.normalize import UtteranceMvn
 from jaxasr.nn.paraformer import Carried
 from jaxasr.search.greedy import parallel_greedy
@@ -97,7 +96,7 @@ class Streaming:
         """
         features = self._features(heard.carried.number, samples[None], frames_left[None])
         left = -(-frames_left[None] // (_frontend(self.task).lfr_n or 1))
-        variables = variables_of(params) | ({STREAM: heard.layers} if heard.layers else {})
+        variables = {**variables_of(params), **({STREAM: heard.layers} if heard.layers else {})}
         said: Any = self.task.network().apply(
             variables, heard.carried, features.astype(self.task.dtype), left, method="step", mutable=[STREAM]
         )

@@ -446,7 +446,7 @@ def main() -> None:
             save(f"{family}_{case}", options, arrays)
     save("paraformer", {}, paraformer_case())
     for case, options in ONLINE.items():
-        save(f"paraformer_online_{case}", options, online_case(options))
+        save(f"online_{case}", options, online_case(options))
     save("sanm_conv2d", SANM, encoder_case(lambda _, **options: sanm_conv2d(), SANM, gradient=False))
     for case, (make, changes) in CONDITIONED.items():
         options = (

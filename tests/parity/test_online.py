@@ -35,7 +35,7 @@ def case(name):
         vocabulary=Vocabulary(("<blank>", "<s>", "</s>", *map(chr, range(97, 112)), "<unk>")),
     )
     task.check()
-    arrays, assert_close = more(f"paraformer_online_{name}")
+    arrays, assert_close = more(f"online_{name}")
     rules = {part: rules_of_part(part, getattr(task, part)) for part in ("encoder", "predictor")}
     rules["decoder"] = [EMBEDDING, *rules_of_part("decoder", task.decoder)]
     found = arrays["param"].items()

@@ -76,7 +76,7 @@ def stack_frames(
 def stack_stretch(
     x: Float[Array, "B R F"], first: Int[Array, "B"], last: Int[Array, "B"], m: int, n: int
 ) -> Float[Array, "B T2 F2"]:
-    """What `stack_frames` makes of a stretch of frames: every whole stack, the first one from the stretch's first frame.
+    """What `stack_frames` makes of a stretch of frames: every whole stack, the first from the stretch's first frame.
 
     Args:
       first: where in the stretch the sound's first frame stands; what lies before is not read. Below 0 it is not there.

@@ -108,7 +108,7 @@ class Predictor(nn.Module):
         x, alphas = cif.with_tail(x, alphas, lengths, jnp.where(last, self.tail_threshold, 0.0)[:, None])
         room = self.room(x.shape[1]) + 1  # with the one that had begun
         embeddings = cif.integrate_and_fire(x, alphas, room + 1, begun.weight)
-        embeddings = embeddings.at[:, 0].add(begun.frames)
+        embeddings = jnp.asarray(embeddings).at[:, 0].add(begun.frames)
         total = cif.running_sum(alphas, begun.weight)[:, -1]
         counts = jnp.floor(total).astype(jnp.int32)
         next_one = jnp.take_along_axis(embeddings, counts[:, None, None], axis=1)[:, 0]
