@@ -1,5 +1,6 @@
 """Text while the sound still comes: bytes of 16-bit PCM in, tokens out, all that is remembered an explicit value."""
 
+import contextlib
 import dataclasses
 import statistics
 import time
@@ -60,7 +61,9 @@ class Listener:
         streaming = task.streaming()
         framing, heard = streaming.framing, jax.device_get(streaming.nothing_heard(params))
         step = jax.jit(streaming.step)
-        compiled = step.lower(params, heard, np.zeros(framing.samples, np.int16), np.int32(0)).compile()
+        silence = np.zeros(framing.samples, np.int16), np.int32(0)
+        compiled = step.lower(params, heard, *silence).compile()
+        jax.block_until_ready(compiled(params, heard, *silence))  # the first call takes longer than the others
         return cls(task, params, streaming, Stream(np.zeros(framing.lead, np.int16), b"", heard), compiled)
 
     def hear(self, stream: Stream, pcm: bytes = b"", *, ended: bool = False) -> Stream:
@@ -152,10 +155,11 @@ def played(listener: Listener, utterance: Utterance, pace: float) -> Iterator[by
 
 
 def arriving(file: BinaryIO) -> Iterator[bytes]:
-    """What comes in a file, as soon as it comes."""
+    """What comes in a file, as soon as it comes; its end is Ctrl-C too."""
     read: Callable[[int], bytes] = getattr(file, "read1", file.read)
-    while part := read(1 << 16):
-        yield part
+    with contextlib.suppress(KeyboardInterrupt):
+        while part := read(1 << 16):
+            yield part
 
 
 def shown(
