@@ -40,7 +40,7 @@ class Heard(NamedTuple):
 
 
 class Framing(NamedTuple):
-    """How chunks lie in the sound, in samples but the last two."""
+    """How chunks lie in the sound, in samples but the last."""
 
     samples: int
     """Of a chunk, with all that its frames need."""
