@@ -1,6 +1,7 @@
 """Sound to text with a trained model: `python -m jaxasr.decode --model=DIR INPUT...`."""
 
 import dataclasses
+import math
 import pathlib
 import re
 import sys
@@ -13,7 +14,7 @@ import rich.console
 import rich.progress
 import tyro
 
-from jaxasr import checkpoint
+from jaxasr import checkpoint, stream
 from jaxasr.compiled import CompiledByShape, use_persistent_cache
 from jaxasr.data import kaldi, manifest, pipeline
 from jaxasr.data.audio import SUFFIXES
@@ -236,7 +237,12 @@ class DecodeOptions:
     extra_padding: float = 0.0
     """Seconds of padding added to every row; changes nothing but the time it takes."""
     progress: Literal["auto", "off"] = "auto"
-    """A progress bar on stderr where that is a terminal."""
+    """A progress bar on stderr where that is a terminal; with --stream the text as it grows."""
+    stream: bool = False
+    """Decode while the sound plays, one INPUT behind the other; INPUT - is 16-bit little-endian mono PCM at the model's
+    sample rate on standard input."""
+    pace: float = 1.0
+    """With --stream, how many times as fast as real time files play; 0 for as fast as they are decoded."""
 
 
 def read_inputs(paths: Sequence[str], kind: Kind) -> list[Utterance]:
@@ -291,10 +297,52 @@ def decode(options: DecodeOptions) -> list[Hypothesis]:
             raise ConfigError(f"--{name}={value}: a positive number was expected; change it.")
     if not options.extra_padding >= 0.0:
         raise ConfigError(f"--extra_padding={options.extra_padding}: 0 or more seconds were expected; change it.")
+    _check_stream(options)
     if options.output is not None:
         _make_folder(options.output)  # what is wrong with it shows before anything is decoded
     use_persistent_cache()
     task, params = checkpoint.load_model(options.model)
+    console = rich.console.Console(stderr=True)
+    shown = console if options.progress == "auto" and console.is_terminal else None
+    hypotheses = list((_streamed if options.stream else _at_once)(task, params, options, shown))
+    if options.output is not None and is_main_process():
+        write_hypotheses(pathlib.Path(options.output), [with_words(task, said) for said in hypotheses])
+    return hypotheses
+
+
+def _check_stream(options: DecodeOptions) -> None:
+    """Raises ConfigError where an option would change nothing."""
+    batches = ("search", "rows", "batch_seconds", "max_buckets", "extra_padding")
+    for name in batches if options.stream else ("pace",):
+        if (value := getattr(options, name)) != getattr(DecodeOptions, name, None):
+            raise ConfigError(
+                f"--{name}={value} {'with' if options.stream else 'without'} --stream: it would change nothing; the "
+                "default was expected; remove one of the two, or add --stream."
+            )
+    if not 0.0 <= options.pace < math.inf:
+        raise ConfigError(f"--pace={options.pace}: a finite number from 0 was expected; change it.")
+    if "-" in options.input and (len(options.input) > 1 or not options.stream):
+        raise ConfigError(
+            f"INPUT: {' '.join(options.input)}; files, or - alone with --stream, were expected; change them."
+        )
+
+
+def _streamed(
+    task: Task, params: Params, options: DecodeOptions, console: rich.console.Console | None
+) -> Iterator[Hypothesis]:
+    listener = stream.Listener.of(task, jax.device_put(params, jax.devices()[0]))
+    if options.input == ("-",):
+        sounds = [("-", stream.arriving(sys.stdin.buffer))]
+    else:
+        utterances = read_inputs(options.input, task.source.kind)
+        sounds = [(u.id, stream.played(listener, u, options.pace)) for u in utterances]
+    for name, ended in stream.shown(listener, sounds, console):
+        yield Hypothesis(name, listener.text(ended), ended.score, list(ended.tokens))
+
+
+def _at_once(
+    task: Task, params: Params, options: DecodeOptions, shown: rich.console.Console | None
+) -> list[Hypothesis]:
     devices = Devices.all() if (options.rows or 0) % jax.device_count() == 0 else Devices.first()
     recognizer = Recognizer(task, options.search or task.searches()[0], devices)
     inputs = evaluation_inputs(
@@ -306,12 +354,7 @@ def decode(options: DecodeOptions) -> list[Hypothesis]:
         rows_multiple=devices.mesh.size,
         extra_seconds=options.extra_padding,
     )
-    console = rich.console.Console(stderr=True)
-    shown = console if options.progress == "auto" and console.is_terminal else None
-    hypotheses, _ = recognizer(jax.device_put(params, devices.replicated), inputs, progress=shown)
-    if options.output is not None and is_main_process():
-        write_hypotheses(pathlib.Path(options.output), [with_words(task, said) for said in hypotheses])
-    return hypotheses
+    return recognizer(jax.device_put(params, devices.replicated), inputs, progress=shown)[0]
 
 
 def _make_folder(path: str) -> None:

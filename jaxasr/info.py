@@ -40,6 +40,7 @@ def describe(path: str | pathlib.Path) -> dict[str, Any]:
         "options": {"task": name} | chosen(task) | config.changed(task),
         "imports": list(config.read_yaml(folder / "config.yaml").get("imports") or ()),
         "parameters": parameters(folder / checkpoint.PARAMS_FILE),
+        "layers": layers(task),
         "bytes": sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()),
         "reads": task.source.kind,
         "input_rate": task.input_rate,
@@ -49,6 +50,12 @@ def describe(path: str | pathlib.Path) -> dict[str, Any]:
         "resources": resources(task),
         "run": None if workdir is None else training(gather.read(workdir)),
     }
+
+
+def layers(task: Task) -> dict[str, int]:
+    """How many layers each of the task's parts has, of those that have some."""
+    parts = {name: getattr(task, name) for name in config.slots(type(task))}
+    return {name: part.num_layers for name, part in parts.items() if hasattr(part, "num_layers")}
 
 
 def chosen(task: Task) -> dict[str, Any]:
@@ -127,6 +134,7 @@ def lines(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield name, _options(value)
     total, parts, statistics = (found["parameters"][name] for name in ("total", "parts", "statistics"))
     yield "parameters", f"{count(total)}: " + ", ".join(f"{part} {count(size)}" for part, size in parts.items())
+    yield "layers", ", ".join(f"{part} {number}" for part, number in found["layers"].items()) or "none"
     if statistics:
         yield "statistics", f"{count(statistics)} numbers that run along, of batch norms"
     stored = ", ".join(found["parameters"]["dtypes"])

@@ -146,7 +146,7 @@ def test_defaults_are_theirs():
 def test_samples_are_milliseconds():
     conf = {"fs": "22.05k", "hop_length": 220, "win_length": 551, "n_fft": 1024}
     made = both_ways(part_called(FRONTENDS, "default", ""), OUR_FRONTENDS, conf)
-    assert made._samples(22_050) == (551, 220)
+    assert made.window_and_hop(22_050) == (551, 220)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ LAYERS = [
     {"search", "optim", "schedules", "averages", "convert", "adapters", "init", "params"},
     {"trainable"},
     {"tasks"},
-    {"parallel", "compiled", "inputs", "train_config"},
+    {"parallel", "compiled", "inputs", "train_config", "stream"},
     {"state", "checkpoint", "cmvn", "logs", "stopping"},
     {"finetune", "hypothesis"},
     {"decode", "prepare", "evaluate"},

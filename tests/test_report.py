@@ -575,6 +575,7 @@ def test_info_of_a_workdir_and_of_a_model_alone(workdir, tmp_path, capsys):
     task, params = checkpoint.load_model(workdir)
     assert found["parameters"]["total"] == sum(leaf.size for leaf in jax.tree.leaves(params))
     assert set(found["parameters"]["parts"]) == {"encoder", "decoder", "ctc"}
+    assert found["layers"] == {name: getattr(task, name).num_layers for name in ("encoder", "decoder")}
     assert found["resources"]["hash"] == task.resources_hash()
     assert {t["search"]: t["wer"] for t in found["run"]["tests"]} == {
         r["search"]: r["wer"] for r in records(workdir) if r["split"] == "test"

@@ -7,7 +7,9 @@ from jax import lax
 from jaxasr.typing import Array, Float, Int
 
 
-def integrate_and_fire(x: Float[Array, "B T D"], alphas: Float[Array, "B T"], num_tokens: int) -> Float[Array, "B U D"]:
+def integrate_and_fire(
+    x: Float[Array, "B T D"], alphas: Float[Array, "B T"], num_tokens: int, begun: Float[Array, "B"] | None = None
+) -> Float[Array, "B U D"]:
     """The frames of each of the first `num_tokens` tokens, weighed and added up.
 
     Frames are cut where the running sum S of the weights reaches 1, 2, 3, ...: token k, from 0, gets of frame t the
@@ -15,11 +17,21 @@ def integrate_and_fire(x: Float[Array, "B T D"], alphas: Float[Array, "B T"], nu
     frame by frame is the same where no weight exceeds 1; where one does, its loop fires once for the frame and carries
     more than 1 on, and here as many tokens end in the frame as its weight is worth, which is right. Where a frame is
     cut at its very end, the gradient is that of a little more weight, as FunASR's is.
+
+    Args:
+      begun: what the first token had of weight before the first frame; None for nothing.
     """
-    total = running_sum(alphas)[:, None]  # (B, 1, T + 1)
+    total = running_sum(alphas, begun)[:, None]  # (B, 1, T + 1)
     token = jnp.arange(num_tokens, dtype=jnp.float32)[None, :, None]
     shares = _filled(total[..., 1:] - token) - _filled(total[..., :-1] - token)  # (B, U, T)
     return jnp.einsum("but,btd->bud", shares.astype(x.dtype), x)
+
+
+def ends(alphas: Float[Array, "B T"], lengths: Int[Array, "B"], num_tokens: int) -> Int[Array, "B U"]:
+    """The frame in which each of the first `num_tokens` tokens ends; a row's last one for those that end behind it."""
+    token = jnp.arange(1, num_tokens + 1, dtype=jnp.float32)[None, :, None]
+    frames = jnp.sum(running_sum(alphas)[:, None, 1:] < token, axis=2, dtype=jnp.int32)
+    return jnp.minimum(frames, jnp.maximum(lengths - 1, 0)[:, None])
 
 
 def fires(alphas: Float[Array, "B T"], counts: Float[Array, "B"] | Int[Array, "B"]) -> Float[Array, "B T"]:
@@ -37,9 +49,10 @@ def fires(alphas: Float[Array, "B T"], counts: Float[Array, "B"] | Int[Array, "B
     return total[:, 1:] - jnp.floor(total[:, :-1])
 
 
-def running_sum(alphas: Float[Array, "B T"]) -> Float[jax.Array, "B T+1"]:
-    """In float32, before the first frame and after each."""
-    return jnp.pad(jnp.cumsum(alphas.astype(jnp.float32), axis=1), ((0, 0), (1, 0)))
+def running_sum(alphas: Float[Array, "B T"], begun: Float[Array, "B"] | None = None) -> Float[jax.Array, "B T+1"]:
+    """In float32, before the first frame, where it is 0 or `begun`, and after each."""
+    total = jnp.pad(jnp.cumsum(alphas.astype(jnp.float32), axis=1), ((0, 0), (1, 0)))
+    return total if begun is None else total + begun[:, None]
 
 
 def scaled_to(alphas: Float[Array, "B T"], counts: Float[Array, "B"] | Int[Array, "B"]) -> Float[Array, "B T"]:
@@ -49,7 +62,7 @@ def scaled_to(alphas: Float[Array, "B T"], counts: Float[Array, "B"] | Int[Array
 
 
 def with_tail(
-    x: Float[Array, "B T D"], alphas: Float[Array, "B T"], lengths: Int[Array, "B"], tail: float
+    x: Float[Array, "B T D"], alphas: Float[Array, "B T"], lengths: Int[Array, "B"], tail: float | Float[Array, "B 1"]
 ) -> tuple[Float[Array, "B T+1 D"], Float[Array, "B T+1"]]:
     """One frame of zeros more, of weight `tail` where the row ends, so that a last token that is nearly whole fires."""
     ends = jnp.arange(alphas.shape[1] + 1)[None, :] == lengths[:, None]

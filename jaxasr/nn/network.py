@@ -9,11 +9,19 @@ from flax import linen as nn
 from jaxasr.nn.batch_norm import Moments
 from jaxasr.nn.decoders import Cache, Decoder
 from jaxasr.nn.encoders import Encoder, Taps
+from jaxasr.nn.encoders.chunks import ChunkLayout
 from jaxasr.nn.layers import Dense, Head
 from jaxasr.nn.postencoders import PostEncoder
 from jaxasr.nn.predictors import Predicted
 from jaxasr.nn.preencoders import PreEncoder
 from jaxasr.typing import Array, Float, Int
+
+
+class Places(NamedTuple):
+    """Encoded frames where they stand in chunks."""
+
+    frames: Float[Array, "B W D"]
+    layout: ChunkLayout
 
 
 class SpeechOutputs(NamedTuple):
@@ -32,6 +40,8 @@ class SpeechOutputs(NamedTuple):
     """How many tokens there are, and where."""
     moments: Moments | None = None
     """What the running statistics of batch norms are to learn from the batch; while training alone."""
+    places: Places | None = None
+    """The encoded frames in their chunks, those looked ahead at among them, for a network that asks for it."""
 
 
 class SpeechNetwork(nn.Module):
@@ -75,10 +85,17 @@ class SpeechNetwork(nn.Module):
         taps = {"taps": Taps(self.interctc_layers, show)} if self.interctc_layers else {}
         if self.preencoder is not None:
             features = self.preencoder(features, lengths, train=train)
-        encoded, lengths = self.encoder(features, lengths, train=train, **taps)
+        encoded, lengths, places = self.run_encoder(features, lengths, train=train, **taps)
         if self.postencoder is not None:
             encoded, lengths = self.postencoder(encoded, lengths, train=train)
-        return SpeechOutputs(encoded, lengths, self.ctc(encoded) if self.has_ctc else None, None, tuple(said))
+        ctc_logits = self.ctc(encoded) if self.has_ctc else None
+        return SpeechOutputs(encoded, lengths, ctc_logits, None, tuple(said), places=places)
+
+    def run_encoder(
+        self, features: Float[Array, "B T F"], lengths: Int[Array, "B"], **options: Any
+    ) -> tuple[Float[Array, "B T2 D"], Int[Array, "B"], Places | None]:
+        """Encoded frames, how many of each row are real, and what `SpeechOutputs.places` has."""
+        return *self.encoder(features, lengths, **options), None
 
 
 class AsrNetwork(SpeechNetwork):

@@ -1,9 +1,10 @@
 """Sinusoidal position encodings; constants, computed once in float64."""
 
+import jax.numpy as jnp
 import numpy as np
 
 from jaxasr.errors import ConfigError
-from jaxasr.typing import Float, Int
+from jaxasr.typing import Array, Float, Int
 
 
 def sinusoids_interleaved(length: int, width: int) -> Float[np.ndarray, "T D"]:
@@ -26,6 +27,27 @@ def sinusoids_halves(length: int, width: int) -> Float[np.ndarray, "T D"]:
         raise ConfigError(
             f"sinusoids_halves: width {width}; an even number of at least 4 was expected; choose num_mels x lfr_m even."
         )
+    sin, cos = _halves(np.arange(1, length + 1), width)
+    return np.concatenate([sin, cos], axis=1)
+
+
+def sinusoids_halves_from(first: Int[Array, ""], length: int, width: int) -> Float[Array, "T D"]:
+    """Of `length` frames from number `first` on the rows that `sinusoids_halves` has; the number may be traced.
+
+    By the angles' sum, over three digits to the base 256: float32 angles would be coarse. `first` lies between
+    -`length` and 2**24 - `length`.
+    """
+    digits = [(first + length) // 256**k % 256 for k in range(3)]
+    parts = [_halves(np.arange(256) * 256**k, width) for k in range(3)]
+    sin, cos = (jnp.asarray(x) for x in _halves(np.arange(1 - length, 1), width))
+    for digit, part in zip(digits, parts, strict=True):
+        far_sin, far_cos = (jnp.asarray(x)[digit][None] for x in part)
+        sin, cos = sin * far_cos + cos * far_sin, cos * far_cos - sin * far_sin
+    return jnp.concatenate([sin, cos], axis=1)
+
+
+def _halves(positions: Int[np.ndarray, "T"], width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Sines and cosines of each position, half as wide."""
     rate = np.exp(np.arange(width // 2) * -(np.log(10_000.0) / (width // 2 - 1)))
-    angle = np.arange(1, length + 1)[:, None] * rate
-    return np.concatenate([np.sin(angle), np.cos(angle)], axis=1).astype(np.float32)
+    angle = positions[:, None] * rate
+    return np.sin(angle).astype(np.float32), np.cos(angle).astype(np.float32)

@@ -32,14 +32,14 @@ def ctc_greedy(logits: Float[Array, "B T V"], lengths: Int[Array, "B"], *, blank
 def parallel_greedy(
     logits: Float[Array, "B U V"],
     lengths: Int[Array, "B"],
-    spans: Float[Array, "B U 2"],
+    spans: Float[Array, "B U 2"] | None = None,
     *,
     left_out: tuple[int, ...] = (),
 ) -> Hypotheses:
     """The best of each of a row's tokens without those that are `left_out`; scored by all their log-probabilities.
 
     Args:
-      spans: where each token was heard, in encoded frames.
+      spans: where each token was heard, in encoded frames; None where that is not known.
     """
     log_probs = jax.nn.log_softmax(logits.astype(jnp.float32))
     mask = length_mask(lengths, logits.shape[1])
@@ -54,7 +54,7 @@ def _of_best(
     first: Bool[Array, "B N"],
     log_probs: Float[Array, "B N V"],
     mask: Bool[Array, "B N"],
-    spans: Float[Array, "B N 2"],
+    spans: Float[Array, "B N 2"] | None,
 ) -> Hypotheses:
     """What is kept, a token from each `first` to the next; scored by the sum of what is best within the mask."""
     place = jnp.where(keep, jnp.cumsum(first, axis=1) - 1, best.shape[1])  # dropped where not kept
@@ -63,14 +63,16 @@ def _of_best(
     said = tokens >= 0
     empty = jnp.full(best.shape, jnp.inf, jnp.float32)
     of_tokens = (-empty).at[rows, place].max(surest, mode="drop")
-    begins = empty.at[rows, place].min(spans[..., 0], mode="drop")
-    ends = (-empty).at[rows, place].max(spans[..., 1], mode="drop")
+    if spans is not None:
+        begins = empty.at[rows, place].min(spans[..., 0], mode="drop")
+        ends = (-empty).at[rows, place].max(spans[..., 1], mode="drop")
+        spans = jnp.where(said[:, :, None], jnp.stack([begins, ends], axis=-1), 0.0)
     return Hypotheses(
         tokens.astype(jnp.int32),
         said.sum(axis=1, dtype=jnp.int32),
         jnp.sum(jnp.where(mask, surest, 0.0), axis=1),
         jnp.where(said, of_tokens, 0.0),
-        jnp.where(said[:, :, None], jnp.stack([begins, ends], axis=-1), 0.0),
+        spans,
     )
 
 

@@ -20,10 +20,11 @@ from jaxasr.search.timestamps import spans_of_fires, spans_of_weights
 from jaxasr.tasks.base import TASKS, Counts, Metrics
 from jaxasr.tasks.loss_parts import accuracy_part, count_parts, encoder_parts, text_part, with_sos_eos
 from jaxasr.tasks.paraformer_choices import check_choices
+from jaxasr.tasks.paraformer_stream import LEFT_OUT, Streaming, streaming
 from jaxasr.tasks.speech import SpeechTask
 from jaxasr.typing import Array, Float, Int, Key, Params, Scalar
 
-BLANK, SOS, EOS = Vocabulary.BLANK, Vocabulary.SOS, Vocabulary.EOS
+BLANK = Vocabulary.BLANK
 
 
 @TASKS.register("paraformer")
@@ -50,6 +51,9 @@ class ParaformerTask(SpeechTask):
     """Show a token as its row of the decoder's output layer; else as one of a table of its own."""
     first_pass_loss: bool = False
     """Learn also from what the decoder says before it is shown tokens; FunASR's use_1st_decoder_loss."""
+    decoder_look_back: tuple[int, ...] = ()
+    """Chunks before its own that a token looks at, one number or one for each chunk size of --encoder=sanm_chunk; with
+    it the model can be decoded while it listens. None given, it looks at all frames."""
     length_normalized_loss: bool = True
     """Divide the losses of text and number by the number of tokens, not of utterances."""
 
@@ -71,7 +75,12 @@ class ParaformerTask(SpeechTask):
             sampling_ratio=self.sampling_ratio,
             share_embedding=self.share_embedding,
             first_learns=self.first_pass_loss,
+            decoder_look_back=self.decoder_look_back,
         )
+
+    def streaming(self) -> Streaming:
+        """How it is decoded while it listens; raises ConfigError where it cannot be."""
+        return streaming(self)
 
     def texts(self, batch: AnyAsrBatch) -> tuple[Int[Array, "B U"], Int[Array, "B"]]:
         """What the decoder should say, -1 after its end, and of how many tokens."""
@@ -133,7 +142,7 @@ class ParaformerTask(SpeechTask):
             outputs: Any = self.heard(params, batch, "recognize")
             logits, predicted = outputs.attention_logits, outputs.predicted
             spans = spans_of_weights(predicted.alphas, outputs.lengths, logits.shape[1])
-            found = parallel_greedy(logits, predicted.counts.astype(jnp.int32), spans, left_out=(BLANK, SOS, EOS))
+            found = parallel_greedy(logits, predicted.counts.astype(jnp.int32), spans, left_out=LEFT_OUT)
             return found if predicted.fine_alphas is None else found._replace(spans=self._fine_spans(outputs, found))
 
         return by_ctc if search == "ctc_greedy" else at_once

@@ -37,6 +37,7 @@ MODULES = {
     "label smoothing, accuracy, number of tokens": "f_label_smoothing_mae_acc",
     "CTC and attention: outputs, losses, gradient": "g_aed_sanm_transformer",
     "Paraformer: outputs, losses, gradients": "h_paraformer paraformer",
+    "Paraformer in chunks: outputs, losses": "online_",
     "scores of hypotheses": "j_beam_search_aed_sanm",
     "released folders: features": "release_features",
     "released folders: CTC and attention": "release_asr",

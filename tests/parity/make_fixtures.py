@@ -27,7 +27,7 @@ from funasr.models.decoder.transformer_decoder import (
     LightweightConvolution2DTransformerDecoder,
     LightweightConvolutionTransformerDecoder,
 )
-from funasr.models.e2e_asr_paraformer import Paraformer
+from funasr.models.e2e_asr_paraformer import Paraformer, ParaformerOnline
 from funasr.models.encoder.branchformer_encoder import BranchformerEncoder
 from funasr.models.encoder.conformer_encoder import ConformerEncoder
 from funasr.models.encoder.e_branchformer_encoder import EBranchformerEncoder
@@ -347,6 +347,53 @@ def paraformer_case() -> Iterator[tuple[str, np.ndarray]]:
             yield from ((f"grad/{name}", p.grad.numpy()) for name, p in model.named_parameters())
 
 
+ONLINE = {
+    "look_ahead": {"chunk_size": (8,), "stride": (5,), "encoder_att_look_back_factor": (2,)},
+    "look_back_2": {"chunk_size": (7,), "stride": (6,), "decoder_att_look_back_factor": (2,)},
+    "pad_left": {"chunk_size": (9,), "stride": (4,), "pad_left": (3,), "decoder_att_look_back_factor": (0,)},
+}
+
+
+def online_case(options: dict[str, Any]) -> Iterator[tuple[str, np.ndarray]]:
+    """Each utterance by itself, its losses too: what tokens see depends on the chunk that they end in."""
+    still = {"dropout_rate": 0.0, "positional_dropout_rate": 0.0}
+    sizes = {"attention_heads": 2, "linear_units": 24, "num_blocks": 2, "att_layer_num": 2, "kernel_size": 5}
+    model = ParaformerOnline(
+        vocab_size=VOCABULARY,
+        token_list=["<blank>", "<s>", "</s>", *(f"t{i}" for i in range(VOCABULARY - 4)), "<unk>"],
+        frontend=None,
+        specaug=None,
+        normalize=None,
+        encoder=SANMEncoderChunkOpt(FEATURES, **SANM, **options),
+        decoder=ParaformerSANMDecoder(VOCABULARY, 16, sanm_shfit=2, **sizes, **still),
+        predictor=CifPredictorV2(16, 1, 1, dropout=0.0, tail_threshold=0.45),
+        predictor_weight=1.0,
+        predictor_bias=1,
+        sampling_ratio=0.0,
+        ctc_weight=0.0,
+        lsm_weight=0.1,
+        ctc=None,
+    )
+    drawn(model).predictor.threshold = 1.0 - 1e-5  # so that rounding costs no row its last token
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(len(FRAMES), max(FRAMES), FEATURES, generator=generator)
+    tokens = torch.randint(3, VOCABULARY, (len(FRAMES), max(TOKENS)), generator=generator)
+    yield from (("in/x", x.numpy()), ("in/x_lens", np.array(FRAMES, np.int32)))
+    yield from (("in/ys", tokens.numpy().astype(np.int32)), ("in/ys_lens", np.array(TOKENS, np.int32)))
+    yield from ((f"param/{name}", tensor.numpy().copy()) for name, tensor in model.state_dict().items())
+    for row, (frames, count) in enumerate(zip(FRAMES, TOKENS, strict=True)):
+        given = x[row : row + 1, :frames], torch.tensor([frames])
+        model.eval()
+        encoded, lengths = model.encode(given[0].clone(), given[1])
+        embeddings, counts, _, _ = model.calc_predictor(encoded, lengths)
+        said, _ = model.cal_decoder_with_predictor(encoded, lengths, embeddings, counts.round().long())
+        named = {"embeds": embeddings, "log_probs": said, "counts": counts}
+        yield from ((f"out/{name}_{row}", found[0].numpy()) for name, found in named.items())
+        model.train()
+        _, stats, _ = model(given[0].clone(), given[1], tokens[row : row + 1, :count], torch.tensor([count]))
+        yield f"out/loss_{row}", np.array([float(stats[name]) for name in ("loss_att", "loss_pre", "acc")])
+
+
 def saved_by_torch() -> None:
     """Files of torch itself, in its two formats, for tests/test_torch_file.py."""
     table = torch.arange(24.0).reshape(4, 6)
@@ -398,6 +445,8 @@ def main() -> None:
             arrays = encoder_case(make, options, gradient=case in WITH_GRADIENT)
             save(f"{family}_{case}", options, arrays)
     save("paraformer", {}, paraformer_case())
+    for case, options in ONLINE.items():
+        save(f"online_{case}", options, online_case(options))
     save("sanm_conv2d", SANM, encoder_case(lambda _, **options: sanm_conv2d(), SANM, gradient=False))
     for case, (make, changes) in CONDITIONED.items():
         options = (

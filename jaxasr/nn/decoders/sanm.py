@@ -13,7 +13,7 @@ from jaxasr.nn.dropout import Dropout
 from jaxasr.nn.fsmn import FsmnMemory
 from jaxasr.nn.layers import Dense, Head, LayerNorm
 from jaxasr.nn.masking import length_mask, zero_padding
-from jaxasr.typing import Array, Float, Int
+from jaxasr.typing import Array, Bool, Float, Int
 
 
 class LayerCache(NamedTuple):
@@ -64,7 +64,7 @@ class SanmDecoderBlock(nn.Module):
         cache: LayerCache | None,
         lengths: Int[Array, "B"],
         memory: Float[Array, "B T D"],
-        memory_lengths: Int[Array, "B"],
+        mask: Bool[Array, "B U T"],
         train: bool,
     ) -> tuple[Float[Array, "B U D"], LayerCache | None]:
         drop = Dropout(self.dropout)
@@ -76,7 +76,8 @@ class SanmDecoderBlock(nn.Module):
         )
         x = x + drop(Dropout(self.attention_dropout)(remembered, train=train), train=train)
         if before is not None:
-            before = jnp.concatenate([before, y], axis=1)[:, -before.shape[1] :] if self.kernel_size > 1 else before
+            last = lengths[:, None] + jnp.arange(before.shape[1])[None]
+            before = jnp.take_along_axis(jnp.concatenate([before, y], axis=1), last[:, :, None], axis=1)
         if not self.attends:
             return x, None if before is None else LayerCache(before)
 
@@ -85,7 +86,6 @@ class SanmDecoderBlock(nn.Module):
             keys, values = cache.memory_keys, cache.memory_values
         else:
             keys, values = attention.project(memory)
-        mask = length_mask(memory_lengths, keys.shape[2])[:, None, :]
         y = attention.attend(LayerNorm(name="memory_attention_norm")(x), keys, values, mask, train=train)
         return x + drop(y, train=train), None if before is None else LayerCache(before, keys, values)
 
@@ -112,10 +112,12 @@ class SanmStack(nn.Module):
         memory_lengths: Int[Array, "B"],
         cache: SanmCache | None,
         *,
+        seen: Bool[Array, "B U T"] | None = None,
         train: bool,
     ) -> tuple[Float[Array, "B U D"], SanmCache | None]:
         memory = zero_padding(memory, memory_lengths)  # a weight of 0 does not stop a NaN
-        inputs = lengths, memory, memory_lengths, train
+        mask = length_mask(memory_lengths, memory.shape[1])[:, None, :]
+        inputs = lengths, memory, mask if seen is None else mask & seen, train
         attending, others = self.layers
         x, first = self._blocks("blocks", attending, self.shifts[0])(x, cache and cache.attending, *inputs)
         second = None
@@ -149,6 +151,13 @@ def attending_layers(decoder: Any, option: str) -> tuple[int, int]:
     return attending, decoder.num_layers - attending
 
 
+def empty_cache(decoder: Any, blocks: tuple[int, int], rows: int, dtype: Any) -> SanmCache:
+    """The memory of blocks with attention, and without, that have seen nothing."""
+    shape = (rows, decoder.kernel_size - 1, decoder.d_model)
+    empty = [LayerCache(jnp.zeros((layers, *shape), dtype)) if layers else None for layers in blocks]
+    return SanmCache(*empty)  # type: ignore[arg-type]
+
+
 @DECODERS.register("sanm")
 class SanmDecoder(Decoder):
     """SAN-M decoder, token after token: FunASR's `fsmn_scama_opt` over a whole utterance.
@@ -175,10 +184,7 @@ class SanmDecoder(Decoder):
 
     def empty_cache(self, rows: int, max_tokens: int, dtype: Any) -> Cache:
         del max_tokens
-        shape = (rows, self.kernel_size - 1, self.d_model)
-        blocks = attending_layers(self, "--decoder")
-        empty = [LayerCache(jnp.zeros((layers, *shape), dtype)) if layers else None for layers in blocks]
-        return SanmCache(*empty)  # type: ignore[arg-type]
+        return empty_cache(self, attending_layers(self, "--decoder"), rows, dtype)
 
     @nn.compact
     def __call__(
@@ -236,7 +242,6 @@ class ParaformerSanmDecoder(ParallelDecoder):
     attention_dropout: float = 0.0
     """Dropout probability of attention weights and of the FSMN memory."""
 
-    @nn.compact
     def __call__(
         self,
         x: Float[Array, "B U D"],
@@ -246,7 +251,36 @@ class ParaformerSanmDecoder(ParallelDecoder):
         *,
         vocab_size: int,
         train: bool,
+        seen: Bool[Array, "B U T"] | None = None,
     ) -> Float[Array, "B U V"]:
+        """As every decoder of all tokens; where `seen` is given, a token looks at no other frames."""
+        options = {"vocab_size": vocab_size, "train": train, "seen": seen}
+        return self.said(x, lengths, memory, memory_lengths, None, **options)[0]
+
+    def empty_cache(self, rows: int, dtype: Any) -> SanmCache:
+        """The memory of a decoder that has seen no tokens."""
+        return empty_cache(self, attending_layers(self, "ParaformerSanmDecoder"), rows, dtype)
+
+    @property
+    def causal(self) -> bool:
+        """Whether no token sees those behind it."""
+        _, others = attending_layers(self, "ParaformerSanmDecoder")
+        return self.shift == self.kernel_size // 2 and (others == 0 or self.kernel_size // 2 == 0)
+
+    @nn.compact
+    def said(
+        self,
+        x: Float[Array, "B U D"],
+        lengths: Int[Array, "B"],
+        memory: Float[Array, "B T D"],
+        memory_lengths: Int[Array, "B"],
+        cache: SanmCache | None,
+        *,
+        vocab_size: int,
+        train: bool,
+        seen: Bool[Array, "B U T"] | None,
+    ) -> tuple[Float[Array, "B U V"], SanmCache | None]:
+        """Logits, with a cache of tokens behind those that it has seen, and the cache with them in it."""
         check_stack(self, "ParaformerSanmDecoder")
         stack = SanmStack(
             attending_layers(self, "ParaformerSanmDecoder"),
@@ -258,5 +292,7 @@ class ParaformerSanmDecoder(ParallelDecoder):
             self.attention_dropout,
             name="stack",
         )
-        x, _ = stack(zero_padding(x, lengths), lengths, memory, memory_lengths, None, train=train)
-        return Head(vocab_size, name="output")(x)
+        x, cache = stack(zero_padding(x, lengths), lengths, memory, memory_lengths, cache, seen=seen, train=train)
+        if cache is not None:  # tokens go on, the frames that they look at do not
+            cache = cache._replace(attending=LayerCache(cache.attending.before))
+        return Head(vocab_size, name="output")(x), cache

@@ -1,7 +1,6 @@
 """SAN-M encoders: self-attention with an FSMN memory (Gao et al., 2020, https://arxiv.org/abs/2006.01713)."""
 
-import abc
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,14 +10,14 @@ from jaxasr.errors import ConfigError
 from jaxasr.nn.attention import DotProductAttention, merge_heads, split_heads
 from jaxasr.nn.dropout import Dropout
 from jaxasr.nn.encoders.base import ENCODERS, Taps
-from jaxasr.nn.encoders.chunks import ChunkLayout, Chunks
-from jaxasr.nn.encoders.stack import run_block, run_blocks
+from jaxasr.nn.encoders.chunks import Chunked, ChunkLayout, Chunks, in_one_chunk
+from jaxasr.nn.encoders.stack import STREAM, run_block, run_blocks
 from jaxasr.nn.encoders.stacked import BlockEncoder
 from jaxasr.nn.feedforward import FeedForward
 from jaxasr.nn.fsmn import FsmnMemory
 from jaxasr.nn.layers import Dense, LayerNorm
-from jaxasr.nn.masking import length_mask
-from jaxasr.nn.positions import sinusoids_halves
+from jaxasr.nn.masking import length_mask, zero_where_not
+from jaxasr.nn.positions import sinusoids_halves, sinusoids_halves_from
 from jaxasr.typing import Array, Bool, Float, Int
 
 
@@ -27,7 +26,8 @@ class Reach(NamedTuple):
 
     frames: Bool[Array, "B T"]
     attention: Bool[Array, "B T S"]
-    """T or 1, where all may look at the same."""
+    """T or 1, where all may look at the same. Where S is more than the frames there are, the first of the S are
+    those that came before, of which the module keeps keys and values (the collection `STREAM`)."""
 
     @classmethod
     def everything(cls, lengths: Int[Array, "B"], size: int) -> "Reach":
@@ -49,9 +49,21 @@ class SanmAttention(nn.Module):
     def __call__(self, x: Float[Array, "B T F"], reach: Reach, *, train: bool) -> Float[Array, "B T D"]:
         q, k, v = jnp.split(Dense(3 * self.d_model, name="qkv")(x), 3, axis=-1)
         qh, kh, vh = (split_heads(y, self.num_heads) for y in (q, k, v))
+        if before := reach.attention.shape[2] - x.shape[1]:
+            kh, vh = self._behind_those_kept(kh, vh, before)
         y = merge_heads(DotProductAttention(self.dropout)(qh, kh, vh, reach.attention, train=train))
         memory = FsmnMemory(self.kernel_size, self.shift, name="memory")(v, reach.frames)
         return Dense(self.d_model, name="out")(y) + Dropout(self.dropout)(memory, train=train)
+
+    def _behind_those_kept(
+        self, keys: Float[Array, "B H T K"], values: Float[Array, "B H T K"], before: int
+    ) -> tuple[Float[Array, "B H S K"], Float[Array, "B H S K"]]:
+        """Keys and values with the last `before` of the calls until now in front; the last so many are kept."""
+        B, H, _, K = keys.shape
+        kept = self.variable(STREAM, "kept", jnp.zeros, (2, B, H, before, K), keys.dtype)
+        both = jnp.concatenate([kept.value, jnp.stack([keys, values])], axis=3)
+        kept.value = both[..., -before:, :]
+        return both[0], both[1]
 
 
 class SanmBlock(nn.Module):
@@ -95,26 +107,13 @@ class SanmStackEncoder(BlockEncoder):
         """Frames by which the FSMN memory looks further back."""
         return 0
 
-    @abc.abstractmethod
-    def encode(
-        self, x: Float[Array, "B T F"], lengths: Int[Array, "B"], norm: LayerNorm, *, train: bool, taps: Taps | None
-    ) -> Float[Array, "B T D"]:
-        """What the blocks make of frames with their positions, before the last norm."""
+    def positioned(self, x: Float[Array, "B T F"], positions: Float[Array, "T F"]) -> Float[Array, "B T F"]:
+        """Frames scaled, their positions added."""
+        return x * jnp.asarray(self.d_model**0.5, x.dtype) + jnp.asarray(positions, x.dtype)[None]
 
-    @nn.compact
-    def __call__(
-        self, x: Float[Array, "B T F"], lengths: Int[Array, "B"], *, train: bool, taps: Taps | None = None
-    ) -> tuple[Float[Array, "B T2 D"], Int[Array, "B"]]:
+    def run(self, x: Float[Array, "B T F"], reach: Reach, *, train: bool, taps: Taps | None) -> Float[Array, "B T D"]:
+        """All blocks and the norm."""
         norm = LayerNorm(name="norm")
-        x, lengths = self.convolved(x, lengths, taps)
-        positions = jnp.asarray(sinusoids_halves(x.shape[1], x.shape[2]), x.dtype)
-        x = x * jnp.asarray(self.d_model**0.5, x.dtype) + positions[None]
-        return norm(self.encode(x, lengths, norm, train=train, taps=taps)), lengths
-
-    def run(
-        self, x: Float[Array, "B T F"], reach: Reach, norm: LayerNorm, *, train: bool, taps: Taps | None
-    ) -> Float[Array, "B T D"]:
-        """All blocks."""
         options = (
             self.d_model,
             self.num_heads,
@@ -130,7 +129,7 @@ class SanmStackEncoder(BlockEncoder):
             layers = range(2, self.num_layers + 1)
             blocks = SanmBlock(*options, name="blocks")
             x, _ = run_blocks(blocks, x, reach, train, layers=layers, remat=self.remat, taps=taps, norm=norm)
-        return x
+        return norm(x)
 
 
 @ENCODERS.register("sanm")
@@ -143,10 +142,13 @@ class SanmEncoder(SanmStackEncoder):
     def memory_shift(self) -> int:
         return self.shift
 
-    def encode(
-        self, x: Float[Array, "B T F"], lengths: Int[Array, "B"], norm: LayerNorm, *, train: bool, taps: Taps | None
-    ) -> Float[Array, "B T D"]:
-        return self.run(x, Reach.everything(lengths, x.shape[1]), norm, train=train, taps=taps)
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "B T F"], lengths: Int[Array, "B"], *, train: bool, taps: Taps | None = None
+    ) -> tuple[Float[Array, "B T2 D"], Int[Array, "B"]]:
+        x, lengths = self.convolved(x, lengths, taps)
+        x = self.positioned(x, sinusoids_halves(*x.shape[1:]))
+        return self.run(x, Reach.everything(lengths, x.shape[1]), train=train, taps=taps), lengths
 
 
 @ENCODERS.register("sanm_chunk")
@@ -169,18 +171,67 @@ class SanmChunkEncoder(SanmStackEncoder):
     chunk_choice: int = 0
     """Which of the chunk sizes is used outside of training, counted from 0."""
 
-    def encode(
-        self, x: Float[Array, "B T F"], lengths: Int[Array, "B"], norm: LayerNorm, *, train: bool, taps: Taps | None
-    ) -> Float[Array, "B T D"]:
+    def __call__(
+        self, x: Float[Array, "B T F"], lengths: Int[Array, "B"], *, train: bool, taps: Taps | None = None
+    ) -> tuple[Float[Array, "B T2 D"], Int[Array, "B"]]:
+        x, lengths, layout = self.at_places(x, lengths, train=train, taps=taps)
+        return layout.folded(x), lengths
+
+    def at_places(
+        self, x: Float[Array, "B T F"], lengths: Int[Array, "B"], *, train: bool, taps: Taps | None = None
+    ) -> tuple[Float[Array, "B W D"], Int[Array, "B"], ChunkLayout]:
+        """What `__call__` encodes, where it stands in the chunks, and the lengths of the rows."""
+        return self._encoded(x, lengths, None, train=train, taps=taps)
+
+    def step(
+        self, x: Float[Array, "B C F"], number: Int[Array, ""], left: Int[Array, "B"]
+    ) -> tuple[Chunked, Bool[Array, "B C"]]:
+        """One chunk encoded as in its whole row, the chunk before it having been the last call's; see `in_one_chunk`.
+
+        Args:
+          left: frames from the first that comes out to the end of the row; where the end is not known, any number above
+            the stride if there is a frame behind them.
+
+        Returns:
+          The chunk, and which of its places count.
+        """
+        chunks = self.chosen
+        x, filled, _ = self._encoded(x, left, number, train=False, taps=None)
+        first = chunks.pad_left
+        return Chunked(zero_where_not(x, filled), lambda y: y[:, first : first + chunks.stride]), filled
+
+    @nn.compact
+    def _encoded(
+        self,
+        x: Float[Array, "B T F"],
+        lengths: Int[Array, "B"],
+        number: Int[Array, ""] | None,
+        *,
+        train: bool,
+        taps: Taps | None,
+    ) -> tuple[Array, Any, Any]:
+        if number is not None:
+            first = number * self.chosen.stride - self.chosen.pad_left
+            there, filled, attention = in_one_chunk(self.chosen, number, lengths)
+            x = zero_where_not(self.positioned(x, sinusoids_halves_from(first, *x.shape[1:])), there)
+            return self.run(x, Reach(filled, attention), train=train, taps=taps), filled, None
+        x, lengths = self.convolved(x, lengths, taps)
+        x = self.positioned(x, sinusoids_halves(*x.shape[1:]))
         layout = self._layout(x.shape[1], train)
         filled = layout.filled(lengths)
         reach = Reach(filled, layout.visible()[None] & filled[:, None, :])
         taps = taps._replace(come_out=layout.folded) if taps else None
-        return layout.folded(self.run(layout.unfolded(x, lengths), reach, norm, train=train, taps=taps))
+        return self.run(layout.unfolded(x, lengths), reach, train=train, taps=taps), lengths, layout
+
+    @property
+    def chosen(self) -> Chunks:
+        """How frames are cut outside of training."""
+        return self._choices()[self.chunk_choice]
 
     def _layout(self, frames: int, train: bool) -> ChunkLayout:
         """That of the chunk size drawn, or chosen; all have as many places, so that the choice may be traced."""
-        layouts = [ChunkLayout.of(chunks, frames, self.kernel_size // 2) for chunks in self._choices()]
+        cuts = enumerate(self._choices())
+        layouts = [ChunkLayout.of(chunks, frames, self.kernel_size // 2, number) for number, chunks in cuts]
         places = max(len(layout.frame) for layout in layouts)
         choice: Array | int = self.chunk_choice
         if train and len(layouts) > 1:

@@ -12,6 +12,9 @@ from jaxasr.nn.batch_norm import STATS, Moments
 from jaxasr.nn.encoders.base import Taps
 from jaxasr.typing import Array, Float, PyTree
 
+STREAM = "stream"
+"""The collection in which layers keep what they need of the frames before, where a row comes part by part."""
+
 
 def run_block(
     block: nn.Module,
@@ -81,7 +84,7 @@ def _scanned(
 
     scan = nn.scan(
         body,
-        variable_axes={"params": 0, STATS: 0},
+        variable_axes={"params": 0, STATS: 0, STREAM: 0},
         split_rngs={"params": True, "dropout": True},
         in_axes=nn.broadcast,  # pyright: ignore[reportArgumentType]
         length=len(part),

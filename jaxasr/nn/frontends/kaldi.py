@@ -67,7 +67,7 @@ class WavFrontend(StackingFrontend):
 
     def log_mel(self, audio: Float[Array, "B S"], lengths: Int[Array, "B"], sample_rate: int) -> Float[Array, "B T F"]:
         """Natural logarithm of mel energies of the 16-bit scaled `audio`, one frame a hop."""
-        window, hop = self._samples(sample_rate)
+        window, hop = self.window_and_hop(sample_rate)
         if not self.snip_edges:
             audio = _reflect_ends(audio, lengths, window, hop)
         frames = windows(audio, window, hop)  # (B, T, window)
@@ -81,7 +81,8 @@ class WavFrontend(StackingFrontend):
         energies = jnp.einsum("btk,kf->btf", power, bank, precision="highest")
         return jnp.log(jnp.maximum(energies, np.finfo(np.float32).eps))
 
-    def _samples(self, sample_rate: int) -> tuple[int, int]:
+    def window_and_hop(self, sample_rate: int) -> tuple[int, int]:
+        """Samples of a frame's window, and from one to the next."""
         window, hop = int(sample_rate * self.window_ms * 0.001), int(sample_rate * self.hop_ms * 0.001)
         if window < 2 or hop < 1:
             raise ConfigError(
@@ -91,7 +92,7 @@ class WavFrontend(StackingFrontend):
         return window, hop
 
     def num_frames(self, lengths: LengthsT, sample_rate: int) -> LengthsT:
-        window, hop = self._samples(sample_rate)
+        window, hop = self.window_and_hop(sample_rate)
         frames = (lengths - window) // hop + 1 if self.snip_edges else (lengths + hop // 2) // hop
         return frames * (frames > 0)
 

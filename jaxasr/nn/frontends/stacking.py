@@ -71,3 +71,17 @@ def stack_frames(
     left = (m - 1) // 2
     x = jnp.concatenate([jnp.repeat(x[:, :1], left, axis=1), x, jnp.repeat(last, m + n, axis=1)], axis=1)
     return jnp.concatenate([x[:, j : j + (T - 1) * n + 1 : n] for j in range(m)], axis=-1), -(-lengths // n)
+
+
+def stack_stretch(
+    x: Float[Array, "B R F"], first: Int[Array, "B"], last: Int[Array, "B"], m: int, n: int
+) -> Float[Array, "B T2 F2"]:
+    """What `stack_frames` makes of a stretch of frames: every whole stack, the first from the stretch's first frame.
+
+    Args:
+      first: where in the stretch the sound's first frame stands; what lies before is not read. Below 0 it is not there.
+      last: the same of its last frame.
+    """
+    stacks = jnp.arange((x.shape[1] - m) // n + 1)[:, None] * n + jnp.arange(m)[None]  # (T2, m)
+    read = jnp.clip(stacks.reshape(1, -1), first[:, None], jnp.minimum(last, x.shape[1] - 1)[:, None])
+    return jnp.take_along_axis(x, read[:, :, None], axis=1).reshape(x.shape[0], len(stacks), -1)

@@ -51,7 +51,7 @@ class StftFrontend(StackingFrontend):
         return super().for_encoder(subsampling)
 
     def num_frames(self, lengths: LengthsT, sample_rate: int) -> LengthsT:
-        _, hop = self._samples(sample_rate)
+        _, hop = self.window_and_hop(sample_rate)
         rest = 2 * (self.fft_size // 2) - self.fft_size  # -1 of an odd transform: half of it is less on either side
         return ((lengths + rest) // hop + 1) * (lengths > 0)
 
@@ -63,7 +63,7 @@ class StftFrontend(StackingFrontend):
         sample_rate: int,
         key: Key | None = None,
     ) -> tuple[Float[Array, "B T F"], Int[Array, "B"]]:
-        window, hop = self._samples(sample_rate)
+        window, hop = self.window_and_hop(sample_rate)
         audio = as_float(inputs, lengths)
         half = self.fft_size // 2
         frames = windows(_mirrored(audio, lengths, half, audio.shape[1] + 2 * half), self.fft_size, hop)
@@ -75,7 +75,7 @@ class StftFrontend(StackingFrontend):
         energies = jnp.einsum("btk,kf->btf", power, bank, precision="highest")
         return self.stacked(jnp.log(jnp.maximum(energies, 1e-10)), self.num_frames(lengths, sample_rate))
 
-    def _samples(self, sample_rate: int) -> tuple[int, int]:
+    def window_and_hop(self, sample_rate: int) -> tuple[int, int]:
         hop = int(sample_rate * self.hop_ms * 0.001)
         window = self.fft_size if self.window_ms is None else int(sample_rate * self.window_ms * 0.001)
         if hop < 1 or not 2 <= window <= self.fft_size:

@@ -10,10 +10,11 @@ from flax import linen as nn
 
 from jaxasr.errors import ConfigError
 from jaxasr.nn import cif
+from jaxasr.nn.encoders.chunks import Chunked
 from jaxasr.nn.layers import Head
 from jaxasr.nn.masking import length_mask, zero_padding
 from jaxasr.registry import Registry
-from jaxasr.typing import Array, Float, Int
+from jaxasr.typing import Array, Bool, Float, Int
 
 
 class Predicted(NamedTuple):
@@ -27,6 +28,14 @@ class Predicted(NamedTuple):
     """Each frame's weight: what it has of tokens. One more frame than there were, unless the number was given."""
     fine_alphas: Float[Array, "B T*n"] | None = None
     """Weights of `n` times as many frames for timestamps, if the predictor has them; they add up to tokens as well."""
+
+
+class Begun(NamedTuple):
+    """What of a token has been heard before it ends."""
+
+    weight: Float[Array, "B"]
+    frames: Float[Array, "B D"]
+    """Weighed and added up."""
 
 
 class Predictor(nn.Module):
@@ -59,7 +68,6 @@ class Predictor(nn.Module):
         del x, context, lengths, train
         return None
 
-    @nn.compact
     def __call__(
         self,
         x: Float[Array, "B T D"],
@@ -67,6 +75,7 @@ class Predictor(nn.Module):
         *,
         num_tokens: int,
         token_lengths: Int[Array, "B"] | None = None,
+        chunked: Chunked | None = None,
         train: bool,
     ) -> Predicted:
         """What is said of `x`, for at most `num_tokens` tokens a row.
@@ -74,16 +83,10 @@ class Predictor(nn.Module):
         Args:
           num_tokens: U, the room; of a row that has more, `counts` says how many.
           token_lengths: the number of tokens where it is known; weights are scaled to it. None leaves it to them.
+          chunked: `x` in its chunks, of which a frame's weight is then made; None for the frames around it.
         """
-        if min(self.left, self.right) < 0 or not 0.0 <= self.tail_threshold < 1.0:
-            raise ConfigError(
-                f"Predictor: left={self.left}, right={self.right}, tail_threshold={self.tail_threshold}; frames "
-                "from 0 on, and a share from 0 to below 1, were expected; change them."
-            )
         x = zero_padding(x, lengths)
-        context = self.context(x, train=train)
-        alphas = weights(Head(1, name="output")(context), lengths, self.smooth_factor, self.noise_threshold)
-        fine = self.fine_alphas(x, context, lengths, train=train)
+        alphas, fine = self.weigh(x, lengths, chunked, train=train)
         if token_lengths is not None:
             counts, alphas = jnp.sum(alphas, axis=1), cif.scaled_to(alphas, token_lengths)
         else:
@@ -93,6 +96,48 @@ class Predictor(nn.Module):
             counts = jnp.floor(total) if self.tail_threshold > 0.0 else jnp.round(total)
         embeddings = zero_padding(cif.integrate_and_fire(x, alphas, num_tokens), token_lengths)
         return Predicted(embeddings, counts, alphas, fine)
+
+    def step(
+        self, lengths: Int[Array, "B"], chunked: Chunked, begun: Begun, last: Bool[Array, "B"]
+    ) -> tuple[Float[Array, "B U D"], Int[Array, "B"], Begun]:
+        """Tokens that end in one chunk, behind those before it, how many they are, and the one that has begun.
+
+        Args:
+          last: whether it is the row's last chunk, so that a token that is nearly whole ends.
+        """
+        x = zero_padding(chunked.come_out(chunked.frames), lengths)
+        alphas, _ = self.weigh(x, lengths, chunked, train=False, fine=False)
+        x, alphas = cif.with_tail(x, alphas, lengths, jnp.where(last, self.tail_threshold, 0.0)[:, None])
+        room = self.room(x.shape[1]) + 1  # with the one that had begun
+        embeddings = cif.integrate_and_fire(x, alphas, room + 1, begun.weight)
+        embeddings = jnp.asarray(embeddings).at[:, 0].add(begun.frames)
+        total = cif.running_sum(alphas, begun.weight)[:, -1]
+        counts = jnp.floor(total).astype(jnp.int32)
+        next_one = jnp.take_along_axis(embeddings, counts[:, None, None], axis=1)[:, 0]
+        return zero_padding(embeddings[:, :room], counts), counts, Begun(total - counts, next_one)
+
+    @nn.compact
+    def weigh(
+        self,
+        x: Float[Array, "B T D"],
+        lengths: Int[Array, "B"],
+        chunked: Chunked | None,
+        *,
+        train: bool,
+        fine: bool = True,
+    ) -> tuple[Float[Array, "B T"], Float[Array, "B T*n"] | None]:
+        """The weights of frames, and with `fine` those for timestamps; `x` is 0 in its padding."""
+        if min(self.left, self.right) < 0 or not 0.0 <= self.tail_threshold < 1.0:
+            raise ConfigError(
+                f"Predictor: left={self.left}, right={self.right}, tail_threshold={self.tail_threshold}; frames "
+                "from 0 on, and a share from 0 to below 1, were expected; change them."
+            )
+        if chunked is None:
+            context = self.context(x, train=train)
+        else:
+            context = chunked.come_out(self.context(chunked.frames, train=train))
+        alphas = weights(Head(1, name="output")(context), lengths, self.smooth_factor, self.noise_threshold)
+        return alphas, self.fine_alphas(x, context, lengths, train=train) if fine else None
 
 
 def weights(

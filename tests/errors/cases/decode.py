@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 
 from jaxasr.decode import DecodeOptions, SpeechToText, decode, read_inputs
+from jaxasr.stream import Listener
+from jaxasr.tasks import ParaformerTask
 from tests import tiny
 from tests.errors.files import write
 
@@ -21,6 +23,12 @@ def transcribe(samples: np.ndarray) -> None:
 CASES = {
     "an output that is a file": lambda: check(output=write("out")),
     "no input": lambda: decode(DecodeOptions((), "model")),
+    "batches of a stream": lambda: decode(DecodeOptions(("a.wav",), "model", stream=True, rows=3)),
+    "a pace without a stream": lambda: check(pace=2.0),
+    "a pace below 0": lambda: check(stream=True, pace=-1.0),
+    "standard input without a stream": lambda: decode(DecodeOptions(("-",), "model")),
+    "a model that waits for the end": lambda: Listener.of(tiny.TASK, {}),
+    "a Paraformer that waits for the end": lambda: Listener.of(ParaformerTask(), {}),
     "no rows": lambda: check(rows=0),
     "padding below 0": lambda: check(extra_padding=-1.0),
     "a folder without sound": lambda: read_inputs(["."], "sound"),

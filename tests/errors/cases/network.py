@@ -96,6 +96,7 @@ CASES = {
     "two views without SpecAugment": lambda: AsrTask(cr_weight=0.2, specaug=None).check(),
     "a decoder of all tokens without a loss": lambda: ParaformerTask(ctc_weight=1.0).check(),
     "more tokens shown than are wrong": lambda: ParaformerTask(sampling_ratio=1.5).check(),
+    "tokens that look at chunks of none": lambda: ParaformerTask(decoder_look_back=(1,)).check(),
     "a decoder narrower than its frames": lambda: ParaformerTask(decoder=ParaformerSanmDecoder(d_model=64)).check(),
     "conditioning on nothing": lambda: AsrTask(interctc_conditioning=True).check(),
     "a list for sub-words still to be learnt": lambda: AsrTask(tokenizer=BpeTokenizer(), token_list="t.txt").check(),
