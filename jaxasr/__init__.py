@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from jaxasr.data.batch import BucketShape as BucketShape
     from jaxasr.data.manifest import Utterance as Utterance
     from jaxasr.data.tokenizer import Vocabulary as Vocabulary
-    from jaxasr.decode import load as load
     from jaxasr.errors import JaxasrError as JaxasrError
+    from jaxasr.speech_to_text import load as load
     from jaxasr.tasks.asr import AsrTask as AsrTask
     from jaxasr.tasks.paraformer import ParaformerTask as ParaformerTask
     from jaxasr.train_config import TrainConfig as TrainConfig
@@ -37,7 +37,7 @@ _PLACES = {
     "TrainConfig": "jaxasr.train_config",
     "Utterance": "jaxasr.data.manifest",
     "Vocabulary": "jaxasr.data.tokenizer",
-    "load": "jaxasr.decode",
+    "load": "jaxasr.speech_to_text",
 }
 
 __all__ = ["__version__", *_PLACES]  # pyright: ignore[reportUnsupportedDunderAll]

@@ -9,13 +9,13 @@ import numpy as np
 
 from jaxasr import checkpoint, report
 from jaxasr.checkpoint import BestModels, Progress
-from jaxasr.decode import Recognizer
 from jaxasr.evaluate import print_score
 from jaxasr.hypothesis import Hypothesis, with_words, write_hypotheses
 from jaxasr.inputs import Inputs
 from jaxasr.logs import RunLog
 from jaxasr.parallel import Devices, is_main_process, wait_for_processes
 from jaxasr.prepare import Prepared
+from jaxasr.recognizer import Recognizer
 from jaxasr.scoring import Score, score_cleaned
 from jaxasr.train_config import TrainConfig
 from jaxasr.typing import Params

@@ -19,6 +19,7 @@ from jaxasr.decode import DecodeOptions
 from jaxasr.errors import CheckpointError, ConfigError, DataError
 from jaxasr.nn.normalize import Cmvn
 from jaxasr.parallel import Devices
+from jaxasr.searching import SearchFlags
 from jaxasr.validate import Validator, lowest
 
 from . import tiny
@@ -44,7 +45,9 @@ def kaldi(tmp_path_factory) -> str:
 @pytest.mark.parametrize("search", ["ctc_greedy", "attention_greedy"])
 def test_text_depends_on_neither_rows_nor_padding(model, kaldi, search):
     found = [
-        decode.decode(DecodeOptions((kaldi,), model, search=search, rows=rows, extra_padding=extra, max_buckets=1))
+        decode.decode(
+            DecodeOptions((kaldi,), model, SearchFlags(search=search), rows=rows, extra_padding=extra, max_buckets=1)
+        )
         for rows, extra in ((1, 0.0), (7, 0.0), (16, 3.0))
     ]
     assert len({h.text for h in found[0]}) > 3
@@ -148,7 +151,7 @@ def test_no_silence_is_too_short(model, tmp_path):
 
 def test_faults_are_named(model, kaldi, tmp_path):
     with pytest.raises(ConfigError, match=r"--search=beam: this model has ctc_greedy, attention_greedy"):
-        decode.decode(DecodeOptions((kaldi,), model, search="beam"))
+        decode.decode(DecodeOptions((kaldi,), model, SearchFlags(search="beam")))
     for option in ({"rows": 0}, {"batch_seconds": 0.0}, {"max_buckets": 0}, {"extra_padding": -1.0}):
         with pytest.raises(ConfigError, match=f"--{next(iter(option))}="):
             decode.decode(DecodeOptions((kaldi,), model, **option))

@@ -21,6 +21,8 @@ LAYERS = [
     {"parallel", "compiled", "inputs", "train_config", "stream"},
     {"state", "checkpoint", "cmvn", "logs", "stopping"},
     {"finetune", "hypothesis"},
+    {"recognizer", "searching"},
+    {"speech_to_text"},
     {"decode", "prepare", "evaluate"},
     {"session", "reporting"},
     {"report", "info"},

@@ -15,11 +15,11 @@ import soundfile
 from jaxasr.data import manifest
 from jaxasr.data.batch import AnyAsrExample, BucketShape
 from jaxasr.data.selection import id_hash
-from jaxasr.decode import Recognizer
 from jaxasr.inputs import evaluation_inputs
 from jaxasr.nn.batch_norm import variables_of
 from jaxasr.parallel import Devices
 from jaxasr.prepare import read_manifests
+from jaxasr.recognizer import Recognizer
 from jaxasr.reporting.gather import Run, Scored
 from jaxasr.scoring import score_cleaned
 from jaxasr.tasks import AsrTask, Task

@@ -5,6 +5,16 @@ from typing import NamedTuple
 from jaxasr.typing import Array, Float, Int
 
 
+class NBest(NamedTuple):
+    """The hypotheses of each utterance, the best first; where there are fewer than K the others score -inf."""
+
+    tokens: Int[Array, "B K N"]
+    """Ids without blank, sos and eos; -1 after the end."""
+    lengths: Int[Array, "B K"]
+    scores: Float[Array, "B K"]
+    """As the search scored them, in nats, in falling order."""
+
+
 class Hypotheses(NamedTuple):
     """What a search found, one row an utterance; what it cannot say of tokens is None."""
 
@@ -17,3 +27,5 @@ class Hypotheses(NamedTuple):
     """Log-probability of each token in nats, at most 0; 0 after the end."""
     spans: Float[Array, "B N 2"] | None = None
     """Where each token begins and ends, in encoded frames from the start of the sound; zeros after the end."""
+    nbest: NBest | None = None
+    """All that a beam kept in the end, this one first."""

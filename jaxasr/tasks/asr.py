@@ -7,6 +7,7 @@ from jaxasr.config import slot
 from jaxasr.data.batch import AnyAsrBatch
 from jaxasr.nn.decoders import DECODERS, Decoder, TransformerDecoder
 from jaxasr.nn.network import AsrNetwork, SpeechOutputs
+from jaxasr.search.choices import Search
 from jaxasr.search.hypotheses import Hypotheses
 from jaxasr.tasks.asr_choices import check_choices
 from jaxasr.tasks.asr_search import decoding
@@ -89,5 +90,5 @@ class AsrTask(SpeechTask):
         names = ("ctc_greedy",) if self.ctc_weight > 0.0 else ()
         return names if self.decoder is None else (*names, "attention_greedy")
 
-    def decoding(self, search: str) -> Callable[[Params, AnyAsrBatch], Hypotheses]:
+    def decoding(self, search: Search) -> Callable[..., Hypotheses]:
         return decoding(self, search)

@@ -8,6 +8,7 @@ from jaxasr.data.tokenizer import Vocabulary
 from jaxasr.nn.batch_norm import variables_of
 from jaxasr.nn.decoders import Decoder
 from jaxasr.nn.network import AsrNetwork, SpeechOutputs
+from jaxasr.search.choices import NO_FUSION, Fusion, Search
 from jaxasr.search.greedy import attention_greedy, ctc_greedy
 from jaxasr.search.hypotheses import Hypotheses
 from jaxasr.typing import Params
@@ -18,13 +19,15 @@ if TYPE_CHECKING:
 BLANK, SOS, EOS = Vocabulary.BLANK, Vocabulary.SOS, Vocabulary.EOS
 
 
-def decoding(task: "AsrTask", search: str) -> Callable[[Params, AnyAsrBatch], Hypotheses]:
-    """(params, batch) to hypotheses by one of the task's searches."""
+def decoding(task: "AsrTask", search: Search) -> Callable[..., Hypotheses]:
+    """(params, batch, fusion) to hypotheses by one of the task's searches."""
     network = task.network()
 
-    def decode(params: Params, batch: AnyAsrBatch) -> Hypotheses:
+    def decode(params: Params, batch: AnyAsrBatch, fusion: Fusion = NO_FUSION) -> Hypotheses:
+        del fusion  # of beams
+
         outputs: Any = task.heard(params, batch, "encode")
-        if search == "ctc_greedy":
+        if search.name == "ctc_greedy":
             return ctc_greedy(outputs.ctc_logits, outputs.lengths, blank_id=BLANK)
         assert task.decoder is not None
         return _by_attention(network, task.decoder, variables_of(params), outputs)

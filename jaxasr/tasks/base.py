@@ -16,6 +16,7 @@ from jaxasr.data.sounds import SoundFile
 from jaxasr.data.source import Source
 from jaxasr.nn.rows import sum_over_devices
 from jaxasr.registry import Registry
+from jaxasr.search.choices import Search
 from jaxasr.search.hypotheses import Hypotheses
 from jaxasr.typing import Key, Params, Scalar
 
@@ -207,10 +208,15 @@ class Task(abc.ABC, Generic[ExampleT, BatchT]):
 
     @abc.abstractmethod
     def searches(self) -> tuple[str, ...]:
-        """Names of the searches this model can be decoded with, the usual one first."""
+        """Names of the quick searches this model can be decoded with, the usual one first; a run is tested by each."""
+
+    def beam_searches(self) -> tuple[str, ...]:
+        """Names of the searches that keep several hypotheses at a time."""
+        return ()
 
     @abc.abstractmethod
-    def decode_fn(self, search: str) -> Callable[[Params, BatchT], Hypotheses]: ...
+    def decode_fn(self, search: Search | str) -> Callable[..., Hypotheses]:
+        """(params, batch, fusion=NO_FUSION) to hypotheses."""
 
     @abc.abstractmethod
     def text(self, tokens: Sequence[int]) -> str:

@@ -14,6 +14,7 @@ from jaxasr.nn.masking import length_mask
 from jaxasr.nn.network import SpeechOutputs
 from jaxasr.nn.paraformer import ParaformerNetwork
 from jaxasr.nn.predictors import PREDICTORS, CifPredictorV2, Predictor
+from jaxasr.search.choices import NO_FUSION, Fusion, Search
 from jaxasr.search.greedy import ctc_greedy, parallel_greedy
 from jaxasr.search.hypotheses import Hypotheses
 from jaxasr.search.timestamps import spans_of_fires, spans_of_weights
@@ -133,19 +134,19 @@ class ParaformerTask(SpeechTask):
     def searches(self) -> tuple[str, ...]:
         return ("parallel_greedy", "ctc_greedy") if self.ctc_weight > 0.0 else ("parallel_greedy",)
 
-    def decoding(self, search: str) -> Callable[[Params, AnyAsrBatch], Hypotheses]:
-        def by_ctc(params: Params, batch: AnyAsrBatch) -> Hypotheses:
+    def decoding(self, search: Search) -> Callable[..., Hypotheses]:
+        def by_ctc(params: Params, batch: AnyAsrBatch, fusion: Fusion = NO_FUSION) -> Hypotheses:
             outputs: Any = self.heard(params, batch, "encode")
             return ctc_greedy(outputs.ctc_logits, outputs.lengths, blank_id=BLANK)
 
-        def at_once(params: Params, batch: AnyAsrBatch) -> Hypotheses:
+        def at_once(params: Params, batch: AnyAsrBatch, fusion: Fusion = NO_FUSION) -> Hypotheses:
             outputs: Any = self.heard(params, batch, "recognize")
             logits, predicted = outputs.attention_logits, outputs.predicted
             spans = spans_of_weights(predicted.alphas, outputs.lengths, logits.shape[1])
             found = parallel_greedy(logits, predicted.counts.astype(jnp.int32), spans, left_out=LEFT_OUT)
             return found if predicted.fine_alphas is None else found._replace(spans=self._fine_spans(outputs, found))
 
-        return by_ctc if search == "ctc_greedy" else at_once
+        return by_ctc if search.name == "ctc_greedy" else at_once
 
     def _fine_spans(self, outputs: SpeechOutputs, found: Hypotheses) -> Float[Array, "B U 2"]:
         """Where the tokens found are, by the weights that the predictor has for it."""

@@ -37,6 +37,7 @@ from jaxasr.nn.postencoders import POSTENCODERS, PostEncoder, TransformerPostEnc
 from jaxasr.nn.preencoders import PREENCODERS, PreEncoder
 from jaxasr.nn.rows import repeat_rows
 from jaxasr.nn.specaug import SPECAUGS, SpecAugment, SpecAugmenter
+from jaxasr.search.choices import Search
 from jaxasr.search.hypotheses import Hypotheses
 from jaxasr.tasks import speech_resources
 from jaxasr.tasks.base import Counts, Mean, Metrics, Model, Task, denominator
@@ -348,14 +349,15 @@ class SpeechTask(Task[AnyAsrExample, AnyAsrBatch]):
 
     # --- search ----------------------------------------------------------------------------------------------
 
-    def decode_fn(self, search: str) -> Callable[[Params, AnyAsrBatch], Hypotheses]:
-        if search not in self.searches():
-            raise ConfigError(f"--search={search}: this model has {', '.join(self.searches())}; choose one of them.")
+    def decode_fn(self, search: Search | str) -> Callable[..., Hypotheses]:
+        search, names = Search.named(search), (*self.searches(), *self.beam_searches())
+        if search.name not in names:
+            raise ConfigError(f"--search={search.name}: this model has {', '.join(names)}; choose one of them.")
         return self.decoding(search)
 
     @abc.abstractmethod
-    def decoding(self, search: str) -> Callable[[Params, AnyAsrBatch], Hypotheses]:
-        """(params, batch) to hypotheses by one of `searches`."""
+    def decoding(self, search: Search) -> Callable[..., Hypotheses]:
+        """`decode_fn` of a search that there is."""
 
     def heard(self, params: Params, batch: AnyAsrBatch, method: str) -> SpeechOutputs:
         """What a method of the network makes of a batch's features."""

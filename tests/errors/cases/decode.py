@@ -4,7 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxasr.decode import DecodeOptions, SpeechToText, decode, read_inputs
+from jaxasr.decode import DecodeOptions, decode, read_inputs
+from jaxasr.searching import SearchFlags
+from jaxasr.speech_to_text import SpeechToText
 from jaxasr.stream import Listener
 from jaxasr.tasks import ParaformerTask
 from tests import tiny
@@ -33,6 +35,7 @@ CASES = {
     "padding below 0": lambda: check(extra_padding=-1.0),
     "a folder without sound": lambda: read_inputs(["."], "sound"),
     "a search that the model does not have": lambda: tiny.TASK.decode_fn("beam"),
+    "more hypotheses than the beam has": lambda: SearchFlags(beam=2, nbest=3).choices(tiny.TASK),
     "two channels": lambda: transcribe(np.zeros((2, 5))),
     "samples of int16 as floats": lambda: transcribe(np.array([0.0, 1000.0])),
     "a NaN": lambda: transcribe(np.array([np.nan])),

@@ -1,0 +1,82 @@
+"""Planned batches to hypotheses by one search, in training's validation as in `jaxasr.decode`."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import rich.console
+import rich.progress
+
+from jaxasr.compiled import CompiledByShape
+from jaxasr.data import pipeline
+from jaxasr.data.batch import BucketShape
+from jaxasr.hypothesis import Hypothesis, hypothesis_of
+from jaxasr.inputs import Inputs
+from jaxasr.parallel import Devices
+from jaxasr.search.choices import NO_FUSION, Fusion, Search
+from jaxasr.tasks.base import Metrics, Task
+from jaxasr.typing import Params
+
+
+class Recognizer:
+    """Decodes planned batches with one search; what it compiles it keeps, one executable a shape.
+
+    Training validates with the same object as `jaxasr.decode` decodes with.
+    """
+
+    def __init__(
+        self, task: Task, search: Search | str, devices: Devices, *, fusion: Fusion = NO_FUSION, loss: bool = False
+    ):
+        """What `fusion` weighs may be changed between calls (`weighed`), of which no program is compiled anew."""
+        decode, loss_fn = task.decode_fn(search), task.loss_fn() if loss else None
+
+        def run(params: Params, batch: Any, fusion: Fusion) -> tuple[Any, Metrics]:
+            return decode(params, batch, fusion), {} if loss_fn is None else loss_fn(params, batch, None)[1]
+
+        self.task = task
+        self.devices = devices
+        self.fusion = jax.device_put(fusion, devices.replicated)
+        self._abstract: Any = None
+        self.compiled = CompiledByShape(
+            devices.compiled_for(run, batch_out=True, kept=1),
+            lambda shape: (self._abstract, devices.spec(task.batch_spec(shape)), devices.abstract(self.fusion)),
+        )
+
+    def announce(self, params: Params, shapes: Sequence[BucketShape]) -> None:
+        """Compiles for `shapes` ahead of time; of `params` only shapes and places matter."""
+        if self._abstract is None:
+            self._abstract = self.devices.abstract(params)
+        self.compiled.announce(shapes)
+
+    def __call__(
+        self, params: Params, inputs: Inputs, *, progress: rich.console.Console | None = None
+    ) -> tuple[list[Hypothesis], Metrics]:
+        """Every utterance's hypothesis in the order of the inputs, and the metrics added up over all of them."""
+        self.announce(params, inputs.shapes)
+        found: dict[int, Hypothesis] = {}
+        metrics: Metrics = {}
+        for indices, hypotheses, batch_metrics in self._batches(params, inputs, progress):
+            for row, index in enumerate(indices):
+                utterance_id, samples = (
+                    inputs.selection.utterances[index].id,
+                    int(inputs.selection.plain_samples[index]),
+                )
+                found[int(index)] = hypothesis_of(self.task, hypotheses, row, utterance_id, samples)
+            for name, mean in batch_metrics.items():
+                metrics[name] = metrics[name] + mean if name in metrics else mean
+        return [found[i] for i in range(len(found))], metrics
+
+    def _batches(self, params: Params, inputs: Inputs, progress: Any) -> Iterator[tuple[Any, Any, Metrics]]:
+        """(indices, hypotheses, metrics) of each batch; read back while the next one runs."""
+        loader = inputs.epoch(0)
+        batches = pipeline.load(loader)
+        if progress is not None:
+            batches = rich.progress.track(batches, "Decoding", total=len(loader.plan), console=progress, transient=True)
+        before = None
+        for host in batches:
+            outputs = self.compiled[host.planned.shape](params, self.devices.put(host.batch), self.fusion)
+            if before is not None:
+                yield before[0], *jax.device_get(before[1])
+            before = (host.planned.indices, outputs)
+        if before is not None:
+            yield before[0], *jax.device_get(before[1])

@@ -1,0 +1,45 @@
+"""What a search is told: the choices that its program is compiled for, and the numbers that it takes as arguments."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+from jaxasr.search.scorers import Weighted
+
+
+@dataclasses.dataclass(frozen=True)
+class Search:
+    """A search by its name, with the choices that change its program."""
+
+    name: str
+    beam: int = 10
+    """Hypotheses kept at a time."""
+    nbest: int = 1
+    """Hypotheses returned, at most `beam`."""
+    maxlenratio: float = 0.0
+    """Most tokens for each encoded frame; 0 for as many as frames, ended by `end_detected`; below 0 that many tokens
+    (as ESPnet)."""
+    minlenratio: float = 0.0
+    """Fewest tokens for each encoded frame."""
+    token_beam: int = 0
+    """Tokens of a frame, or of a step, that a beam goes on with by the heads' own scores; 0 takes all of a frame's, and
+    1.5 times the beam of a step's."""
+
+    @classmethod
+    def named(cls, search: "Search | str") -> "Search":
+        """The search itself, or one of this name."""
+        return cls(search) if isinstance(search, str) else search
+
+
+class Fusion(NamedTuple):
+    """What counts beside the model's heads, and how much; arrays, so that other weights compile nothing."""
+
+    ctc_weight: Any = 0.3
+    """Share of CTC's score where a decoder scores as well."""
+    length_bonus: Any = 0.0
+    """Nats for every token (ESPnet's penalty)."""
+    blank_skip: Any = 1.0
+    """Probability of blank above which prefix beam search passes over a frame; 1 passes over none."""
+    scorers: tuple[Weighted, ...] = ()
+
+
+NO_FUSION = Fusion()
