@@ -1,10 +1,14 @@
 """The options of a search, as every command that decodes takes them."""
 
 import dataclasses
+import math
 
 from jaxasr.errors import ConfigError
 from jaxasr.search.choices import Fusion, Search
 from jaxasr.tasks.base import Task
+
+READ_BY = {"ctc_beam": ("beam", "nbest", "token_beam", "length_bonus", "blank_skip")}
+"""The options that each search reads; one that is not here reads none."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -12,27 +16,47 @@ class SearchFlags:
     """How to look for the text."""
 
     search: str | None = None
-    """Such as ctc_greedy or attention_greedy; by default the first that the model has."""
+    """Such as ctc_greedy, ctc_beam or attention_greedy; by default the first that the model has."""
     beam: int = 10
     """Hypotheses that a beam search keeps at a time."""
     nbest: int = 1
     """Hypotheses that a beam search returns."""
+    token_beam: int = 0
+    """Tokens of a frame that ctc_beam goes on with, the best by CTC; 0 for all."""
     ctc_weight: float = 0.3
     """Share of CTC's score where a decoder scores as well."""
     length_bonus: float = 0.0
     """Nats that a beam search adds for every token."""
+    blank_skip: float = 1.0
+    """Probability of blank above which ctc_beam passes over a frame, as one that says nothing; 1 for none."""
 
     def choices(self, task: Task) -> Search:
         """Raises ConfigError where they cannot be."""
-        search = Search(self.search or task.searches()[0], self.beam, self.nbest)
+        search = Search(self.search or task.searches()[0], self.beam, self.nbest, token_beam=self.token_beam)
+        self._check_idle(search.name)
         if not 0 < self.nbest <= self.beam:
             raise ConfigError(
                 f"--beam={self.beam} --nbest={self.nbest}: whole numbers from 1, the second at most the first, were "
                 "expected; change them."
+            )
+        if self.token_beam < 0 or not 0.0 < self.blank_skip <= 1.0 or not math.isfinite(self.length_bonus):
+            raise ConfigError(
+                f"--token_beam={self.token_beam} --blank_skip={self.blank_skip} --length_bonus={self.length_bonus}: "
+                "0 or more, a probability above 0 and a finite number were expected; change them."
             )
         return search
 
     def fusion(self, task: Task) -> Fusion:
         """Reads what the search is to weigh beside the model."""
         del task
-        return Fusion(self.ctc_weight, self.length_bonus)
+        return Fusion(self.ctc_weight, self.length_bonus, self.blank_skip)
+
+    def _check_idle(self, search: str) -> None:
+        """Raises ConfigError where an option would change nothing."""
+        for field in dataclasses.fields(self):
+            value, idle = getattr(self, field.name), field.name not in ("search", *READ_BY.get(search, ()))
+            if idle and value != field.default:
+                raise ConfigError(
+                    f"--{field.name}={value} with --search={search}: it would change nothing; {field.default} was "
+                    "expected; remove it, or give another search."
+                )
