@@ -63,10 +63,15 @@ def test_the_parts_of_the_network(paraformer):
 
 def test_the_loss_is_made_of_its_parts(paraformer):
     changes = {"ctc_weight": 0.3, "interctc_layers": (1,), "predictor_weight": 0.5, "first_pass_loss": True}
+    changes["cr_weight"] = 0.6
     deeper = with_changes(paraformer, **changes, encoder=paraformer.task.encoder.clone(num_layers=2))
     loss, parts, _ = metrics_of(deeper, KEY)
     ctc = 0.7 * parts["loss/ctc"] + 0.3 * parts["loss/ctc_layer1"]
-    expected = 0.3 * ctc + 0.7 * (parts["loss/att"] + parts["loss/first"]) + 0.5 * parts["loss/count"]
+    expected = (
+        0.3 * (ctc + 0.6 * parts["loss/cr"])
+        + 0.7 * (parts["loss/att"] + parts["loss/first"])
+        + 0.5 * parts["loss/count"]
+    )
     np.testing.assert_allclose(loss, expected, rtol=1e-6)
     assert set(deeper.task.searches()) == {"parallel_greedy", "ctc_greedy"}
 
