@@ -279,6 +279,23 @@ def test_predictor_is_a_value(name):
 
 
 @every_predictor
+@pytest.mark.parametrize("tail", [0.0, 0.45])
+def test_predictor_scales_to_the_number_it_found(name, tail):
+    predictor, variables, _ = predictor_case(name)
+
+    def predict(scaled, **given):
+        case = predictor.clone(scaled=scaled, tail_threshold=tail)
+        return jit(lambda: case.apply(variables, MEMORY, MEMORY_LENGTHS, num_tokens=ROOM, train=False, **given))()
+
+    found = predict(True)
+    np.testing.assert_array_equal(found.counts, predict(False).counts)
+    known = predict(False, token_lengths=found.counts.astype(np.int32))
+    np.testing.assert_allclose(found.embeddings, known.embeddings, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found.alphas[:, :-1], known.alphas, rtol=1e-6)
+    assert not np.any(found.alphas[:, -1])
+
+
+@every_predictor
 def test_predictor_has_room_for_all_tokens(name):
     """Where every frame's weight is the greatest that there is."""
     predictor, variables, _ = predictor_case(name)
