@@ -46,8 +46,9 @@ from jaxasr.tasks import TASKS, AsrTask
 from jaxasr.tasks.base import Mean
 from jaxasr.train_config import TrainConfig
 
+from .conftest import UNOPTIMISED
+
 # Compiling is nearly all that these tests cost: a fifth of it without optimisation.
-UNOPTIMISED = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
 jit = functools.partial(jax.jit, compiler_options=UNOPTIMISED)
 
 SMALL = {
