@@ -14,6 +14,7 @@ from jaxasr.hypothesis import hypothesis_of
 from jaxasr.nn.decoders import ParaformerSanmDecoder
 from jaxasr.nn.encoders import SanmChunkEncoder, SanmEncoder
 from jaxasr.nn.predictors import PREDICTORS
+from jaxasr.parallel import Devices
 from jaxasr.tasks import ParaformerTask
 from jaxasr.train import train
 from tests import tiny
@@ -201,8 +202,9 @@ def test_behind_an_encoder_of_chunks(paraformer):
     assert np.all(found.lengths[:5] > 0)
 
 
-def test_a_whole_run(tmp_path):
+def test_a_whole_run(tmp_path, monkeypatch):
     """From sound files to a model that writes what the trainer wrote."""
+    monkeypatch.setattr(Devices, "all", Devices.first)
     sizes = {"num_layers": 1, "d_model": 16, "num_heads": 2, "d_ff": 32, "kernel_size": 5}
     before = {name: getattr(tiny.TASK, name) for name in ("sample_rate", "preprocess", "frontend", "tokenizer")}
     task = ParaformerTask(encoder=SanmEncoder(**sizes), decoder=ParaformerSanmDecoder(**sizes), **before)
