@@ -120,7 +120,7 @@ def made(folder: pathlib.Path) -> Any:
 def talkative(model: Any) -> Any:
     """Random numbers that make a text of more than one token: of drawn ones biases are too loud."""
     for name, tensor in drawn(model, SEED).state_dict().items():
-        tensor.mul_(0.2 if name.endswith("bias") else 2.5 if tensor.dim() > 1 else 1.0)
+        tensor.mul_(0.2 if name.endswith("bias") else 1.8 if tensor.dim() > 1 else 1.0)
     return model
 
 
