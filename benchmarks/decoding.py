@@ -21,10 +21,10 @@ import tyro
 
 from jaxasr import checkpoint
 from jaxasr.data import manifest, pipeline
-from jaxasr.decode import Recognizer
 from jaxasr.errors import exit_with_message
 from jaxasr.inputs import evaluation_inputs
 from jaxasr.parallel import Devices
+from jaxasr.recognizer import Recognizer
 from jaxasr.validate import score_of
 
 

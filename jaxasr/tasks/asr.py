@@ -14,7 +14,7 @@ from jaxasr.tasks.asr_search import decoding
 from jaxasr.tasks.base import TASKS, Counts, Metrics
 from jaxasr.tasks.loss_parts import accuracy_part, encoder_parts, text_part, with_sos_eos
 from jaxasr.tasks.speech import SpeechTask
-from jaxasr.typing import Array, Params, Scalar
+from jaxasr.typing import Array, Scalar
 
 
 @TASKS.register("asr")
