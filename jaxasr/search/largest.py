@@ -14,7 +14,7 @@ def largest(x: Float[Array, "*B V"], count: int) -> tuple[Float[jax.Array, "*B C
 
     On CPU `lax.top_k` takes numbers one by one, maxima are had many at a time.
     """
-    if x.shape[-1] < 1 * GROUP * count:
+    if x.shape[-1] < GROUP * count:
         return lax.top_k(x, count)
     ends = [(0, 0)] * (x.ndim - 1) + [(0, -x.shape[-1] % GROUP)]
     groups = jnp.pad(x, ends, constant_values=-jnp.inf).reshape(*x.shape[:-1], -1, GROUP)
