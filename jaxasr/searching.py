@@ -1,10 +1,14 @@
 """The options of a search, as every command that decodes takes them."""
 
 import dataclasses
+import math
 
 from jaxasr.errors import ConfigError
-from jaxasr.search.choices import Fusion, Search
+from jaxasr.search.choices import EVERY, Fusion, Search
 from jaxasr.tasks.base import Task
+
+READ_BY = {"joint": ("beam", "nbest", "ctc_weight", "length_bonus", "maxlenratio", "minlenratio")}
+"""The options that each search reads; one that is not here reads none."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -12,27 +16,56 @@ class SearchFlags:
     """How to look for the text."""
 
     search: str | None = None
-    """Such as ctc_greedy or attention_greedy; by default the first that the model has."""
+    """Such as ctc_greedy, attention_greedy or joint; by default the first that the model has."""
     beam: int = 10
     """Hypotheses that a beam search keeps at a time."""
     nbest: int = 1
     """Hypotheses that a beam search returns."""
     ctc_weight: float = 0.3
-    """Share of CTC's score where a decoder scores as well."""
+    """Share of CTC's score where a decoder scores as well, whatever it was in training; 1 takes nothing of the
+    decoder's."""
     length_bonus: float = 0.0
     """Nats that a beam search adds for every token."""
+    maxlenratio: float = 0.0
+    """Most tokens for each encoded frame that joint finds; below 0 that many tokens. 0 for as many as frames, and to
+    end where what goes on is far worse than what has ended."""
+    minlenratio: float = 0.0
+    """Fewest tokens for each encoded frame that joint finds; below 0 that many tokens."""
 
     def choices(self, task: Task) -> Search:
         """Raises ConfigError where they cannot be."""
-        search = Search(self.search or task.searches()[0], self.beam, self.nbest)
+        name = self.search or task.searches()[0]
+        self._check_idle(name, task)
         if not 0 < self.nbest <= self.beam:
             raise ConfigError(
                 f"--beam={self.beam} --nbest={self.nbest}: whole numbers from 1, the second at most the first, were "
                 "expected; change them."
             )
-        return search
+        if not 0.0 <= self.ctc_weight <= 1.0 or not math.isfinite(self.length_bonus):
+            raise ConfigError(
+                f"--ctc_weight={self.ctc_weight} --length_bonus={self.length_bonus}: a share from 0 to 1 and a finite "
+                "number were expected; change them."
+            )
+        if not (math.isfinite(self.maxlenratio) and math.isfinite(self.minlenratio)):
+            raise ConfigError(
+                f"--maxlenratio={self.maxlenratio} --minlenratio={self.minlenratio}: finite numbers were expected; "
+                "change them."
+            )
+        every = name == "joint" and self.ctc_weight == 1.0  # no decoder tells which tokens are likely
+        ratios = {"maxlenratio": self.maxlenratio, "minlenratio": self.minlenratio}
+        return Search(name, self.beam, self.nbest, **ratios, token_beam=EVERY if every else 0)
 
     def fusion(self, task: Task) -> Fusion:
         """Reads what the search is to weigh beside the model."""
         del task
         return Fusion(self.ctc_weight, self.length_bonus)
+
+    def _check_idle(self, search: str, task: Task) -> None:
+        """Raises ConfigError where an option would change nothing."""
+        read = {"search", *READ_BY.get(search, ())} - {*task.idle_options(search)}
+        for field in dataclasses.fields(self):
+            if (value := getattr(self, field.name)) != field.default and field.name not in read:
+                raise ConfigError(
+                    f"--{field.name}={value} with --search={search}: it would change nothing; {field.default} was "
+                    "expected; remove it, or give another search or model."
+                )

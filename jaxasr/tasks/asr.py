@@ -90,5 +90,12 @@ class AsrTask(SpeechTask):
         names = ("ctc_greedy",) if self.ctc_weight > 0.0 else ()
         return names if self.decoder is None else (*names, "attention_greedy")
 
+    def beam_searches(self) -> tuple[str, ...]:
+        return () if self.decoder is None else ("joint",)
+
+    def idle_options(self, search: str) -> tuple[str, ...]:
+        del search
+        return () if self.ctc_weight > 0.0 else ("ctc_weight",)
+
     def decoding(self, search: Search) -> Callable[..., Hypotheses]:
         return decoding(self, search)
