@@ -40,7 +40,7 @@ class Options:
 
 
 def model() -> AsrTask:
-    sizes = {"d_model": 144, "num_heads": 4, "d_ff": 576}
+    sizes: dict[str, Any] = {"d_model": 144, "num_heads": 4, "d_ff": 576}
     return AsrTask(
         normalizer=None,
         encoder=SanmEncoder(num_layers=4, **sizes),
@@ -59,8 +59,8 @@ def batch_of(task: AsrTask, rows: int) -> AsrBatch:
 
 
 def measure(task: AsrTask, params: Any, rows: int, options: Options) -> dict[str, Any]:
-    forced = {"maxlenratio": -float(options.steps), "minlenratio": -float(options.steps)}
-    searches = {"ctc_greedy": Search("ctc_greedy"), "joint": Search("joint", options.beam, **forced)}
+    forced = Search("joint", options.beam, maxlenratio=-options.steps, minlenratio=-options.steps)
+    searches = {"ctc_greedy": Search("ctc_greedy"), "joint": forced}
     run = {name: jax.jit(task.decode_fn(search)) for name, search in searches.items()}
     ms = medians_ms(run, (params, jax.device_put(batch_of(task, rows))), options.rounds)
     return {"shape": {"rows": rows}, "ms": ms | {"joint, an utterance": ms["joint"] / rows}}

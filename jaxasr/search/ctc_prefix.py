@@ -68,7 +68,7 @@ def extended(prefixes: Prefixes, emitted: Emissions, parents: Int[Array, "B K"],
     before = _before(prefixes, tokens[:, :, None])[:, :, 0, :-1]
     of_blanks = jnp.broadcast_to(emitted.blank[:, None], before.shape)
 
-    def frame(said: tuple[Array, Array], given: tuple[Array, Array, Array]) -> tuple[Any, Any]:
+    def frame(said: tuple[Array, Array], given: Any) -> tuple[Any, Any]:
         """From before a frame to behind it."""
         (by_token, by_blank), (before, token, blank) = said, given
         said = jnp.logaddexp(by_token, before) + token, jnp.logaddexp(by_token, by_blank) + blank
