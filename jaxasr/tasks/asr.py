@@ -68,7 +68,10 @@ class AsrTask(SpeechTask):
         return names if self.decoder is None else (*names, "attention_greedy")
 
     def beam_searches(self) -> tuple[str, ...]:
-        return () if self.decoder is None else ("joint",)
+        ctc = ("ctc_beam",) if self.ctc_weight > 0.0 else ()
+        if self.decoder is None:
+            return ctc
+        return (*ctc, "joint", "rescore") if ctc else ("joint",)
 
     def idle_options(self, search: str) -> tuple[str, ...]:
         del search

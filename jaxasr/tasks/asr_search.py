@@ -1,5 +1,6 @@
 """How the task `asr` is decoded: sound in, hypotheses out."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -11,16 +12,29 @@ from jaxasr.nn.batch_norm import variables_of
 from jaxasr.nn.decoders import parted
 from jaxasr.nn.network import AsrNetwork, SpeechOutputs
 from jaxasr.search.choices import NO_FUSION, Fusion, Search
+from jaxasr.search.ctc_beam import ctc_beam
 from jaxasr.search.ctc_prefix import emissions
 from jaxasr.search.greedy import attention_greedy, ctc_greedy
 from jaxasr.search.hypotheses import Hypotheses
 from jaxasr.search.joint import Speaker, joint, limits
+from jaxasr.search.rescore import rescore, room_of
 from jaxasr.typing import Params
 
 if TYPE_CHECKING:
     from jaxasr.tasks.asr import AsrTask
 
 BLANK, SOS, EOS = Vocabulary.BLANK, Vocabulary.SOS, Vocabulary.EOS
+
+CTC_SEARCHES = ("ctc_greedy", "ctc_beam")
+"""Those that need no more than a CTC head."""
+
+
+def by_ctc(outputs: SpeechOutputs, search: Search, fusion: Fusion) -> Hypotheses:
+    """What the CTC head says by one of its searches."""
+    assert outputs.ctc_logits is not None
+    if search.name == "ctc_greedy":
+        return ctc_greedy(outputs.ctc_logits, outputs.lengths, blank_id=BLANK)
+    return ctc_beam(outputs.ctc_logits, outputs.lengths, search, fusion, blank_id=BLANK, eos=EOS, left_out=(SOS, EOS))
 
 
 def decoding(task: "AsrTask", search: Search) -> Callable[..., Hypotheses]:
@@ -29,10 +43,12 @@ def decoding(task: "AsrTask", search: Search) -> Callable[..., Hypotheses]:
 
     def decode(params: Params, batch: AnyAsrBatch, fusion: Fusion = NO_FUSION) -> Hypotheses:
         outputs: Any = task.heard(params, batch, "encode")
-        if search.name == "ctc_greedy":
-            return ctc_greedy(outputs.ctc_logits, outputs.lengths, blank_id=BLANK)
+        if search.name in CTC_SEARCHES:
+            return by_ctc(outputs, search, fusion)
         said_by = network, variables_of(params), outputs
-        return by_attention(*said_by) if search.name == "attention_greedy" else by_joint(*said_by, search, fusion)
+        if search.name == "attention_greedy":
+            return by_attention(*said_by)
+        return (by_joint if search.name == "joint" else by_rescoring)(*said_by, search, fusion)
 
     return decode
 
@@ -58,6 +74,18 @@ def by_joint(network: AsrNetwork, variables: Any, outputs: SpeechOutputs, search
     speaker = speaker_of(network, variables, outputs, fusion, bounds.room + 1)
     emitted = None if outputs.ctc_logits is None else emissions(outputs.ctc_logits, outputs.lengths, blank_id=BLANK)
     return joint(speaker, emitted, bounds, search, fusion, eos=EOS, forbidden=(BLANK, SOS))
+
+
+def by_rescoring(
+    network: AsrNetwork, variables: Any, outputs: SpeechOutputs, search: Search, fusion: Fusion
+) -> Hypotheses:
+    """Of encoded frames, what the CTC head finds alone, judged anew by all."""
+    first = dataclasses.replace(search, name="ctc_beam", nbest=search.beam)
+    nbest = by_ctc(outputs, first, Fusion(blank_skip=fusion.blank_skip)).nbest
+    assert nbest is not None and outputs.ctc_logits is not None
+    speaker = speaker_of(network, variables, outputs, fusion, room_of(nbest.tokens.shape[2]))
+    heard = outputs.ctc_logits, outputs.lengths
+    return rescore(nbest, speaker, *heard, fusion, nbest_out=search.nbest, eos=EOS, blank_id=BLANK)
 
 
 def speaker_of(network: AsrNetwork, variables: Any, outputs: SpeechOutputs, fusion: Fusion, room: int) -> Speaker:

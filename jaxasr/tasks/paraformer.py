@@ -9,7 +9,6 @@ from jax import lax
 
 from jaxasr.config import slot
 from jaxasr.data.batch import AnyAsrBatch
-from jaxasr.data.tokenizer import Vocabulary
 from jaxasr.nn.decoders import PARALLEL_DECODERS, ParaformerSanmDecoder, ParallelDecoder
 from jaxasr.nn.masking import length_mask, zero_padding
 from jaxasr.nn.network import SpeechOutputs
@@ -17,18 +16,17 @@ from jaxasr.nn.paraformer import ParaformerNetwork
 from jaxasr.nn.predictors import PREDICTORS, CifPredictorV2, Predictor
 from jaxasr.search.choices import NO_FUSION, Fusion, Search
 from jaxasr.search.ctc_prefix import emissions
-from jaxasr.search.greedy import ctc_greedy, parallel_greedy
+from jaxasr.search.greedy import parallel_greedy
 from jaxasr.search.hypotheses import Hypotheses
 from jaxasr.search.joint import Limits, Speaker, joint
 from jaxasr.search.timestamps import spans_of_fires, spans_of_weights
+from jaxasr.tasks.asr_search import BLANK, CTC_SEARCHES, EOS, SOS, by_ctc
 from jaxasr.tasks.base import TASKS, Counts, Metrics
 from jaxasr.tasks.loss_parts import accuracy_part, count_parts, encoder_parts, text_part, with_sos_eos
 from jaxasr.tasks.paraformer_choices import check_choices
 from jaxasr.tasks.paraformer_stream import LEFT_OUT, Streaming, streaming
 from jaxasr.tasks.speech import SpeechTask
 from jaxasr.typing import Array, Float, Int, Params, Scalar
-
-BLANK, SOS, EOS = Vocabulary.BLANK, Vocabulary.SOS, Vocabulary.EOS
 
 
 @TASKS.register("paraformer")
@@ -128,16 +126,16 @@ class ParaformerTask(SpeechTask):
         return ("parallel_greedy", "ctc_greedy") if self.ctc_weight > 0.0 else ("parallel_greedy",)
 
     def beam_searches(self) -> tuple[str, ...]:
-        return ("joint",)
+        return ("ctc_beam", "joint") if self.ctc_weight > 0.0 else ("joint",)
 
     def idle_options(self, search: str) -> tuple[str, ...]:
         counted = ("maxlenratio", "minlenratio")  # the predictor says how many tokens there are
         return counted if self.ctc_weight > 0.0 else (*counted, "ctc_weight")
 
     def decoding(self, search: Search) -> Callable[..., Hypotheses]:
-        def by_ctc(params: Params, batch: AnyAsrBatch, fusion: Fusion = NO_FUSION) -> Hypotheses:
+        def of_ctc(params: Params, batch: AnyAsrBatch, fusion: Fusion = NO_FUSION) -> Hypotheses:
             outputs: Any = self.heard(params, batch, "encode")
-            return ctc_greedy(outputs.ctc_logits, outputs.lengths, blank_id=BLANK)
+            return by_ctc(outputs, search, fusion)
 
         def at_once(params: Params, batch: AnyAsrBatch, fusion: Fusion = NO_FUSION) -> Hypotheses:
             outputs: Any = self.heard(params, batch, "recognize")
@@ -149,7 +147,9 @@ class ParaformerTask(SpeechTask):
         def jointly(params: Params, batch: AnyAsrBatch, fusion: Fusion = NO_FUSION) -> Hypotheses:
             return self._jointly(self.heard(params, batch, "recognize"), search, fusion)
 
-        return {"ctc_greedy": by_ctc, "joint": jointly}.get(search.name, at_once)
+        if search.name in CTC_SEARCHES:
+            return of_ctc
+        return jointly if search.name == "joint" else at_once
 
     def _jointly(self, outputs: SpeechOutputs, search: Search, fusion: Fusion) -> Hypotheses:
         """FunASR's `BeamSearchPara`: what the decoder says of each token counts in full, beside CTC and scorers."""
