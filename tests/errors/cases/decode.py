@@ -37,6 +37,8 @@ CASES = {
     "a search that the model does not have": lambda: tiny.TASK.decode_fn("beam"),
     "more hypotheses than the beam has": lambda: SearchFlags("ctc_beam", beam=2, nbest=3).choices(tiny.TASK),
     "a probability above 1": lambda: SearchFlags("ctc_beam", blank_skip=1.5).choices(tiny.TASK),
+    "a share above 1": lambda: SearchFlags("joint", ctc_weight=1.5).choices(tiny.TASK),
+    "a ratio that is no number": lambda: SearchFlags("joint", maxlenratio=np.inf).choices(tiny.TASK),
     "a beam of a search that has none": lambda: SearchFlags("ctc_greedy", beam=5).choices(tiny.TASK),
     "two channels": lambda: transcribe(np.zeros((2, 5))),
     "samples of int16 as floats": lambda: transcribe(np.array([0.0, 1000.0])),
