@@ -151,7 +151,7 @@ def with_bar(
     """The batches, with a bar that tells how many are done, the ETA and the audio seconds per second."""
     began, samples = time.perf_counter(), 0
     with _bar(console, transient=True) as bar:
-        task = bar.add_task("decoding", total=total, numbers="")
+        task = bar.add_task("batches", total=total, numbers="")
         for host in batches:
             yield host
             samples += int(np.sum(host.batch.input_lengths)) * jax.process_count()
