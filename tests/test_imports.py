@@ -23,7 +23,7 @@ LAYERS = [
     {"finetune", "hypothesis"},
     {"recognizer", "searching"},
     {"speech_to_text"},
-    {"decode", "prepare", "evaluate"},
+    {"decode", "prepare", "evaluate", "ngram"},
     {"session", "reporting"},
     {"report", "info"},
     {"convert/folders"},
