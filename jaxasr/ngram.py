@@ -142,13 +142,13 @@ def estimate(options: NgramOptions, shown: rich.console.Console | None = None) -
     split, words = _spelling(options.model)
     ids = _Open({word: number for number, word in enumerate(words)})
     number_of = ids.__getitem__ if options.model is None else lambda word: ids.get(word, kneser_ney.UNK)
-    sentences = numbered(_shown(options.text, shown), split, number_of)
-    if not sentences.number:
-        raise DataError(f"{options.text[0]}: no sentence with a word in it; text was expected; give another file.")
-    fallback = kneser_ney.FALLBACK if options.discount_fallback else None
-    counted = sentences.tokens, sentences.positions
+    sentences = _numbered(options.text, split, number_of, shown)
+    counted, fallback = sentences[:2], kneser_ney.FALLBACK if options.discount_fallback else None
     model, discounts = kneser_ney.estimate(list(ids), *counted, options.order, fallback)
-    valid = perplexity(model, _shown(options.valid, shown), split) if options.valid else None
+    valid = None
+    if options.valid:
+        known = _numbered(options.valid, split, lambda word: model.ids.get(word, kneser_ney.UNK), shown)
+        valid = perplexity(model, known)
     try:
         pathlib.Path(options.output).parent.mkdir(parents=True, exist_ok=True)
         arpa.write(options.output, model)
@@ -170,27 +170,29 @@ def _spelling(folder: str | None) -> tuple[Callable[[str], Sequence[str]], tuple
     return task.tokens, (*kneser_ney.SPECIAL, *tokens[len(task.vocabulary.FIRST) : -1])
 
 
-def _shown(paths: Sequence[str], console: rich.console.Console | None) -> Iterator[tuple[str, str]]:
-    sentences = itertools.chain.from_iterable(map(read_sentences, paths))
-    if console is None:
-        return sentences
-    return iter(rich.progress.track(sentences, "Reading", console=console, transient=True, total=None))
+def _numbered(
+    paths: Sequence[str],
+    split: Callable[[str], Sequence[str]],
+    number_of: Callable[[str], int],
+    console: rich.console.Console | None,
+) -> Sentences:
+    texts = itertools.chain.from_iterable(map(read_sentences, paths))
+    if console is not None:
+        texts = rich.progress.track(texts, "Reading", console=console, transient=True, total=None)
+    found = numbered(texts, split, number_of)
+    if not found.number:
+        raise DataError(f"{paths[0]}: no sentence with a word in it; text was expected; give another file.")
+    return found
 
 
-def perplexity(
-    model: NgramModel, texts: Iterable[tuple[str, str]], split: Callable[[str], Sequence[str]]
-) -> Perplexity:
-    """How many words as likely as each other the model wavers between at each word of the texts."""
-    sentences = numbered(texts, split, lambda word: model.ids.get(word, kneser_ney.UNK))
+def perplexity(model: NgramModel, sentences: Sentences) -> Perplexity:
+    """How many words as likely as each other the model wavers between at each word of the sentences."""
     said = sentences.said
-    if not said.any():
-        raise DataError("--valid: no sentence with a word in it; text was expected; give another file.")
     scores = model.log10_scores(sentences.tokens, sentences.positions)[said]
     known = sentences.tokens[said] != kneser_ney.UNK
-    ends = int(np.sum(sentences.tokens == kneser_ney.END))
-    return Perplexity(
-        10.0 ** -np.mean(scores), 10.0 ** -np.mean(scores[known]), int(np.sum(~known)), len(scores) - ends
-    )
+    every, of_known = (float(10.0 ** -np.mean(part)) for part in (scores, scores[known]))
+    words = len(scores) - sentences.number
+    return Perplexity(every, of_known, int(np.sum(~known)), words)
 
 
 # Command line ------------------------------------------------------------------------------------------------
@@ -199,10 +201,10 @@ def perplexity(
 def print_summary(found: Estimated, console: rich.console.Console) -> None:
     text = found.text
     words = len(text.tokens) - 2 * text.number
-    left_out = f", {text.blank} blank ones left out" if text.blank else ""
-    console.print(f"{text.number} sentences{left_out}, {words} words, {len(found.model.words)} different")
+    left_out = f" ({text.blank} without words left out)" if text.blank else ""
+    console.print(f"{text.number} sentences{left_out}, {words} words", highlight=False)
     table = rich.table.Table(box=None, pad_edge=False)
-    for heading in ("order", "n-grams", "discounts", "", ""):
+    for heading in ("order", "n-grams", "D1", "D2", "D3+"):
         table.add_column(heading, justify="right")
     for number, (order, discounts) in enumerate(zip(found.model.orders, found.discounts, strict=True), 1):
         table.add_row(str(number), str(len(order.words)), *(f"{discount:.4f}" for discount in discounts))

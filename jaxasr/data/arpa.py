@@ -167,7 +167,7 @@ def _appended(
     keys = order.prefixes * len(words) + order.words
     by_key = np.argsort(keys, kind="stable")
     if len(twice := np.flatnonzero(np.diff(keys[by_key]) == 0)):
-        row = by_key[twice[0] + 1]
+        row = int(by_key[twice[0] + 1])
         raise lines.fault(row, f"{_gram(rows[row], len(model.orders) + 1)} for the second time", "each n-gram once")
     return NgramModel(words, (*model.orders, Order(*(column[by_key] for column in order))))
 

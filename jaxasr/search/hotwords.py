@@ -1,8 +1,8 @@
 """Words that a search is told to expect: their tokens count a bonus (Aho and Corasick, 1975, for many at once)."""
 
-import collections
 import dataclasses
 import os
+from collections.abc import Callable, Sequence
 
 import flax.struct
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxasr.data import textfile
 from jaxasr.data.textfile import NUMBER, few, show
-from jaxasr.data.tokenizer import Tokenizer, Vocabulary
+from jaxasr.data.tokenizer import Vocabulary
 from jaxasr.errors import DataError
 from jaxasr.search.edges import Edges
 from jaxasr.search.scorers import Scorer
@@ -62,8 +62,17 @@ class HotWords(Scorer):
         return jnp.where(edge >= 0, self.nexts[edge], default)
 
 
-def read_hotwords(path: str | os.PathLike[str], vocabulary: Vocabulary, tokenizer: Tokenizer) -> HotWords:
+def read_hotwords(
+    path: str | os.PathLike[str],
+    vocabulary: Vocabulary,
+    split: Callable[[str], Sequence[str]],
+    bounds: tuple[Sequence[bool], Sequence[bool]],
+) -> HotWords:
     """The phrases of a file, one a line, and a weight other than 1 behind a tab.
+
+    Args:
+      split: a text's tokens.
+      bounds: for each token whether a word begins with it, or ends with it, whatever stands beside it.
 
     Raises:
       DataError: the file cannot be read, or a phrase cannot be said with the vocabulary; with the line.
@@ -77,7 +86,7 @@ def read_hotwords(path: str | os.PathLike[str], vocabulary: Vocabulary, tokenize
                 f"{where}: weight {show(weight)} of {show(phrase)}; a number above 0 behind a tab was expected; "
                 "correct it, or remove the tab."
             )
-        tokens = tokenizer.tokens(phrase)
+        tokens = split(phrase)
         if unknown := vocabulary.unknown(tokens):
             raise DataError(
                 f"{where}: {show(phrase)} has {few(unknown)}, for which the model has no token; a phrase of its tokens "
@@ -90,8 +99,7 @@ def read_hotwords(path: str | os.PathLike[str], vocabulary: Vocabulary, tokenize
             )
         ids = tuple(vocabulary.encode(tokens).tolist())
         phrases[ids] = max(phrases.get(ids, 0.0), float(weight) if tab else 1.0)
-    begins, ends = map(np.array, tokenizer.bounds(vocabulary.tokens))
-    return automaton(phrases, begins, ends, eos=vocabulary.EOS)
+    return automaton(phrases, *map(np.array, bounds), eos=vocabulary.EOS)
 
 
 # The automaton -----------------------------------------------------------------------------------------------
@@ -119,7 +127,7 @@ def automaton(phrases: dict[tuple[int, ...], float], begins: np.ndarray, ends: n
     """The scorer of phrases and their weights.
 
     Args:
-      begins, ends: for each token whether a word begins, or ends, with it whatever stands beside it.
+      begins, ends: for each token whether a word begins with it, or ends with it, whatever stands beside it.
       eos: the token that ends a hypothesis, and with it a word.
     """
     begins = begins.copy()
@@ -151,10 +159,10 @@ def _trie(phrases: dict[tuple[int, ...], float]) -> tuple[list[_Node], dict[tupl
     """The nodes behind OPEN and CLOSED, shorter ones first, and (node, token) to the node that follows."""
     nodes = [_Node(-1, -1, 0), _Node(-1, -1, 0)]
     children: dict[tuple[int, int], int] = {}
-    starts = collections.Counter[tuple[int, ...]]()
+    starts: dict[tuple[int, ...], float] = {}
     for phrase, weight in phrases.items():
         for length in range(1, len(phrase) + 1):
-            starts[phrase[:length]] = max(starts[phrase[:length]], weight)
+            starts[phrase[:length]] = max(starts.get(phrase[:length], 0.0), weight)
     numbers: dict[tuple[int, ...], int] = {(): OPEN}
     for start in sorted(starts, key=lambda start: (len(start), start)):
         parent = numbers[start[:-1]]

@@ -212,6 +212,10 @@ class SpeechTask(Task[AnyAsrExample, AnyAsrBatch]):
         """Those of a transcript, which is cleaned first."""
         return self._tokenizer.tokens(text)
 
+    def word_bounds(self) -> tuple[list[bool], list[bool]]:
+        """For each token whether a word begins with it, or ends with it, whatever stands beside it."""
+        return self._tokenizer.bounds(self._vocabulary.tokens)
+
     def num_tokens(self, text: str) -> int:
         return len(self.tokens(text))
 

@@ -72,6 +72,10 @@ CHARS = Vocabulary(("<blank>", "<s>", "</s>", "<space>", *"abcsty", "今", "天"
 SEG = SegDictTokenizer(lines=("cat ca@@ t", "cats ca@@ ts", "scat s@@ ca@@ t", "今 今", "天 天"))
 
 
+def read(path, vocabulary, tokenizer):
+    return read_hotwords(path, vocabulary, tokenizer.tokens, tokenizer.bounds(vocabulary.tokens))
+
+
 @pytest.mark.parametrize(
     ("tokenizer", "vocabulary", "phrase", "text", "bonus"),
     [
@@ -94,7 +98,7 @@ SEG = SegDictTokenizer(lines=("cat ca@@ t", "cats ca@@ ts", "scat s@@ ca@@ t", "
 )
 def test_phrases_are_whole_words(tmp_path, tokenizer, vocabulary, phrase, text, bonus):
     (tmp_path / "words.txt").write_text(f"{phrase}\n", encoding="utf-8")
-    scorer = read_hotwords(tmp_path / "words.txt", vocabulary, tokenizer)
+    scorer = read(tmp_path / "words.txt", vocabulary, tokenizer)
     assert total(scorer, vocabulary.encode(tokenizer.split(text))) == bonus
 
 
@@ -113,6 +117,6 @@ def test_sub_words_begin_where_their_mark_is():
 
 def test_weights_stand_behind_a_tab(tmp_path):
     (tmp_path / "words.txt").write_text("cat\t2.5\na cat\n")
-    scorer = read_hotwords(tmp_path / "words.txt", CHARS, CharTokenizer())
+    scorer = read(tmp_path / "words.txt", CHARS, CharTokenizer())
     assert total(scorer, CHARS.encode(CharTokenizer().split("cat"))) == pytest.approx(7.5)
     assert total(scorer, CHARS.encode(CharTokenizer().split("a cat"))) == pytest.approx(2 + 7.5)
