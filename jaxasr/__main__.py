@@ -15,6 +15,7 @@ COMMANDS = {
     "evaluate": "score hypotheses against references",
     "report": "show a run in one file: curves, errors, sound, posteriors",
     "info": "say what a model is",
+    "ngram": "estimate an n-gram language model of text",
     "convert": "take over a model of FunASR or ESPnet, or give one back",
 }
 

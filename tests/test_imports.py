@@ -23,7 +23,7 @@ LAYERS = [
     {"finetune", "hypothesis"},
     {"recognizer", "searching", "outputs"},
     {"speech_to_text"},
-    {"decode", "align", "prepare", "evaluate"},
+    {"decode", "align", "prepare", "evaluate", "ngram"},
     {"session", "reporting"},
     {"report", "info"},
     {"convert/folders"},

@@ -210,14 +210,22 @@ class SpeechTask(Task[AnyAsrExample, AnyAsrBatch]):
     def frames_needed(self, text: str) -> int:
         if self.ctc_weight == 0.0:
             return 1
-        ids = self._vocabulary.encode(self._tokenizer.tokens(text))
+        ids = self._vocabulary.encode(self.tokens(text))
         return len(ids) + int(np.sum(ids[1:] == ids[:-1]))
 
+    def tokens(self, text: str) -> list[str]:
+        """Those of a transcript, which is cleaned first."""
+        return self._tokenizer.tokens(text)
+
+    def word_bounds(self) -> tuple[list[bool], list[bool]]:
+        """For each token whether a word begins with it, or ends with it, whatever stands beside it."""
+        return self._tokenizer.bounds(self._vocabulary.tokens)
+
     def num_tokens(self, text: str) -> int:
-        return len(self._tokenizer.tokens(text))
+        return len(self.tokens(text))
 
     def unknown(self, text: str) -> list[str]:
-        return self._vocabulary.unknown(self._tokenizer.tokens(text))
+        return self._vocabulary.unknown(self.tokens(text))
 
     def training_speeds(self) -> tuple[float, ...]:
         return self.preprocess.speeds if self.preprocess else (1.0,)
