@@ -57,7 +57,7 @@ def random_logits(shape: Shape) -> jax.Array:
     logits = rng.normal(size=(B, T, V)).astype(np.float32)
     if posteriors == "peaked":
         said = np.where(rng.random((B, T)) < 0.2, rng.integers(1, V, (B, T)), 0)
-        surest = 10.0 + 2.0 * rng.normal(size=(B, T, 1)).astype(np.float32)
+        surest = 14.0 + 2.0 * rng.normal(size=(B, T, 1)).astype(np.float32)
         np.put_along_axis(logits, said[:, :, None], surest, axis=2)
     return jnp.asarray(logits)
 
