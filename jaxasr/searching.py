@@ -5,7 +5,6 @@ import math
 from collections.abc import Mapping
 
 from jaxasr.errors import ConfigError
-from jaxasr.language_models import neural_lm
 from jaxasr.search.choices import EVERY, Fusion, Search
 from jaxasr.search.hotwords import read_hotwords
 from jaxasr.search.ngram import read_ngram
@@ -13,7 +12,7 @@ from jaxasr.search.scorers import Scorer, Weighted
 from jaxasr.tasks.base import Task
 from jaxasr.tasks.speech import SpeechTask
 
-SCORERS = {"lm": "lm_weight", "ngram": "ngram_weight", "hotwords": "hotwords_weight"}
+SCORERS = {"ngram": "ngram_weight", "hotwords": "hotwords_weight"}
 """Options that name what a beam search asks beside the model, and what each is weighed by."""
 BEAM = ("beam", "nbest", "token_beam", "length_bonus", *SCORERS, *SCORERS.values())
 READ_BY = {
@@ -49,10 +48,6 @@ class SearchFlags:
     end where what goes on is far worse than what has ended."""
     minlenratio: float = 0.0
     """Fewest tokens for each encoded frame that joint finds; below 0 that many tokens."""
-    lm: str | None = None
-    """Workdir, or model folder, of a language model (--task=lm) that a beam search asks."""
-    lm_weight: float = 0.3
-    """What its log-probabilities are multiplied by."""
     ngram: str | None = None
     """ARPA file, .gz packed, of an n-gram model of the model's tokens (python -m jaxasr.ngram) that a beam search
     asks."""
@@ -77,8 +72,6 @@ class SearchFlags:
         """What the search asks beside the model, by the option that weighs it; read from disk."""
         found: dict[str, Scorer] = {}
         if isinstance(task, SpeechTask) and task.vocabulary is not None:
-            if self.lm is not None:
-                found["lm_weight"] = neural_lm(self.lm, task.vocabulary)
             if self.ngram is not None:
                 found["ngram_weight"] = read_ngram(self.ngram, task.vocabulary, task.tokens)
             if self.hotwords is not None:
@@ -90,11 +83,6 @@ class SearchFlags:
         """What the search weighs, of these scorers."""
         weighted = tuple(Weighted(scorer, getattr(self, name)) for name, scorer in scorers.items())
         return Fusion(self.ctc_weight, self.length_bonus, self.blank_skip, weighted)
-
-    def weights(self, search: str, scorers: Mapping[str, Scorer]) -> tuple[str, ...]:
-        """The options that weigh something in this search, those of `scorers` among them."""
-        own = (name for name in ("ctc_weight", "length_bonus") if name in READ_BY.get(search, ()))
-        return (*scorers, *own)
 
     def _check_ranges(self) -> None:
         if not 0 < self.nbest <= self.beam:

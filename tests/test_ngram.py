@@ -45,7 +45,7 @@ def test_a_search_adds_up_what_its_flags_name(tmp_path, task):
     output = str(tmp_path / "a.arpa")
     estimate(NgramOptions((str(tmp_path / "a.txt"),), output, model=str(tmp_path / "model"), discount_fallback=True))
     flags = SearchFlags(ngram=output, ngram_weight=0.5, hotwords=str(tmp_path / "hot.txt"), hotwords_weight=3.0)
-    fusion = flags.fusion(task)
+    fusion = flags.fusion(flags.scorers(task))
 
     @jax.jit
     def scored(fusion, said):

@@ -48,7 +48,7 @@ CASES = {
     "more n-grams than counted": lambda: read(HEAD.format(2, 1) + WORDS + PAIRS + END),
     "no end": lambda: read(HEAD.format(3, 1) + WORDS + PAIRS),
     "a word that is no unigram": lambda: read(HEAD.format(3, 1) + WORDS + PAIRS.replace("a a", "a b") + END),
-    "a search without a beam": lambda: SearchFlags("ctc_greedy", ngram="a.arpa").choices(tiny.TASK),
+    "a weight of nothing": lambda: SearchFlags("ctc_beam", ngram_weight=1.0).choices(tiny.TASK),
     "an n-gram model of words": lambda: fused("<s> </s> <unk> abc"),
     "an n-gram model of other tokens": lambda: fused("<s> </s> <unk> x y z"),
     "an n-gram model without <unk>": lambda: fused("<s> </s> a b"),
