@@ -60,9 +60,12 @@ def ctm(said: Hypothesis) -> str:
 
 def textgrid(said: Hypothesis) -> str:
     """Praat's text file of the tiers `words` and `tokens`, in which what nothing is said in is an empty interval."""
-    words = [(word.start, word.end, word.text) for word in said.words or ()]
-    tokens = [(*time, piece) for time, piece in zip(said.times or (), said.pieces or (), strict=False)]
-    end = max([said.seconds or 0.0, *(end for _, end, _ in tokens)])
+    words = [(round(w.start, 6), round(w.end, 6), w.text) for w in said.words or ()]
+    tokens = [
+        (round(start, 6), round(end, 6), piece)
+        for (start, end), piece in zip(said.times or (), said.pieces or (), strict=False)
+    ]
+    end = max([round(said.seconds or 0.0, 6), *(end for _, end, _ in tokens)])
     head = (
         f'File type = "ooTextFile"\nObject class = "TextGrid"\n\nxmin = 0\nxmax = {end!r}\ntiers? <exists>\nsize = 2\n'
     )
