@@ -5,6 +5,7 @@ import math
 import pathlib
 import re
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Literal
 
@@ -19,8 +20,10 @@ from jaxasr.data.audio import SUFFIXES
 from jaxasr.data.manifest import Utterance
 from jaxasr.data.utterance import Kind, holds_features
 from jaxasr.errors import ConfigError, DataError, exit_with_message
-from jaxasr.hypothesis import Hypothesis, with_words, write_hypotheses
-from jaxasr.inputs import evaluation_inputs
+from jaxasr.hypothesis import Hypothesis, with_words
+from jaxasr.inputs import check_batches, evaluation_inputs
+from jaxasr.outputs import files
+from jaxasr.outputs.formats import USUAL, check_formats, needing_times, use_times
 from jaxasr.parallel import Devices, is_main_process
 from jaxasr.recognizer import Recognizer
 from jaxasr.searching import SearchFlags
@@ -33,9 +36,9 @@ from jaxasr.typing import Params
 class DecodeOptions:
     """Sound to text with a trained model.
 
-    Prints one line `id text` an utterance. An INPUT is a sound file, a folder of sound files, a Kaldi folder or
-    a .jsonl, .csv or .tsv manifest; any number of them, mixed. A model that reads features takes .npy files and
-    PATH.ark:OFFSET instead.
+    Prints one line `id text` an utterance, and at the end on stderr how fast it was. An INPUT is a sound file, a folder
+    of sound files, a Kaldi folder or a .jsonl, .csv or .tsv manifest; any number of them, mixed. A model that reads
+    features takes .npy files and PATH.ark:OFFSET instead.
     """
 
     input: Annotated[tuple[str, ...], tyro.conf.Positional]
@@ -44,7 +47,10 @@ class DecodeOptions:
     """Workdir of a run, or its model folder."""
     searching: Annotated[SearchFlags, tyro.conf.arg(name="")] = SearchFlags()
     output: str | None = None
-    """Folder for `text` (Kaldi's form), `transcript.txt` (text alone) and `hyp.jsonl` (with scores and times)."""
+    """Folder for what --formats names, and for `decode.yaml`: every option, the model and the versions."""
+    formats: tuple[str, ...] = USUAL
+    """What to write, any of: text (Kaldi's), jsonl (`hyp.jsonl`, all that is known) and ctm, each one file; txt, json,
+    srt, vtt, tsv and TextGrid, a file `ID.FORMAT` for each utterance."""
     rows: int | None = None
     """Utterances in a batch; by default as many as --batch_seconds holds. Changes the speed, not the text."""
     batch_seconds: float = 200.0
@@ -109,22 +115,41 @@ def decode(options: DecodeOptions) -> list[Hypothesis]:
     """What the command line does, without printing the hypotheses."""
     if not options.input:
         raise ConfigError("INPUT: none; sound files, folders or manifests were expected; name what to decode.")
-    for name in ("rows", "batch_seconds", "max_buckets"):
-        if (value := getattr(options, name)) is not None and not value > 0:
-            raise ConfigError(f"--{name}={value}: a positive number was expected; change it.")
+    check_batches(options)
     if not options.extra_padding >= 0.0:
         raise ConfigError(f"--extra_padding={options.extra_padding}: 0 or more seconds were expected; change it.")
     _check_stream(options)
-    if options.output is not None:
-        _make_folder(options.output)  # what is wrong with it shows before anything is decoded
+    _check_output(options)
     use_persistent_cache()
     task, params = checkpoint.load_model(options.model)
-    console = rich.console.Console(stderr=True)
-    shown = console if options.progress == "auto" and console.is_terminal else None
+    console = rich.console.Console(stderr=True, quiet=options.progress == "off" or not is_main_process())
+    shown = console if console.is_terminal and not console.quiet else None
+    began = time.perf_counter()
     hypotheses = list((_streamed if options.stream else _at_once)(task, params, options, shown))
     if options.output is not None and is_main_process():
-        write_hypotheses(pathlib.Path(options.output), [with_words(task, said) for said in hypotheses])
+        hypotheses = [with_words(task, said) for said in hypotheses]
+        files.write(pathlib.Path(options.output), hypotheses, options.formats)
+        files.write_options(pathlib.Path(options.output) / "decode.yaml", options, options.model)
+    if not options.stream:
+        files.tell(hypotheses, time.perf_counter() - began, console)
     return hypotheses
+
+
+def _check_output(options: DecodeOptions) -> None:
+    """Raises ConfigError where it cannot be written or a format cannot be; makes the folder."""
+    check_formats(options.formats)
+    if options.output is None:
+        if options.formats != USUAL:
+            raise ConfigError(
+                f"--formats={' '.join(options.formats)}: no --output; a folder to write them in was expected; give one."
+            )
+        return
+    files.make_folder(options.output)
+    if options.stream and (timed := needing_times(options.formats)):
+        raise ConfigError(
+            f"--formats={' '.join(timed)} with --stream: what is said while sound comes has no times; formats without "
+            "them were expected; choose from text, jsonl, txt and json, or decode without --stream."
+        )
 
 
 def _check_stream(options: DecodeOptions) -> None:
@@ -161,8 +186,12 @@ def _at_once(
     task: Task, params: Params, options: DecodeOptions, shown: rich.console.Console | None
 ) -> list[Hypothesis]:
     devices = Devices.all() if (options.rows or 0) % jax.device_count() == 0 else Devices.first()
-    searching = options.searching
-    recognizer = Recognizer(task, searching.choices(task), devices, fusion=searching.fusion(task))
+    searching, formats = options.searching, () if options.output is None else options.formats
+    search = dataclasses.replace(searching.choices(task), times=use_times(formats))
+    recognizer = Recognizer(task, search, devices, fusion=searching.fusion(searching.scorers(task)))
+    params = jax.device_put(params, devices.replicated)
+    if timed := needing_times(formats):
+        check_times(timed, search.name, recognizer.tells_times(params))
     inputs = evaluation_inputs(
         task,
         read_inputs(options.input, task.source.kind),
@@ -172,16 +201,17 @@ def _at_once(
         rows_multiple=devices.mesh.size,
         extra_seconds=options.extra_padding,
     )
-    return recognizer(jax.device_put(params, devices.replicated), inputs, progress=shown)[0]
+    return recognizer(params, inputs, progress=shown)[0]
 
 
-def _make_folder(path: str) -> None:
-    try:
-        pathlib.Path(path).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
+def check_times(formats: Sequence[str], search: str, told: bool) -> None:
+    """Raises ConfigError where the search tells no times, of which these formats are made."""
+    if not told:
         raise ConfigError(
-            f"--output={path}: {error.strerror}; a folder to write in was expected; give another."
-        ) from error
+            f"--formats={' '.join(formats)}: --search={search} tells no times of words, and this model has no CTC head "
+            "to find them by; formats without times were expected; choose from text, jsonl, txt and json, another "
+            "search, or a model that was trained with --ctc_weight above 0."
+        )
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -2,15 +2,23 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping
 
 from jaxasr.errors import ConfigError
 from jaxasr.search.choices import EVERY, Fusion, Search
+from jaxasr.search.hotwords import read_hotwords
+from jaxasr.search.ngram import read_ngram
+from jaxasr.search.scorers import Scorer, Weighted
 from jaxasr.tasks.base import Task
+from jaxasr.tasks.speech import SpeechTask
 
+SCORERS = {"ngram": "ngram_weight", "hotwords": "hotwords_weight"}
+"""Options that name what a beam search asks beside the model, and what each is weighed by."""
+BEAM = ("beam", "nbest", "token_beam", "length_bonus", *SCORERS, *SCORERS.values())
 READ_BY = {
-    "ctc_beam": ("beam", "nbest", "token_beam", "length_bonus", "blank_skip"),
-    "joint": ("beam", "nbest", "token_beam", "ctc_weight", "length_bonus", "maxlenratio", "minlenratio"),
-    "rescore": ("beam", "nbest", "token_beam", "ctc_weight", "length_bonus", "blank_skip"),
+    "ctc_beam": (*BEAM, "blank_skip"),
+    "joint": (*BEAM, "ctc_weight", "maxlenratio", "minlenratio"),
+    "rescore": (*BEAM, "ctc_weight", "blank_skip"),
 }
 """The options that each search reads; one that is not here reads none."""
 
@@ -40,44 +48,72 @@ class SearchFlags:
     end where what goes on is far worse than what has ended."""
     minlenratio: float = 0.0
     """Fewest tokens for each encoded frame that joint finds; below 0 that many tokens."""
+    ngram: str | None = None
+    """ARPA file, .gz packed, of an n-gram model of the model's tokens (python -m jaxasr.ngram) that a beam search
+    asks."""
+    ngram_weight: float = 0.3
+    """What its log-probabilities are multiplied by."""
+    hotwords: str | None = None
+    """File with a phrase a line, and behind a tab a weight other than 1: a beam search gives their tokens a bonus."""
+    hotwords_weight: float = 2.0
+    """Nats for every token of a phrase of weight 1."""
 
     def choices(self, task: Task) -> Search:
         """Raises ConfigError where they cannot be."""
         name = self.search or task.searches()[0]
         self._check_idle(name, task)
-        if not 0 < self.nbest <= self.beam:
-            raise ConfigError(
-                f"--beam={self.beam} --nbest={self.nbest}: whole numbers from 1, the second at most the first, were "
-                "expected; change them."
-            )
-        if self.token_beam < 0 or not 0.0 < self.blank_skip <= 1.0 or not math.isfinite(self.length_bonus):
-            raise ConfigError(
-                f"--token_beam={self.token_beam} --blank_skip={self.blank_skip} --length_bonus={self.length_bonus}: "
-                "0 or more, a probability above 0 and a finite number were expected; change them."
-            )
-        if not 0.0 <= self.ctc_weight <= 1.0:
-            raise ConfigError(f"--ctc_weight={self.ctc_weight}: a share from 0 to 1 was expected; change it.")
-        if not (math.isfinite(self.maxlenratio) and math.isfinite(self.minlenratio)):
-            raise ConfigError(
-                f"--maxlenratio={self.maxlenratio} --minlenratio={self.minlenratio}: finite numbers were expected; "
-                "change them."
-            )
+        self._check_ranges()
         token_beam = self.token_beam
         if name == "joint" and self.ctc_weight == 1.0:
             token_beam = token_beam or EVERY  # no decoder tells which tokens are likely
         return Search(name, self.beam, self.nbest, self.maxlenratio, self.minlenratio, token_beam)
 
-    def fusion(self, task: Task) -> Fusion:
-        """Reads what the search is to weigh beside the model."""
-        del task
-        return Fusion(self.ctc_weight, self.length_bonus, self.blank_skip)
+    def scorers(self, task: Task) -> Mapping[str, Scorer]:
+        """What the search asks beside the model, by the option that weighs it; read from disk."""
+        found: dict[str, Scorer] = {}
+        if isinstance(task, SpeechTask) and task.vocabulary is not None:
+            if self.ngram is not None:
+                found["ngram_weight"] = read_ngram(self.ngram, task.vocabulary, task.tokens)
+            if self.hotwords is not None:
+                known = task.vocabulary, task.tokens, task.word_bounds()
+                found["hotwords_weight"] = read_hotwords(self.hotwords, *known)
+        return found
+
+    def fusion(self, scorers: Mapping[str, Scorer]) -> Fusion:
+        """What the search weighs, of these scorers."""
+        weighted = tuple(Weighted(scorer, getattr(self, name)) for name, scorer in scorers.items())
+        return Fusion(self.ctc_weight, self.length_bonus, self.blank_skip, weighted)
+
+    def _check_ranges(self) -> None:
+        if not 0 < self.nbest <= self.beam:
+            raise ConfigError(
+                f"--beam={self.beam} --nbest={self.nbest}: whole numbers from 1, the second at most the first, were "
+                "expected; change them."
+            )
+        if self.token_beam < 0 or not 0.0 < self.blank_skip <= 1.0:
+            raise ConfigError(
+                f"--token_beam={self.token_beam} --blank_skip={self.blank_skip}: 0 or more, and a probability above 0, "
+                "were expected; change them."
+            )
+        if not 0.0 <= self.ctc_weight <= 1.0:
+            raise ConfigError(f"--ctc_weight={self.ctc_weight}: a share from 0 to 1 was expected; change it.")
+        for name in ("length_bonus", "maxlenratio", "minlenratio", *SCORERS.values()):
+            if not math.isfinite(value := getattr(self, name)):
+                raise ConfigError(f"--{name}={value}: a finite number was expected; change it.")
 
     def _check_idle(self, search: str, task: Task) -> None:
         """Raises ConfigError where an option would change nothing."""
         read = {"search", *READ_BY.get(search, ())} - {*task.idle_options(search)}
-        for field in dataclasses.fields(self):
-            if (value := getattr(self, field.name)) != field.default and field.name not in read:
+        changed = {f.name: value for f in dataclasses.fields(self) if (value := getattr(self, f.name)) != f.default}
+        for name, value in changed.items():
+            if name not in read:
                 raise ConfigError(
-                    f"--{field.name}={value} with --search={search}: it would change nothing; {field.default} was "
-                    "expected; remove it, or give another search or model."
+                    f"--{name}={value} with --search={search}: it would change nothing; {getattr(SearchFlags, name)} "
+                    "was expected; remove it, or give another search or model."
+                )
+        for needed, name in SCORERS.items():
+            if name in changed and needed not in changed:
+                raise ConfigError(
+                    f"--{name}={changed[name]} without --{needed}: it would change nothing; "
+                    f"{getattr(SearchFlags, name)} was expected; remove it, or give --{needed}."
                 )

@@ -44,11 +44,13 @@ def decoding(task: "AsrTask", search: Search) -> Callable[..., Hypotheses]:
     def decode(params: Params, batch: AnyAsrBatch, fusion: Fusion = NO_FUSION) -> Hypotheses:
         outputs: Any = task.heard(params, batch, "encode")
         if search.name in CTC_SEARCHES:
-            return by_ctc(outputs, search, fusion)
+            return task.timed(search, by_ctc(outputs, search, fusion), outputs)
         said_by = network, variables_of(params), outputs
         if search.name == "attention_greedy":
-            return by_attention(*said_by)
-        return (by_joint if search.name == "joint" else by_rescoring)(*said_by, search, fusion)
+            found = by_attention(*said_by)
+        else:
+            found = (by_joint if search.name == "joint" else by_rescoring)(*said_by, search, fusion)
+        return task.timed(search, found, outputs)
 
     return decode
 

@@ -135,7 +135,7 @@ class ParaformerTask(SpeechTask):
     def decoding(self, search: Search) -> Callable[..., Hypotheses]:
         def of_ctc(params: Params, batch: AnyAsrBatch, fusion: Fusion = NO_FUSION) -> Hypotheses:
             outputs: Any = self.heard(params, batch, "encode")
-            return by_ctc(outputs, search, fusion)
+            return self.timed(search, by_ctc(outputs, search, fusion), outputs)
 
         def at_once(params: Params, batch: AnyAsrBatch, fusion: Fusion = NO_FUSION) -> Hypotheses:
             outputs: Any = self.heard(params, batch, "recognize")
