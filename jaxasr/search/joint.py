@@ -16,7 +16,6 @@ from jax import lax
 from jaxasr.search.choices import Fusion, Search
 from jaxasr.search.ctc_prefix import LOG_ZERO, Emissions, Prefixes, extended, no_tokens, prefix_scores
 from jaxasr.search.hypotheses import Hypotheses, NBest
-from jaxasr.search.largest import largest
 from jaxasr.search.scorers import State, Sum
 from jaxasr.typing import Array, Bool, Float, Int, PyTree
 
@@ -214,7 +213,7 @@ class _Joint:
         enough = max(int(PRE_BEAM * K), K + len(self.forbidden))
         if (wanted := self.search.token_beam or enough) < V:
             # one that a decoder without a weight says nothing of is no better than another
-            _, tokens = largest(jnp.where(self.speaker.weight == 0.0, others + log_probs, others), wanted)
+            _, tokens = lax.top_k(jnp.where(self.speaker.weight == 0.0, others + log_probs, others), wanted)
             log_probs, others = (jnp.take_along_axis(x, tokens, axis=2) for x in (log_probs, others))
         early = (tokens == self.eos) & (position < self.bounds.least)[:, None, None]
         unsaid = early | jnp.isin(tokens, np.array(self.forbidden, np.int32))
