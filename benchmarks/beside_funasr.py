@@ -1,4 +1,4 @@
-"""Our side of a timing beside FunASR: one training step on the arrays that its cases take, too.
+"""Our side of a timing beside FunASR: a training step, or a search, on the arrays that its cases take, too.
 
 The harness that runs both sides in turns is no part of this project: `work.py` gives the sizes (`D_SMALL`, `D_BASE`,
 `TRAIN`) and arrays (`batch`), `duel.py` runs a case file of each side. With torch and FunASR under PEER, and HARNESS
@@ -8,10 +8,16 @@ the folder of those two:
   python $HARNESS/duel.py --a benchmarks/funasr_steps.py --apy $PEER/venv/bin/python --cases 'train.sanm_*' --n 10 \
       --b benchmarks/beside_funasr.py --bpy .venv/bin/python --out benchmarks/results/train_step_2core.jsonl
 
+and for the joint beam search, of 16 utterances at a time, with the weights that the peer's first run leaves,
+
+  python $HARNESS/duel.py --apy $PEER/venv/bin/python --cases 'beam.funasr*' --n 7 \
+      --b benchmarks/beside_funasr.py --bpy .venv/bin/python --out benchmarks/results/joint_2core.jsonl
+
 GLIBC_TUNABLES is what `python -m jaxasr.train` sets for itself; both sides have it here.
 """
 
 import functools
+import pathlib
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 import work  # pyright: ignore[reportMissingImports]
 
+from jaxasr.convert import convert_params, rules_of
 from jaxasr.data.batch import AsrFeatureBatch
 from jaxasr.data.tokenizer import Vocabulary
 from jaxasr.nn.decoders import TransformerDecoder
@@ -27,6 +34,7 @@ from jaxasr.nn.encoders import SanmEncoder
 from jaxasr.nn.frontends import GivenFeatures
 from jaxasr.optim import Adam
 from jaxasr.schedules import Constant
+from jaxasr.search.choices import Search
 from jaxasr.state import init_state, make_train_step
 from jaxasr.tasks import AsrTask
 
@@ -35,8 +43,8 @@ STEPS = 4
 the first step after a pause pays for getting it again."""
 
 
-def sanm_step(spec: dict[str, Any]) -> tuple[Callable[[], dict[str, float]], dict[str, Any]]:
-    """One update of SAN-M with a Transformer decoder: loss, gradient, clipping, Adam."""
+def sanm_task(spec: dict[str, Any]) -> AsrTask:
+    """SAN-M with a Transformer decoder."""
     options = work.TRAIN
     dropout = dict.fromkeys(("dropout", "attention_dropout"), options["dropout_rate"])
     encoder, decoder = (
@@ -48,7 +56,7 @@ def sanm_step(spec: dict[str, Any]) -> tuple[Callable[[], dict[str, float]], dic
         }
         for part in (spec["enc"], spec["dec"])
     )
-    task = AsrTask(
+    return AsrTask(
         frontend=GivenFeatures(width=spec["idim"], lfr_m=1, lfr_n=1),
         preprocess=None,
         normalizer=None,
@@ -59,6 +67,11 @@ def sanm_step(spec: dict[str, Any]) -> tuple[Callable[[], dict[str, float]], dic
         label_smoothing=options["lsm_weight"],
         vocabulary=Vocabulary(("<blank>", "<s>", "</s>", *(f"t{i}" for i in range(spec["vocab"] - 4)), "<unk>")),
     )
+
+
+def sanm_step(spec: dict[str, Any]) -> tuple[Callable[[], dict[str, float]], dict[str, Any]]:
+    """One update: loss, gradient, clipping, Adam."""
+    task, options = sanm_task(spec), work.TRAIN
     x, lengths, tokens, token_lengths = work.batch(spec, 100 / 6)
     batch = AsrFeatureBatch(
         jnp.asarray(x), *(jnp.asarray(y, jnp.int32) for y in (lengths, tokens, token_lengths)), jnp.ones(len(x))
@@ -78,7 +91,26 @@ def sanm_step(spec: dict[str, Any]) -> tuple[Callable[[], dict[str, float]], dic
     return run, {"units": sound, "params_M": parameters / 1e6, "inner": STEPS}
 
 
+def joint_beam(spec: dict[str, Any], rows: int = 16) -> tuple[Callable[[], dict[str, Any]], dict[str, Any]]:
+    """The peer's utterance of 10 s as many times over, encoder included; 40 tokens, beam 10."""
+    task, frames = sanm_task(spec), 167
+    with np.load(pathlib.Path(work.WORK) / "aed_small_params.npz") as arrays:
+        params = jax.device_put(convert_params(dict(arrays), rules_of(task)))
+    x = np.random.RandomState(9).randn(1, frames, spec["idim"]).astype(np.float32)
+    lengths, none = np.full(rows, frames, np.int32), np.zeros(rows, np.int32)
+    batch = AsrFeatureBatch(np.repeat(x, rows, axis=0), lengths, none[:, None] - 1, none, np.ones(rows, np.float32))
+    decode, batch = jax.jit(task.decode_fn(Search("joint", maxlenratio=-40, minlenratio=-40))), jax.device_put(batch)
+
+    def run() -> dict[str, Any]:
+        found = jax.device_get(decode(params, batch))
+        return {"score": float(found.scores[0]), "ids": found.tokens[0, :9].tolist()}
+
+    return run, {"units": (rows, "utt")}
+
+
 CASES = {
     "train.sanm_small": functools.partial(sanm_step, work.D_SMALL),
     "train.sanm_base": functools.partial(sanm_step, work.D_BASE),
+    "beam.funasr088_batch": functools.partial(joint_beam, work.D_SMALL),
+    "beam.funasr088_single": functools.partial(joint_beam, work.D_SMALL),
 }

@@ -1202,25 +1202,29 @@ def talkative(params, vocab_size):
     return jax.tree.map(lambda x: np.float32(x - special) if x.shape == (vocab_size,) else x, params)
 
 
-def test_task_decoding_ignores_padding(case):
+@pytest.mark.parametrize(
+    ("name", "search"),
+    [(n, search) for n in TASKS for t in [tiny(TASKS[n])] for search in (*t.searches(), *t.beam_searches())],
+)
+def test_task_decoding_ignores_padding(name, search, tmp_path_factory):
+    case = task_case(name, tmp_path_factory.getbasetemp())
     params = talkative(case.params, len(case.task.vocabulary))
-    for search in (*case.task.searches(), *case.task.beam_searches()):
-        decode = jit(case.task.decode_fn(Search(search, beam=3)))
-        found, wide = (
-            jax.device_get(decode(params, case.batch(case.examples, shape, seed)))
-            for shape, seed in ((case.narrow, None), (case.wide, 1))
-        )
-        np.testing.assert_array_equal(found.lengths, wide.lengths)
-        np.testing.assert_allclose(found.scores, wide.scores, rtol=1e-5, atol=1e-5)
-        assert found.lengths[:5].any()
-        assert not found.lengths[5:].any()  # filler
-        for ours, theirs, length in zip(found.tokens, wide.tokens, found.lengths, strict=True):
-            assert ours[:length].tolist() == theirs[:length].tolist()
-            assert np.all(ours[length:] == -1) and np.all(theirs[length:] == -1)
-            assert isinstance(case.task.text(ours[:length]), str)
-        for of_tokens, of_wide in ((found.log_probs, wide.log_probs), (found.spans, wide.spans)):
-            if of_tokens is not None:
-                assert_rows_close(of_tokens, of_wide, found.lengths, atol=1e-4)
+    decode = jit(case.task.decode_fn(Search(search, beam=3)))
+    found, wide = (
+        jax.device_get(decode(params, case.batch(case.examples, shape, seed)))
+        for shape, seed in ((case.narrow, None), (case.wide, 1))
+    )
+    np.testing.assert_array_equal(found.lengths, wide.lengths)
+    np.testing.assert_allclose(found.scores, wide.scores, rtol=1e-5, atol=1e-5)
+    assert found.lengths[:5].any()
+    assert not found.lengths[5:].any()  # filler
+    for ours, theirs, length in zip(found.tokens, wide.tokens, found.lengths, strict=True):
+        assert ours[:length].tolist() == theirs[:length].tolist()
+        assert np.all(ours[length:] == -1) and np.all(theirs[length:] == -1)
+        assert isinstance(case.task.text(ours[:length]), str)
+    for of_tokens, of_wide in ((found.log_probs, wide.log_probs), (found.spans, wide.spans)):
+        if of_tokens is not None:
+            assert_rows_close(of_tokens, of_wide, found.lengths, atol=1e-4)
 
 
 def test_task_is_a_value(case):

@@ -284,14 +284,15 @@ def test_ctc_scores_of_whole_texts():
 def test_ctc_scores_of_prefixes():
     arrays, assert_close = fixture("j_beam_search_aed_sanm")
     log_probs = arrays["in"]["ctc_log_probs"][:1]
-    emitted = emissions(log_probs, arrays["in"]["encoder_out_lens"][:1])
+    emitted = jax.jit(emissions)(log_probs, arrays["in"]["encoder_out_lens"][:1])
     every = np.arange(log_probs.shape[2])[None, None]
-    heard = no_tokens(emitted, 1)
+    heard, longer = no_tokens(emitted, 1), jax.jit(extended)
+    scores = jax.jit(functools.partial(prefix_scores, eos=Vocabulary.EOS))
     longest = FIXTURES["j_beam_search_aed_sanm"]["config"]["ctc_prefix"]["prefixes"][-1][1:]
     for expected, token in zip(arrays["out"]["ctc_prefix_log_psi"], [*longest, 0], strict=True):
-        found = prefix_scores(heard, emitted, every, eos=Vocabulary.EOS)[0, 0]
+        found = scores(heard, emitted, every)[0, 0]
         assert_close(found[1:], expected[1:])  # of blank it means nothing
-        heard = extended(heard, emitted, np.zeros((1, 1), int), np.full((1, 1), token))
+        heard = longer(heard, emitted, np.zeros((1, 1), int), np.full((1, 1), token))
 
 
 @pytest.mark.parametrize("name", ["b5_ctc0.3", "b5_ctc0.5_pen0.4", "b3_att"])

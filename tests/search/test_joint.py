@@ -149,14 +149,19 @@ def test_what_cannot_be_aligned_is_not_found():
 def test_one_hypothesis_by_the_decoder_alone_is_greedy_search(seed):
     arrays, lengths = toy(6, seed), np.array([T, T, 2, 1, 0, T])
     found = run(arrays, lengths, fusion_of(arrays), Search("joint", beam=1), with_ctc=False)
-    speaker = speaker_of(jax.tree.map(jnp.asarray, arrays), 1.0)
 
-    def step(last, cache, position):
-        logits, cache = speaker.say(last[:, None], cache, position)
-        return logits[:, 0], cache
+    @jax.jit
+    def greedily(arrays):
+        speaker = speaker_of(arrays, 1.0)
 
-    options = {"max_tokens": T, "sos": SOS, "eos": EOS, "forbidden": (BLANK, SOS)}
-    greedy = attention_greedy(step, [jnp.zeros((1, 6, D))], jnp.asarray(lengths), **options)
+        def step(last, cache, position):
+            logits, cache = speaker.say(last[:, None], cache, position)
+            return logits[:, 0], cache
+
+        options = {"max_tokens": T, "sos": SOS, "eos": EOS, "forbidden": (BLANK, SOS)}
+        return attention_greedy(step, [jnp.zeros((1, 6, D))], jnp.asarray(lengths), **options)
+
+    greedy = greedily(arrays)
     np.testing.assert_array_equal(found.tokens, greedy.tokens)
     np.testing.assert_allclose(found.scores, greedy.scores, rtol=1e-5)
     np.testing.assert_allclose(found.log_probs, greedy.log_probs, rtol=1e-4, atol=1e-6)
