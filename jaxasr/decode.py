@@ -5,7 +5,8 @@ import math
 import pathlib
 import re
 import sys
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Literal
 
 import jax
@@ -17,10 +18,12 @@ from jaxasr.compiled import use_persistent_cache
 from jaxasr.data import kaldi, manifest
 from jaxasr.data.audio import SUFFIXES
 from jaxasr.data.manifest import Utterance
+from jaxasr.data.segmenter import Segmenter
 from jaxasr.data.utterance import Kind, holds_features
 from jaxasr.errors import ConfigError, DataError, exit_with_message
+from jaxasr.fetch import arrived, is_url
 from jaxasr.hypothesis import Hypothesis, with_words, write_hypotheses
-from jaxasr.inputs import evaluation_inputs
+from jaxasr.long import Batching, recognized
 from jaxasr.parallel import Devices, is_main_process
 from jaxasr.recognizer import Recognizer
 from jaxasr.searching import SearchFlags
@@ -39,10 +42,13 @@ class DecodeOptions:
     """
 
     input: Annotated[tuple[str, ...], tyro.conf.Positional]
-    """Sound files, folders, Kaldi folders, manifests."""
+    """Sound files, folders, Kaldi folders, manifests; - for a sound file on standard input; URLs of --allow_url."""
     model: str
     """Workdir of a run, or its model folder."""
     searching: Annotated[SearchFlags, tyro.conf.arg(name="")] = SearchFlags()
+    segmenter: Annotated[Segmenter, tyro.conf.arg(name="")] = Segmenter()
+    allow_url: tuple[str, ...] = ()
+    """Hosts that http:// and https:// INPUTs may lead to, such as example.org localhost:8000; by default none."""
     output: str | None = None
     """Folder for `text` (Kaldi's form), `transcript.txt` (text alone) and `hyp.jsonl` (with scores and times)."""
     rows: int | None = None
@@ -56,20 +62,26 @@ class DecodeOptions:
     progress: Literal["auto", "off"] = "auto"
     """A progress bar on stderr where that is a terminal; with --stream the text as it grows."""
     stream: bool = False
-    """Decode while the sound plays, one INPUT behind the other; INPUT - is 16-bit little-endian mono PCM at the model's
-    sample rate on standard input."""
+    """Decode while the sound plays, one INPUT behind the other; INPUT - then is 16-bit little-endian mono PCM at the
+    model's sample rate on standard input."""
     pace: float = 1.0
     """With --stream, how many times as fast as real time files play; 0 for as fast as they are decoded."""
 
 
-def read_inputs(paths: Sequence[str], kind: Kind) -> list[Utterance]:
-    """The utterances that INPUT arguments name, each id once; what is named must be of this kind."""
+def read_inputs(paths: Sequence[str], kind: Kind, arrived: Mapping[str, str] | None = None) -> list[Utterance]:
+    """The utterances that INPUT arguments name, each id once; what is named must be of this kind.
+
+    Args:
+      arrived: the files that hold what is no file by itself, by INPUT.
+    """
     found: list[Utterance] = []
     suffixes, what = ((".npy",), "feature") if kind == "features" else (SUFFIXES, "sound")
     script = kaldi.script(kind)
     for name in paths:
         path = pathlib.Path(name)
-        if path.is_dir() and not (path / script).exists():
+        if arrived and name in arrived:
+            found.append(as_utterance(_id(pathlib.PurePosixPath(name).stem), arrived[name], kind))
+        elif path.is_dir() and not (path / script).exists():
             files = sorted(p for p in path.rglob("*") if p.suffix.lower() in suffixes and p.is_file())
             if not files:
                 raise DataError(
@@ -114,6 +126,7 @@ def decode(options: DecodeOptions) -> list[Hypothesis]:
             raise ConfigError(f"--{name}={value}: a positive number was expected; change it.")
     if not options.extra_padding >= 0.0:
         raise ConfigError(f"--extra_padding={options.extra_padding}: 0 or more seconds were expected; change it.")
+    options.segmenter.check()
     _check_stream(options)
     if options.output is not None:
         _make_folder(options.output)  # what is wrong with it shows before anything is decoded
@@ -122,14 +135,23 @@ def decode(options: DecodeOptions) -> list[Hypothesis]:
     console = rich.console.Console(stderr=True)
     shown = console if options.progress == "auto" and console.is_terminal else None
     hypotheses = list((_streamed if options.stream else _at_once)(task, params, options, shown))
+    if options.progress != "off":
+        _tell_silence(hypotheses, console)
     if options.output is not None and is_main_process():
         write_hypotheses(pathlib.Path(options.output), [with_words(task, said) for said in hypotheses])
     return hypotheses
 
 
+def _tell_silence(hypotheses: Sequence[Hypothesis], console: rich.console.Console) -> None:
+    for said in hypotheses:
+        if said.silence is not None:
+            line = f"{said.id}: {100 * said.silence:.1f} % of the sound was taken for silence"
+            console.print(line, style="dim", highlight=False, markup=False, soft_wrap=True)
+
+
 def _check_stream(options: DecodeOptions) -> None:
     """Raises ConfigError where an option would change nothing."""
-    batches = ("searching", "rows", "batch_seconds", "max_buckets", "extra_padding")
+    batches = ("searching", "segmenter", "allow_url", "rows", "batch_seconds", "max_buckets", "extra_padding")
     for name in batches if options.stream else ("pace",):
         if (value := getattr(options, name)) != getattr(DecodeOptions, name, None):
             raise ConfigError(
@@ -138,9 +160,9 @@ def _check_stream(options: DecodeOptions) -> None:
             )
     if not 0.0 <= options.pace < math.inf:
         raise ConfigError(f"--pace={options.pace}: a finite number from 0 was expected; change it.")
-    if "-" in options.input and (len(options.input) > 1 or not options.stream):
+    if options.stream and (("-" in options.input and len(options.input) > 1) or any(map(is_url, options.input))):
         raise ConfigError(
-            f"INPUT: {' '.join(options.input)}; files, or - alone with --stream, were expected; change them."
+            f"INPUT: {' '.join(options.input)}; files, or - alone, were expected with --stream; change them."
         )
 
 
@@ -163,16 +185,20 @@ def _at_once(
     devices = Devices.all() if (options.rows or 0) % jax.device_count() == 0 else Devices.first()
     searching = options.searching
     recognizer = Recognizer(task, searching.choices(task), devices, fusion=searching.fusion(task))
-    inputs = evaluation_inputs(
-        task,
-        read_inputs(options.input, task.source.kind),
-        batch_seconds=options.batch_seconds,
-        max_buckets=options.max_buckets,
-        rows=options.rows,
-        rows_multiple=devices.mesh.size,
-        extra_seconds=options.extra_padding,
+    params = jax.device_put(params, devices.replicated)
+    batching = Batching(
+        options.batch_seconds, options.max_buckets, options.rows, devices.mesh.size, options.extra_padding
     )
-    return recognizer(jax.device_put(params, devices.replicated), inputs, progress=shown)[0]
+    with tempfile.TemporaryDirectory() as folder:
+        files = arrived(
+            options.input,
+            task.source,
+            pathlib.Path(folder),
+            standard_input=sys.stdin.buffer,
+            hosts=options.allow_url,
+        )
+        utterances = read_inputs(options.input, task.source.kind, files)
+        return recognized(recognizer, params, utterances, options.segmenter, batching, progress=shown)
 
 
 def _make_folder(path: str) -> None:

@@ -40,6 +40,8 @@ class Hypothesis(NamedTuple):
     """Where each token begins and ends, in seconds from the start of the utterance."""
     words: list[Word] | None = None
     """As `with_words` puts them together."""
+    silence: float | None = None
+    """The share of sound cut into segments that was taken for silence, and not listened to."""
 
 
 def hypothesis_of(task: Task, found: Hypotheses, row: int, utterance_id: str, samples: int) -> Hypothesis:
@@ -66,7 +68,7 @@ def with_words(task: Task, said: Hypothesis) -> Hypothesis:
     Tokens belong to the word that the text has more of, or has anew, with them; white space to none. The words of
     one token share its time evenly.
     """
-    if said.times is None or said.confidences is None:
+    if said.words is not None or said.times is None or said.confidences is None:
         return said
     words: list[Word] = []
     first, before = 0, list[str]()  # the last word's first token, and the words of the text from there on
@@ -81,6 +83,15 @@ def with_words(task: Task, said: Hypothesis) -> Hypothesis:
             words[-1] = Word(parts[-1], words[-1].start, end, min(words[-1].confidence, confidence))
         before = parts
     return said._replace(words=words)
+
+
+def joined(texts: Sequence[str]) -> str:
+    """Texts one behind the other, with a space between them unless hanzi meet."""
+    whole = ""
+    for text in filter(None, texts):
+        hanzi = re.search(f"[{HANZI}]$", whole) and re.match(f"[{HANZI}]", text)
+        whole += ("" if hanzi or not whole else " ") + text
+    return whole
 
 
 def _parts(text: str) -> list[str]:

@@ -1,6 +1,6 @@
 """Planned batches to hypotheses by one search, in training's validation as in `jaxasr.decode`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -10,6 +10,7 @@ import rich.progress
 from jaxasr.compiled import CompiledByShape
 from jaxasr.data import pipeline
 from jaxasr.data.batch import BucketShape
+from jaxasr.data.pipeline import HostBatch
 from jaxasr.hypothesis import Hypothesis, hypothesis_of
 from jaxasr.inputs import Inputs
 from jaxasr.parallel import Devices
@@ -67,11 +68,15 @@ class Recognizer:
         return [found[i] for i in range(len(found))], metrics
 
     def _batches(self, params: Params, inputs: Inputs, progress: Any) -> Iterator[tuple[Any, Any, Metrics]]:
-        """(indices, hypotheses, metrics) of each batch; read back while the next one runs."""
         loader = inputs.epoch(0)
         batches = pipeline.load(loader)
         if progress is not None:
             batches = rich.progress.track(batches, "Decoding", total=len(loader.plan), console=progress, transient=True)
+        yield from self.decoded(params, batches)
+
+    def decoded(self, params: Params, batches: Iterable[HostBatch]) -> Iterator[tuple[Any, Any, Metrics]]:
+        """(indices, hypotheses, metrics) of each batch; read back while the next one runs."""
+        self.announce(params, ())
         before = None
         for host in batches:
             outputs = self.compiled[host.planned.shape](params, self.devices.put(host.batch), self.fusion)
