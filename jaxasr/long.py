@@ -23,7 +23,7 @@ from jaxasr.recognizer import Recognizer
 from jaxasr.tasks.base import Task
 from jaxasr.typing import Array, Bool, Float, Params
 
-LENGTHS = 4
+LENGTHS, SHORTEST_SECONDS = 4, 2.0
 """Lengths of batches, each half of the next: at most half of a batch is padding, but for the shortest."""
 NEAR_SECONDS = 0.3
 """How far apart two segments may hear the same token."""
@@ -41,13 +41,15 @@ class Batching:
 
     def shapes(self, task: Task, longest: int) -> list[BucketShape]:
         """For segments of at most so many samples, the shortest first."""
-        shapes = []
-        for number in reversed(range(min(self.max_buckets, LENGTHS))):
+        rate, shapes = task.input_rate, list[BucketShape]()
+        for number in range(min(self.max_buckets, LENGTHS)):
             samples = -(-longest // 2**number)
-            rows = max(int(self.batch_seconds * task.input_rate) // samples, 1)
-            extra = int(self.extra_seconds * task.input_rate)
+            if shapes and samples < SHORTEST_SECONDS * rate:
+                break
+            rows = max(int(self.batch_seconds * rate) // samples, 1)
+            extra = int(self.extra_seconds * rate)
             shapes.append(BucketShape(self._rows(1 << (rows.bit_length() - 1)), samples + extra, 1))
-        return shapes
+        return shapes[::-1]
 
     def smaller(self, shape: BucketShape, count: int) -> BucketShape:
         """With no more rows than so many segments need, of which there are few numbers."""

@@ -27,10 +27,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self):
         body = b"<html>no sound</html>" if self.path == "/page.wav" else wav()
-        self.send_response(
-            {"/gone.wav": 404, "/moved.wav": 302, "/away.wav": 302, "/file.wav": 302}.get(self.path, 200)
-        )
-        host, port = self.server.server_address
+        port = self.server.server_address[1]
         leads = {"/moved.wav": "/a%20b.wav", "/away.wav": f"http://localhost:{port}/a.wav", "/file.wav": "file:///x"}
         self.send_response(302 if self.path in leads else 404 if self.path == "/gone.wav" else 200)
         if self.path in leads:
