@@ -6,8 +6,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import rich.console
-import rich.markup
-import rich.progress
 
 from jaxasr.data.audio import SoundSource
 from jaxasr.data.batch import BucketShape
@@ -19,6 +17,7 @@ from jaxasr.data.selection import lengths
 from jaxasr.data.utterance import Utterance
 from jaxasr.hypothesis import Hypothesis, hypothesis_of, joined, with_words
 from jaxasr.inputs import Inputs, evaluation_inputs
+from jaxasr.logs import with_sound_bar
 from jaxasr.recognizer import Recognizer
 from jaxasr.tasks.base import Task
 from jaxasr.typing import Array, Bool, Float, Params
@@ -97,23 +96,11 @@ def recognized(
     for utterance in utterances:
         if utterance.id in cut:
             assert isinstance(source, SoundSource)
-            blocks = _shown(source.blocks(utterance), utterance.id, cut[utterance.id], progress)
+            blocks = source.blocks(utterance)
+            if progress is not None:
+                blocks = with_sound_bar(blocks, cut[utterance.id], source.rate, progress)
             found[utterance.id] = heard(recognizer, params, utterance.id, blocks, segmenter, batching)
     return [found[u.id] for u in utterances]
-
-
-def _shown(
-    blocks: Iterator[np.ndarray], name: str, samples: int, console: rich.console.Console | None
-) -> Iterator[np.ndarray]:
-    """The blocks, with a bar of how much of the sound they are."""
-    if console is None:
-        yield from blocks
-        return
-    with rich.progress.Progress(console=console, transient=True) as progress:
-        bar = progress.add_task(rich.markup.escape(name), total=samples)
-        for block in blocks:
-            yield block
-            progress.advance(bar, len(block))
 
 
 def heard(
@@ -146,7 +133,7 @@ def heard(
             found[index] = hypothesis_of(task, hypotheses, row, name, places[index].length)
     parts = merged(task, [(place, found[i]) for i, place in enumerate(places)])
     whole = together(name, [with_words(task, part) for part in parts])
-    return whole._replace(silence=1.0 - _covered(places) / max(samples[0], 1))
+    return whole._replace(seconds=samples[0] / task.input_rate, silence=1.0 - _covered(places) / max(samples[0], 1))
 
 
 def _covered(places: Sequence[Place]) -> int:
@@ -271,4 +258,5 @@ def together(name: str, parts: Sequence[Hypothesis]) -> Hypothesis:
         return None if any(f is None for f in found) else [item for items in found for item in items]
 
     score, text = sum(part.score for part in parts), joined([part.text for part in parts])
-    return Hypothesis(name, text, score, all_of("tokens"), all_of("confidences"), all_of("times"), all_of("words"))
+    of_tokens = {field: all_of(field) for field in ("tokens", "confidences", "times", "words", "pieces")}
+    return Hypothesis(name, text, score, **of_tokens)

@@ -89,7 +89,8 @@ class SpeechToText:
         flags = search if isinstance(search, SearchFlags) else SearchFlags(search)
         with self._making:
             if flags not in self._recognizers:
-                choices, fusion = flags.choices(self.task), flags.fusion(self.task)
+                choices = dataclasses.replace(flags.choices(self.task), times=True)
+                fusion = flags.fusion(self.task)
                 self._recognizers[flags] = Recognizer(self.task, choices, self._devices, fusion=fusion)
             return self._recognizers[flags]
 

@@ -23,6 +23,8 @@ class Search:
     token_beam: int = 0
     """Tokens of a frame, or of a step, that a beam goes on with by the heads' own scores; 0 takes all of a frame's, and
     1.5 times the beam of a step's."""
+    times: bool = False
+    """Find where tokens are by CTC alignment, where the search does not know and the model has a CTC head."""
 
     @classmethod
     def named(cls, search: "Search | str") -> "Search":

@@ -30,7 +30,7 @@ def decoding(task: "AsrTask", search: Search) -> Callable[..., Hypotheses]:
         if search.name == "ctc_greedy":
             return ctc_greedy(outputs.ctc_logits, outputs.lengths, blank_id=BLANK)
         assert task.decoder is not None
-        return _by_attention(network, task.decoder, variables_of(params), outputs)
+        return task.timed(search, _by_attention(network, task.decoder, variables_of(params), outputs), outputs)
 
     return decode
 

@@ -14,6 +14,7 @@ from jaxasr.data.cleaners import Cleaning
 from jaxasr.data.manifest import Utterance
 from jaxasr.data.sounds import SoundFile
 from jaxasr.data.source import Source
+from jaxasr.errors import ConfigError
 from jaxasr.nn.rows import sum_over_devices
 from jaxasr.registry import Registry
 from jaxasr.search.choices import Search
@@ -217,6 +218,17 @@ class Task(abc.ABC, Generic[ExampleT, BatchT]):
     @abc.abstractmethod
     def decode_fn(self, search: Search | str) -> Callable[..., Hypotheses]:
         """(params, batch, fusion=NO_FUSION) to hypotheses."""
+
+    def align_fn(self) -> Callable[..., Hypotheses]:
+        """As `decode_fn`, to the batch's own tokens and where they are in its sound.
+
+        Raises:
+          ConfigError: the model has no CTC head to find them by.
+        """
+        raise ConfigError(
+            f"{type(self).__name__}: no CTC head; one was expected, which says where known text is in the sound; take "
+            "a model of speech recognition that was trained with --ctc_weight above 0."
+        )
 
     @abc.abstractmethod
     def text(self, tokens: Sequence[int]) -> str:

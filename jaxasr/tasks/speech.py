@@ -37,7 +37,8 @@ from jaxasr.nn.postencoders import POSTENCODERS, PostEncoder, TransformerPostEnc
 from jaxasr.nn.preencoders import PREENCODERS, PreEncoder
 from jaxasr.nn.rows import repeat_rows
 from jaxasr.nn.specaug import SPECAUGS, SpecAugment, SpecAugmenter
-from jaxasr.search.choices import Search
+from jaxasr.search.alignment import ctc_align, with_spans
+from jaxasr.search.choices import NO_FUSION, Fusion, Search
 from jaxasr.search.hypotheses import Hypotheses
 from jaxasr.tasks import speech_resources
 from jaxasr.tasks.base import Counts, Mean, Metrics, Model, Task, denominator
@@ -358,6 +359,23 @@ class SpeechTask(Task[AnyAsrExample, AnyAsrBatch]):
     @abc.abstractmethod
     def decoding(self, search: Search) -> Callable[..., Hypotheses]:
         """`decode_fn` of a search that there is."""
+
+    def timed(self, search: Search, found: Hypotheses, outputs: SpeechOutputs) -> Hypotheses:
+        """What was found, with times where they are wanted and CTC can tell them."""
+        if not search.times or outputs.ctc_logits is None:
+            return found
+        return with_spans(found, outputs.ctc_logits, outputs.lengths, blank_id=Vocabulary.BLANK)
+
+    def align_fn(self) -> Callable[..., Hypotheses]:
+        if self.ctc_weight == 0.0:
+            return super().align_fn()
+
+        def align(params: Params, batch: AnyAsrBatch, fusion: Fusion = NO_FUSION) -> Hypotheses:
+            outputs: Any = self.heard(params, batch, "encode")
+            of_batch = outputs.lengths, batch.tokens, batch.token_lengths
+            return ctc_align(outputs.ctc_logits, *of_batch, blank_id=Vocabulary.BLANK)
+
+        return align
 
     def heard(self, params: Params, batch: AnyAsrBatch, method: str) -> SpeechOutputs:
         """What a method of the network makes of a batch's features."""

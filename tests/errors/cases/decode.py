@@ -1,16 +1,22 @@
 """Decoding: options, inputs and arrays."""
 
+import dataclasses
+import pathlib
 from typing import Any
 
 import numpy as np
 
-from jaxasr.decode import DecodeOptions, decode, read_inputs
+from jaxasr import align
+from jaxasr.data.tokenizer import Vocabulary
+from jaxasr.decode import DecodeOptions, check_times, decode, read_inputs
+from jaxasr.hypothesis import Hypothesis
+from jaxasr.outputs import files
 from jaxasr.searching import SearchFlags
 from jaxasr.speech_to_text import SpeechToText
 from jaxasr.stream import Listener
 from jaxasr.tasks import ParaformerTask
 from tests import tiny
-from tests.errors.files import write
+from tests.errors.files import kaldi, sound, write
 
 
 def check(**options: Any) -> None:
@@ -22,7 +28,20 @@ def transcribe(samples: np.ndarray) -> None:
     SpeechToText(tiny.TASK, nothing, nothing).transcribe(samples)
 
 
+def align_unknown_text() -> None:
+    folder = kaldi("k", text="u b\n")
+    sound("k/u.wav")
+    align.alignable(tiny.TASK.with_resources(vocabulary=Vocabulary(tiny.TOKENS)), [folder])
+
+
 CASES = {
+    "no such format": lambda: check(output="out", formats=("srr",)),
+    "formats without a folder": lambda: check(formats=("srt",)),
+    "subtitles of a stream": lambda: decode(DecodeOptions(("a.wav",), "m", stream=True, output="o", formats=("srt",))),
+    "subtitles without times": lambda: check_times(["srt"], "attention_greedy", told=False),
+    "an id outside of the folder": lambda: files.write(pathlib.Path("out"), [Hypothesis("../a", "", 0.0, [])], ["txt"]),
+    "alignment without CTC": lambda: dataclasses.replace(tiny.TASK, ctc_weight=0.0).align_fn(),
+    "nothing to align": align_unknown_text,
     "an output that is a file": lambda: check(output=write("out")),
     "no input": lambda: decode(DecodeOptions((), "model")),
     "batches of a stream": lambda: decode(DecodeOptions(("a.wav",), "model", stream=True, rows=3)),
