@@ -71,7 +71,7 @@ def _download(url: str, path: pathlib.Path, hosts: Collection[str]) -> None:
         opener.add_handler(handler)
     try:
         with contextlib.closing(opener.open(url, timeout=TIMEOUT_SECONDS)) as answer, path.open("wb") as file:
-            _copy(url, answer, file)
+            copy(url, answer, file)
     except JaxasrError:
         raise
     except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: a URL that is none
@@ -81,15 +81,20 @@ def _download(url: str, path: pathlib.Path, hosts: Collection[str]) -> None:
         ) from error
 
 
-def _copy(url: str, answer: Any, file: IO[bytes]) -> None:
+def copy(url: str, answer: Any, file: IO[bytes]) -> None:
+    """Writes all of the answer.
+
+    Raises:
+      DataError: it ends early, or is too long.
+    """
     size = 0
-    while block := answer.read(_BLOCK):
+    while size + (answer.length or 0) <= MOST_BYTES and (block := answer.read(_BLOCK)):
         size += len(block)
-        if size > MOST_BYTES:
-            raise DataError(
-                f"{url}: more than {MOST_BYTES} bytes; a smaller file was expected; download it and name the file."
-            )
         file.write(block)
+    if size + (answer.length or 0) > MOST_BYTES:
+        raise DataError(
+            f"{url}: more than {MOST_BYTES} bytes; a smaller file was expected; download it and name the file."
+        )
     if answer.length:  # what http.client still waits for
         raise DataError(f"{url}: ends {answer.length} bytes early; all of the file was expected; try again.")
 

@@ -214,18 +214,18 @@ def seam(before: Hypothesis, after: Hypothesis, cut: float, room: tuple[float, f
       room: the shares of either one's sound that the other has heard too, which say what tokens may be the same where
         times do not.
     """
-    middles = _middles(before), _middles(after)
-    if middles[0] is None or middles[1] is None:
+    ends, begins = _middles(before), _middles(after)
+    if ends is None or begins is None:
         apart = np.zeros((len(before.tokens), len(after.tokens)))
         apart[: len(before.tokens) - _reach(before, room[0])] = np.inf
         apart[:, _reach(after, room[1]) :] = np.inf
     else:
-        apart = np.abs(np.subtract.outer(*middles))
+        apart = np.abs(np.subtract.outer(ends, begins))
     runs = _runs(np.equal.outer(before.tokens, after.tokens) & (apart <= NEAR_SECONDS))
     if not runs.any():
-        if middles[0] is None or middles[1] is None:
+        if ends is None or begins is None:
             return len(before.tokens), 0
-        return int(np.sum(middles[0] < cut)), int(np.sum(middles[1] < cut))
+        return int(np.sum(ends < cut)), int(np.sum(begins < cut))
     best = np.argwhere(runs == runs.max())
     row, column = min(best.tolist(), key=lambda at: (apart[*at], -at[0], at[1]))
     back = int(runs.max()) // 2

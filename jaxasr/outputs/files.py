@@ -75,8 +75,10 @@ def _flat(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def tell(hypotheses: Sequence[Hypothesis], took: float, console: rich.console.Console) -> None:
-    """Says how fast they were found (audio seconds a second, and its inverse), which of them have no times, and how much
-    of those that were cut into segments was not listened to."""
+    """Says how fast they were found (audio seconds a second, and its inverse), and what is to be known of single ones.
+
+    That is which have no times, and how much of sound that was cut into segments was not listened to.
+    """
     sound = sum(said.seconds or 0.0 for said in hypotheses)
     speed = f": {sound / took:.1f} audio seconds per second, real-time factor {took / sound:.4f}" if sound else ""
     lines = [f"{len(hypotheses)} utterances, {sound:.1f} s of sound in {took:.1f} s, compiling included{speed}"]
