@@ -50,8 +50,9 @@ def arrived(
             _download(name, path, hosts)
         try:
             source.info(str(path))
-        except JaxasrError as error:
-            raise DataError(f"{name}: {str(error).removeprefix(f'{path}: ')}") from error
+        except DataError as fault:
+            error = str(fault).removeprefix(f"{path}: ")
+            raise DataError(f"{name}: {error}") from fault
         files[name] = str(path)
     return files
 

@@ -81,7 +81,7 @@ class SpeechToText:
         """
         segmenter.check()
         sounds = audio if isinstance(audio, list) else [audio]
-        found = self._recognized(sounds, self._recognizer(search), segmenter)
+        found = self._recognized(sounds, search, segmenter)
         said = [with_words(self.task, one) for one in found] if timestamps else [one.text for one in found]
         return said if isinstance(audio, list) else said[0]
 
@@ -94,12 +94,13 @@ class SpeechToText:
                 self._recognizers[flags] = Recognizer(self.task, choices, self._devices, fusion=fusion)
             return self._recognizers[flags]
 
-    def _recognized(self, sounds: list[Sound], recognizer: Recognizer, segmenter: Segmenter) -> list[Hypothesis]:
+    def _recognized(self, sounds: list[Sound], search: How, segmenter: Segmenter) -> list[Hypothesis]:
         """In the order of the sounds, of which the ids are the places."""
         source, batching = self.task.source, Batching()
         paths = {str(i): sound for i, sound in enumerate(sounds) if isinstance(sound, str | pathlib.Path)}
         arrays = {str(i): _samples(source, sound) for i, sound in enumerate(sounds) if str(i) not in paths}
         files = [as_utterance(name, path, source.kind) for name, path in paths.items()]
+        recognizer = self._recognizer(search)
         found = long.recognized(recognizer, self._params, files, segmenter, batching, adapt=on_grid)
         cut = {name for name, array in arrays.items() if segmenter.cuts(len(array), source)}
         found += [long.heard(recognizer, self._params, n, [arrays.pop(n)], segmenter, batching) for n in cut]

@@ -64,6 +64,7 @@ CASES = {
     "a pace without a stream": lambda: check(pace=2.0),
     "a pace below 0": lambda: check(stream=True, pace=-1.0),
     "a stream of two": lambda: decode(DecodeOptions(("-", "-"), "model", stream=True)),
+    "nothing on standard input": lambda: fetched("-"),
     "a host that is not allowed": lambda: fetched("http://example.org/a.wav"),
     "a URL that is none": lambda: fetched("http://a b/a.wav", "a b"),
     "too much of a URL": lambda: fetch.copy("http://a/a.wav", Answer(fetch.MOST_BYTES + 1), io.BytesIO()),
