@@ -26,6 +26,8 @@ LENGTHS, SHORTEST_SECONDS = 4, 2.0
 """Lengths of batches, each half of the next: at most half of a batch is padding, but for the shortest."""
 NEAR_SECONDS = 0.3
 """How far apart two segments may hear the same token."""
+LEAST_SECONDS = 0.001
+"""Of a token that another segment than the one before it has heard, where they are in each other's way."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,8 +193,12 @@ def merged(task: Task, heard: Sequence[tuple[Place, Hypothesis]]) -> list[Hypoth
 
 
 def _passing(task: Task, before: Hypothesis, after: Hypothesis, keep: int, first: int) -> Hypothesis:
-    """One hypothesis of the first `keep` tokens of one and those of the other from `first` on."""
+    """One hypothesis of the first `keep` tokens of one and those of the other from `first` on, none before another."""
     whole = together(before.id, [_tokens(before, slice(keep)), _tokens(after, slice(first, None))])
+    for place in range(max(keep, 1), len(whole.times or ())):
+        assert whole.times is not None
+        start, end = max(whole.times[place][0], whole.times[place - 1][1]), whole.times[place][1]
+        whole.times[place] = (start, max(end, start + LEAST_SECONDS))
     return whole._replace(text=task.text(whole.tokens))
 
 

@@ -26,7 +26,7 @@ LAYERS = [
     {"speech_to_text"},
     {"decode", "align", "prepare", "evaluate"},
     {"session", "reporting"},
-    {"report", "info"},
+    {"report", "info", "plot"},
     {"convert/folders"},
     {"validate"},
     {"train"},
