@@ -16,6 +16,7 @@ COMMANDS = {
     "plot": "show what a model makes of a sound: spectrogram, posteriors, attention",
     "report": "show a run in one file: curves, errors, sound, posteriors",
     "info": "say what a model is",
+    "ngram": "estimate an n-gram language model of text",
     "convert": "take over a model of FunASR or ESPnet, or give one back",
 }
 

@@ -202,7 +202,7 @@ def _at_once(
     devices = Devices.all() if (options.rows or 0) % jax.device_count() == 0 else Devices.first()
     searching, formats = options.searching, () if options.output is None else options.formats
     search = dataclasses.replace(searching.choices(task), times=use_times(formats))
-    recognizer = Recognizer(task, search, devices, fusion=searching.fusion(task))
+    recognizer = Recognizer(task, search, devices, fusion=searching.fusion(searching.scorers(task)))
     params = jax.device_put(params, devices.replicated)
     if timed := needing_times(formats):
         check_times(timed, search.name, recognizer.tells_times(params))

@@ -24,7 +24,7 @@ LAYERS = [
     {"recognizer", "searching", "fetch", "outputs"},
     {"long"},
     {"speech_to_text"},
-    {"decode", "align", "prepare", "evaluate"},
+    {"decode", "align", "prepare", "evaluate", "ngram"},
     {"session", "reporting"},
     {"report", "info", "plot"},
     {"convert/folders"},

@@ -215,6 +215,11 @@ class Task(abc.ABC, Generic[ExampleT, BatchT]):
         """Names of the searches that keep several hypotheses at a time."""
         return ()
 
+    def idle_options(self, search: str) -> tuple[str, ...]:
+        """Options of a search of this name, as `jaxasr.decode` has them, that change nothing with this model."""
+        del search
+        return ()
+
     @abc.abstractmethod
     def decode_fn(self, search: Search | str) -> Callable[..., Hypotheses]:
         """(params, batch, fusion=NO_FUSION) to hypotheses."""
