@@ -92,7 +92,8 @@ def check_length(task: Task, utterance: Utterance) -> None:
 
 def _recognized(task: Task, params: Params, utterance: Utterance, searching: SearchFlags) -> Hypothesis:
     devices = Devices.first()
-    recognizer = Recognizer(task, searching.choices(task), devices, fusion=searching.fusion(task))
+    fusion = searching.fusion(searching.scorers(task))
+    recognizer = Recognizer(task, searching.choices(task), devices, fusion=fusion)
     inputs = evaluation_inputs(task, [utterance], batch_seconds=LONGEST_SECONDS)
     return recognizer(jax.device_put(params, devices.replicated), inputs)[0][0]
 

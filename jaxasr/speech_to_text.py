@@ -90,7 +90,7 @@ class SpeechToText:
         with self._making:
             if flags not in self._recognizers:
                 choices = dataclasses.replace(flags.choices(self.task), times=True)
-                fusion = flags.fusion(self.task)
+                fusion = flags.fusion(flags.scorers(self.task))
                 self._recognizers[flags] = Recognizer(self.task, choices, self._devices, fusion=fusion)
             return self._recognizers[flags]
 
