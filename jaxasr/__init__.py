@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from jaxasr.data.batch import AsrFeatureExample as AsrFeatureExample
     from jaxasr.data.batch import BucketShape as BucketShape
     from jaxasr.data.manifest import Utterance as Utterance
+    from jaxasr.data.segmenter import Segmenter as Segmenter
     from jaxasr.data.tokenizer import Vocabulary as Vocabulary
     from jaxasr.errors import JaxasrError as JaxasrError
+    from jaxasr.searching import SearchFlags as SearchFlags
     from jaxasr.speech_to_text import load as load
     from jaxasr.tasks.asr import AsrTask as AsrTask
     from jaxasr.tasks.paraformer import ParaformerTask as ParaformerTask
@@ -34,6 +36,8 @@ _PLACES = {
     "BucketShape": "jaxasr.data.batch",
     "JaxasrError": "jaxasr.errors",
     "ParaformerTask": "jaxasr.tasks.paraformer",
+    "SearchFlags": "jaxasr.searching",
+    "Segmenter": "jaxasr.data.segmenter",
     "TrainConfig": "jaxasr.train_config",
     "Utterance": "jaxasr.data.manifest",
     "Vocabulary": "jaxasr.data.tokenizer",

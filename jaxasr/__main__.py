@@ -13,6 +13,7 @@ COMMANDS = {
     "decode": "turn sound into text with a trained model",
     "align": "find where known text is in its sound",
     "evaluate": "score hypotheses against references",
+    "plot": "show what a model makes of a sound: spectrogram, posteriors, attention",
     "report": "show a run in one file: curves, errors, sound, posteriors",
     "info": "say what a model is",
     "ngram": "estimate an n-gram language model of text",

@@ -3,6 +3,7 @@
 import concurrent.futures
 import os
 import pathlib
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,25 +16,31 @@ class CompiledByShape:
     """The executables of a jitted function, by bucket shape.
 
     They are compiled in the background, largest first, so that a shape too large for the memory shows in the
-    first minute. A shape that was not announced is compiled when it is asked for.
+    first minute. A shape that was not announced is compiled when it is asked for. Any thread may ask.
     """
 
     def __init__(self, jitted: Any, arguments: Callable[[BucketShape], tuple[Any, ...]]):
         self._jitted = jitted
         self._arguments = arguments
         self._futures: dict[BucketShape, concurrent.futures.Future] = {}
+        self._announcing = threading.Lock()
         self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="compile")
 
     def announce(self, shapes: Sequence[BucketShape]) -> None:
         """Starts compiling for `shapes` that are not compiled yet."""
-        for shape in sorted(shapes, key=lambda s: s.rows * s.samples, reverse=True):
-            if shape not in self._futures:
-                self._futures[shape] = self._thread.submit(self._compile, shape)
+        with self._announcing:
+            for shape in sorted(shapes, key=lambda s: s.rows * s.samples, reverse=True):
+                if shape not in self._futures:
+                    self._futures[shape] = self._thread.submit(self._compile, shape)
 
     def __getitem__(self, shape: BucketShape) -> Any:
         """The executable; waits for it where it is not ready."""
         self.announce([shape])
         return self._futures[shape].result()
+
+    def __contains__(self, shape: BucketShape) -> bool:
+        """Whether it has been announced or asked for."""
+        return shape in self._futures
 
     def __len__(self) -> int:
         """Compilations so far or under way."""

@@ -5,8 +5,9 @@ import math
 import pathlib
 import re
 import sys
+import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Literal
 
 import jax
@@ -18,10 +19,13 @@ from jaxasr.compiled import use_persistent_cache
 from jaxasr.data import kaldi, manifest
 from jaxasr.data.audio import SUFFIXES
 from jaxasr.data.manifest import Utterance
+from jaxasr.data.segmenter import Segmenter
 from jaxasr.data.utterance import Kind, holds_features
 from jaxasr.errors import ConfigError, DataError, exit_with_message
+from jaxasr.fetch import arrived, is_url
 from jaxasr.hypothesis import Hypothesis, with_words
-from jaxasr.inputs import check_batches, evaluation_inputs
+from jaxasr.inputs import check_batches
+from jaxasr.long import Batching, recognized
 from jaxasr.outputs import files
 from jaxasr.outputs.formats import USUAL, check_formats, needing_times, use_times
 from jaxasr.parallel import Devices, is_main_process
@@ -42,10 +46,13 @@ class DecodeOptions:
     """
 
     input: Annotated[tuple[str, ...], tyro.conf.Positional]
-    """Sound files, folders, Kaldi folders, manifests."""
+    """Sound files, folders, Kaldi folders, manifests; - for a sound file on standard input; URLs of --allow_url."""
     model: str
     """Workdir of a run, or its model folder."""
     searching: Annotated[SearchFlags, tyro.conf.arg(name="")] = SearchFlags()
+    segmenter: Annotated[Segmenter, tyro.conf.arg(name="")] = Segmenter()
+    allow_url: tuple[str, ...] = ()
+    """Hosts that http:// and https:// INPUTs may lead to, such as example.org localhost:8000; by default none."""
     output: str | None = None
     """Folder for what --formats names, and for `decode.yaml`: every option, the model and the versions."""
     formats: tuple[str, ...] = USUAL
@@ -62,20 +69,26 @@ class DecodeOptions:
     progress: Literal["auto", "off"] = "auto"
     """A progress bar on stderr where that is a terminal; with --stream the text as it grows."""
     stream: bool = False
-    """Decode while the sound plays, one INPUT behind the other; INPUT - is 16-bit little-endian mono PCM at the model's
-    sample rate on standard input."""
+    """Decode while the sound plays, one INPUT behind the other; INPUT - then is 16-bit little-endian mono PCM at the
+    model's sample rate on standard input."""
     pace: float = 1.0
     """With --stream, how many times as fast as real time files play; 0 for as fast as they are decoded."""
 
 
-def read_inputs(paths: Sequence[str], kind: Kind) -> list[Utterance]:
-    """The utterances that INPUT arguments name, each id once; what is named must be of this kind."""
+def read_inputs(paths: Sequence[str], kind: Kind, arrived: Mapping[str, str] | None = None) -> list[Utterance]:
+    """The utterances that INPUT arguments name, each id once; what is named must be of this kind.
+
+    Args:
+      arrived: the files that hold what is no file by itself, by INPUT.
+    """
     found: list[Utterance] = []
     suffixes, what = ((".npy",), "feature") if kind == "features" else (SUFFIXES, "sound")
     script = kaldi.script(kind)
     for name in paths:
         path = pathlib.Path(name)
-        if path.is_dir() and not (path / script).exists():
+        if arrived and name in arrived:
+            found.append(as_utterance(_id(pathlib.PurePosixPath(name).stem), arrived[name], kind))
+        elif path.is_dir() and not (path / script).exists():
             files = sorted(p for p in path.rglob("*") if p.suffix.lower() in suffixes and p.is_file())
             if not files:
                 raise DataError(
@@ -118,6 +131,7 @@ def decode(options: DecodeOptions) -> list[Hypothesis]:
     check_batches(options)
     if not options.extra_padding >= 0.0:
         raise ConfigError(f"--extra_padding={options.extra_padding}: 0 or more seconds were expected; change it.")
+    options.segmenter.check()
     _check_stream(options)
     _check_output(options)
     use_persistent_cache()
@@ -154,7 +168,7 @@ def _check_output(options: DecodeOptions) -> None:
 
 def _check_stream(options: DecodeOptions) -> None:
     """Raises ConfigError where an option would change nothing."""
-    batches = ("searching", "rows", "batch_seconds", "max_buckets", "extra_padding")
+    batches = ("searching", "segmenter", "allow_url", "rows", "batch_seconds", "max_buckets", "extra_padding")
     for name in batches if options.stream else ("pace",):
         if (value := getattr(options, name)) != getattr(DecodeOptions, name, None):
             raise ConfigError(
@@ -163,9 +177,9 @@ def _check_stream(options: DecodeOptions) -> None:
             )
     if not 0.0 <= options.pace < math.inf:
         raise ConfigError(f"--pace={options.pace}: a finite number from 0 was expected; change it.")
-    if "-" in options.input and (len(options.input) > 1 or not options.stream):
+    if options.stream and (("-" in options.input and len(options.input) > 1) or any(map(is_url, options.input))):
         raise ConfigError(
-            f"INPUT: {' '.join(options.input)}; files, or - alone with --stream, were expected; change them."
+            f"INPUT: {' '.join(options.input)}; files, or - alone, were expected with --stream; change them."
         )
 
 
@@ -192,16 +206,19 @@ def _at_once(
     params = jax.device_put(params, devices.replicated)
     if timed := needing_times(formats):
         check_times(timed, search.name, recognizer.tells_times(params))
-    inputs = evaluation_inputs(
-        task,
-        read_inputs(options.input, task.source.kind),
-        batch_seconds=options.batch_seconds,
-        max_buckets=options.max_buckets,
-        rows=options.rows,
-        rows_multiple=devices.mesh.size,
-        extra_seconds=options.extra_padding,
+    batching = Batching(
+        options.batch_seconds, options.max_buckets, options.rows, devices.mesh.size, options.extra_padding
     )
-    return recognizer(params, inputs, progress=shown)[0]
+    with tempfile.TemporaryDirectory() as folder:
+        others = arrived(
+            options.input,
+            task.source,
+            pathlib.Path(folder),
+            standard_input=sys.stdin.buffer,
+            hosts=options.allow_url,
+        )
+        utterances = read_inputs(options.input, task.source.kind, others)
+        return recognized(recognizer, params, utterances, options.segmenter, batching, progress=shown)
 
 
 def check_times(formats: Sequence[str], search: str, told: bool) -> None:

@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -50,6 +51,8 @@ class Hypothesis(NamedTuple):
     """What a beam search kept, this hypothesis first."""
     seconds: float | None = None
     """Of the utterance's sound."""
+    silence: float | None = None
+    """The share of sound cut into segments that was taken for silence, and not listened to."""
 
 
 def hypothesis_of(task: Task, found: Hypotheses, row: int, utterance_id: str, samples: int) -> Hypothesis:
@@ -87,6 +90,8 @@ def with_words(task: Task, said: Hypothesis) -> Hypothesis:
     Tokens belong to the word that the text has more of, or has anew, with them; white space to none. The words of
     one token share its time evenly.
     """
+    if said.pieces is not None:
+        return said
     said = said._replace(pieces=[task.text([token]) for token in said.tokens])
     if said.times is None or said.confidences is None:
         return said
@@ -103,6 +108,15 @@ def with_words(task: Task, said: Hypothesis) -> Hypothesis:
             words[-1] = Word(parts[-1], words[-1].start, end, min(words[-1].confidence, confidence))
         before = parts
     return said._replace(words=words)
+
+
+def joined(texts: Sequence[str]) -> str:
+    """Texts one behind the other, with a space between them unless hanzi meet."""
+    whole = ""
+    for text in filter(None, texts):
+        hanzi = re.search(f"[{HANZI}]$", whole) and re.match(f"[{HANZI}]", text)
+        whole += ("" if hanzi or not whole else " ") + text
+    return whole
 
 
 def _parts(text: str) -> list[str]:

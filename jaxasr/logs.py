@@ -159,6 +159,20 @@ def with_bar(
             bar.update(task, advance=1, numbers=f"audio s/s {speed:.0f}")
 
 
+def with_sound_bar(
+    blocks: Iterable[np.ndarray], total: int, rate: float, console: rich.console.Console
+) -> Iterator[np.ndarray]:
+    """Blocks of `total` samples of sound, with the same bar."""
+    began, samples = time.perf_counter(), 0
+    with _bar(console, transient=True) as bar:
+        task = bar.add_task("samples", total=total, numbers="")
+        for block in blocks:
+            yield block
+            samples += len(block)
+            speed = samples / rate / max(time.perf_counter() - began, 1e-9)
+            bar.update(task, advance=len(block), numbers=f"audio s/s {speed:.0f}")
+
+
 def _continued(path: pathlib.Path) -> IO[str]:
     """The file, to be written on from a new line, even where a power cut left its last one half written."""
     cut = path.exists() and path.read_bytes()[-1:] not in (b"", b"\n")

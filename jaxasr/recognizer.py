@@ -1,6 +1,6 @@
 """Planned batches to hypotheses by one search, in training's validation as in `jaxasr.decode`."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -9,6 +9,7 @@ import rich.console
 from jaxasr.compiled import CompiledByShape
 from jaxasr.data import pipeline
 from jaxasr.data.batch import BucketShape
+from jaxasr.data.pipeline import HostBatch
 from jaxasr.hypothesis import Hypothesis, hypothesis_of
 from jaxasr.inputs import Inputs
 from jaxasr.logs import with_bar
@@ -84,11 +85,15 @@ class Recognizer:
         return [found[i] for i in range(len(found))], metrics
 
     def _batches(self, params: Params, inputs: Inputs, progress: Any) -> Iterator[tuple[Any, Any, Metrics]]:
-        """(indices, hypotheses, metrics) of each batch; read back while the next one runs."""
         loader = inputs.epoch(0)
         batches = pipeline.load(loader)
         if progress is not None:
             batches = with_bar(batches, len(loader.plan), self.task.input_rate, progress)
+        yield from self.decoded(params, batches)
+
+    def decoded(self, params: Params, batches: Iterable[HostBatch]) -> Iterator[tuple[Any, Any, Metrics]]:
+        """(indices, hypotheses, metrics) of each batch; read back while the next one runs."""
+        self.announce(params, ())
         before = None
         for host in batches:
             outputs = self.compiled[host.planned.shape](params, self.devices.put(host.batch), self.fusion)

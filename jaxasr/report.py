@@ -22,7 +22,8 @@ from jaxasr.reporting.gather import Run, Scored
 from jaxasr.reporting.html import Html, el
 from jaxasr.reporting.results import Example
 from jaxasr.scoring import UtteranceScore
-from jaxasr.tasks import AsrTask, Task
+from jaxasr.tasks import Task
+from jaxasr.tasks.speech import SpeechTask
 from jaxasr.typing import Params
 
 FILE = "report.html"
@@ -135,7 +136,7 @@ def _utterances(primary: Sequence[Scored], task: Task, worst: int) -> tuple[list
 def _looks(primary: Sequence[Scored], model: Model, room: int, notes: list[str]) -> list[Html]:
     """The best, the median and the worst utterance of the first set, in the network's eyes."""
     task, params = model
-    if not isinstance(task, AsrTask) or not primary:
+    if not isinstance(task, SpeechTask) or not primary:
         return []
     vocabulary, shown = task.vocabulary.tokens, []  # type: ignore[union-attr]
     examples, why = _typical(primary[0], task, len(vocabulary))
@@ -145,15 +146,15 @@ def _looks(primary: Sequence[Scored], model: Model, room: int, notes: list[str])
         return []
     ids = [primary[0].tokens[example.utterance.id] for example, _ in read]
     inputs = [inputs._replace(tokens=np.array(i, np.int32)) for (_, inputs), i in zip(read, ids, strict=True)]
-    for (example, _), found, tokens in zip(read, looks.look(task, params, inputs), ids, strict=True):
-        figure = results.look(example, found, [vocabulary[i] for i in tokens], vocabulary, task.sample_rate)
+    for (example, _), found in zip(read, looks.look(task, params, inputs), strict=True):
+        figure = results.look(example.utterance.id, example.sound, found, vocabulary, task.sample_rate)
         article, size = results.utterance(example, task.sample_rate, room=room)
         shown.append(el("div", article, figure, class_="look"))
         room -= size
     return shown
 
 
-def _typical(scored: Scored, task: AsrTask, tokens: int) -> tuple[list[Example], str]:
+def _typical(scored: Scored, task: Task, tokens: int) -> tuple[list[Example], str]:
     """The best, the median and the worst by word error rate, or the nearest of these that are not too long.
 
     And where none of them can be looked at, why; of a list of so many tokens.
@@ -171,7 +172,7 @@ def _typical(scored: Scored, task: AsrTask, tokens: int) -> tuple[list[Example],
     return examples, examples[0].fault or "the utterances are shorter than one frame."
 
 
-def _seconds(task: AsrTask, utterance: Utterance) -> float:
+def _seconds(task: Task, utterance: Utterance) -> float:
     """The length of an utterance; 0 where it cannot be read, which its example will tell."""
     if utterance.seconds is not None:
         return utterance.seconds

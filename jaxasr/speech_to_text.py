@@ -2,89 +2,127 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Sequence
-from typing import Any, TypeAlias, overload
+import threading
+from typing import Any, Literal, TypeAlias, overload
 
 import jax
 import numpy as np
 
-from jaxasr import checkpoint
+from jaxasr import checkpoint, long
 from jaxasr.compiled import use_persistent_cache
+from jaxasr.data.audio import SoundSource
 from jaxasr.data.batch import BucketShape
 from jaxasr.data.manifest import Utterance
+from jaxasr.data.segmenter import Segmenter
 from jaxasr.data.selection import Selection
 from jaxasr.data.source import Source
 from jaxasr.data.utterance import Kind, check_kind, check_name
+from jaxasr.errors import DataError
 from jaxasr.hypothesis import Hypothesis, with_words
-from jaxasr.inputs import Inputs, evaluation_inputs, evaluation_inputs_of
+from jaxasr.inputs import Inputs, evaluation_inputs_of
+from jaxasr.long import Batching
 from jaxasr.parallel import Devices
 from jaxasr.recognizer import Recognizer
-from jaxasr.search.choices import Search
+from jaxasr.searching import SearchFlags
 from jaxasr.tasks.base import Task
 from jaxasr.typing import Params
 
-Sound: TypeAlias = str | pathlib.Path | np.ndarray
+Sound: TypeAlias = str | pathlib.Path | bytes | np.ndarray | tuple[np.ndarray, int]
+How: TypeAlias = SearchFlags | str | None
+USUAL_CUTS = Segmenter()
 
 
-@dataclasses.dataclass(frozen=True)
 class SpeechToText:
-    """A trained model ready for use: `jaxasr.load(DIR).transcribe("a.wav")`."""
+    """A trained model ready for use: `jaxasr.load("exp/mine").transcribe("a.wav")`. Any number of threads may use it.
 
-    task: Task
-    params: Params
-    recognizer: Recognizer
+    Each search is compiled when it is first used, and kept.
+    """
+
+    def __init__(self, task: Task, params: Params):
+        self.task = task
+        self._devices = Devices.first()
+        self._params = jax.device_put(params, self._devices.replicated)
+        self._recognizers: dict[SearchFlags, Recognizer] = {}
+        self._making = threading.Lock()
 
     @overload
-    def transcribe(self, audio: Sound) -> str: ...
+    def transcribe(
+        self, audio: Sound, *, search: How = ..., timestamps: Literal[False] = ..., segmenter: Segmenter = ...
+    ) -> str: ...
     @overload
-    def transcribe(self, audio: Sequence[Sound]) -> list[str]: ...
-    def transcribe(self, audio: Any) -> Any:
-        """The text of a sound file, or of samples (S,) at the task's rate, float in [-1, 1] or int16.
+    def transcribe(
+        self, audio: list[Sound], *, search: How = ..., timestamps: Literal[False] = ..., segmenter: Segmenter = ...
+    ) -> list[str]: ...
+    @overload
+    def transcribe(
+        self, audio: Sound, *, search: How = ..., timestamps: Literal[True], segmenter: Segmenter = ...
+    ) -> Hypothesis: ...
+    @overload
+    def transcribe(
+        self, audio: list[Sound], *, search: How = ..., timestamps: Literal[True], segmenter: Segmenter = ...
+    ) -> list[Hypothesis]: ...
+    def transcribe(
+        self, audio: Any, *, search: How = None, timestamps: bool = False, segmenter: Segmenter = USUAL_CUTS
+    ) -> Any:
+        """The text of a sound file, or with `timestamps` all that is known of it (`Hypothesis`); of a list, a list.
 
-        Where the model reads features: of a .npy file, of PATH.ark:OFFSET, or of features (T, F). A list of them gives
-        a list of texts, decoded in batches.
+        Args:
+          audio: the path of a sound file; the bytes of one; samples (S,), float in [-1, 1] or int16, at the task's
+            rate, or (samples, rate). Where the model reads features: the path of a .npy file, PATH.ark:OFFSET, or
+            features (T, F). Or a list of any of these, which is decoded in batches.
+          search: how to look for the text, by its name or with all that `python -m jaxasr.decode` takes; None for the
+            model's usual search.
+          timestamps: confidences and times of tokens and words, as far as the search can tell them.
+          segmenter: how sound that is longer than its `max_segment` is cut; files are read piece by piece then.
+
+        Raises:
+          DataError: the sound cannot be read.
+          ConfigError: the search cannot be.
         """
-        sounds, single = _listed(audio)
-        texts = [said.text for said in self._recognized(sounds)]
-        return texts[0] if single else texts
+        segmenter.check()
+        sounds = audio if isinstance(audio, list) else [audio]
+        found = self._recognized(sounds, search, segmenter)
+        said = [with_words(self.task, one) for one in found] if timestamps else [one.text for one in found]
+        return said if isinstance(audio, list) else said[0]
 
-    @overload
-    def recognize(self, audio: Sound) -> Hypothesis: ...
-    @overload
-    def recognize(self, audio: Sequence[Sound]) -> list[Hypothesis]: ...
-    def recognize(self, audio: Any) -> Any:
-        """As `transcribe`, with all that is known of the text: confidences and times of its tokens and words."""
-        sounds, single = _listed(audio)
-        said = [with_words(self.task, said) for said in self._recognized(sounds)]
-        return said[0] if single else said
+    def _recognizer(self, search: How) -> Recognizer:
+        flags = search if isinstance(search, SearchFlags) else SearchFlags(search)
+        with self._making:
+            if flags not in self._recognizers:
+                choices = dataclasses.replace(flags.choices(self.task), times=True)
+                fusion = flags.fusion(flags.scorers(self.task))
+                self._recognizers[flags] = Recognizer(self.task, choices, self._devices, fusion=fusion)
+            return self._recognizers[flags]
 
-    def _recognized(self, sounds: list[Sound]) -> list[Hypothesis]:
+    def _recognized(self, sounds: list[Sound], search: How, segmenter: Segmenter) -> list[Hypothesis]:
         """In the order of the sounds, of which the ids are the places."""
-        source = self.task.source
-        files = [
-            as_utterance(str(i), sound, source.kind)
-            for i, sound in enumerate(sounds)
-            if not isinstance(sound, np.ndarray)
-        ]
-        found: dict[str, Hypothesis] = {}
-        if files:
-            found |= self._decode(evaluation_inputs(self.task, files, batch_seconds=200.0))
-        arrays = {
-            str(i): source.from_array("transcribe", sound)
-            for i, sound in enumerate(sounds)
-            if isinstance(sound, np.ndarray)
-        }
+        source, batching = self.task.source, Batching()
+        paths = {str(i): sound for i, sound in enumerate(sounds) if isinstance(sound, str | pathlib.Path)}
+        arrays = {str(i): _samples(source, sound) for i, sound in enumerate(sounds) if str(i) not in paths}
+        files = [as_utterance(name, path, source.kind) for name, path in paths.items()]
+        recognizer = self._recognizer(search)
+        found = long.recognized(recognizer, self._params, files, segmenter, batching, adapt=on_grid)
+        cut = {name for name, array in arrays.items() if segmenter.cuts(len(array), source)}
+        found += [long.heard(recognizer, self._params, n, [arrays.pop(n)], segmenter, batching) for n in cut]
         if arrays:
-            found |= self._decode(_array_inputs(self.task, arrays))
-        return [found[str(i)] for i in range(len(sounds))]
-
-    def _decode(self, inputs: Inputs) -> dict[str, Hypothesis]:
-        return {said.id: said for said in self.recognizer(self.params, on_grid(inputs))[0]}
+            found += recognizer(self._params, on_grid(_array_inputs(self.task, arrays)))[0]
+        by_place = {said.id: said for said in found}
+        return [by_place[str(i)] for i in range(len(sounds))]
 
 
-def _listed(audio: Any) -> tuple[list[Sound], bool]:
-    """The sounds, and whether it was one of them instead of a list."""
-    return ([audio], True) if isinstance(audio, str | pathlib.Path | np.ndarray) else (list(audio), False)
+def _samples(source: Source, sound: Any) -> np.ndarray:
+    """What is in memory, as the source gives it."""
+    if isinstance(sound, np.ndarray):
+        return source.from_array("transcribe", sound)
+    of_sound = isinstance(source, SoundSource)
+    if of_sound and isinstance(sound, bytes):
+        return source.from_bytes("transcribe", sound)
+    if of_sound and isinstance(sound, tuple) and len(sound) == 2 and isinstance(sound[0], np.ndarray):
+        return source.from_array("transcribe", *sound)
+    more = ", the bytes of a sound file, or (array, rate)" if of_sound else ""
+    raise DataError(
+        f"transcribe: {type(sound).__name__}; a path, an array{more}, or a list of these were expected; give one."
+    )
 
 
 def on_grid(inputs: Inputs) -> Inputs:
@@ -101,17 +139,10 @@ def on_grid(inputs: Inputs) -> Inputs:
     return dataclasses.replace(inputs, shapes=sorted(set(map(wider, inputs.shapes)), key=lambda s: s.samples))
 
 
-def load(path: str | pathlib.Path, *, search: str | None = None) -> SpeechToText:
-    """The model in a folder or workdir, on the first device, ready to transcribe.
-
-    Args:
-      search: how to decode; None for the model's usual search.
-    """
+def load(path: str | pathlib.Path) -> SpeechToText:
+    """The model in a folder or workdir, on the first device, ready to transcribe."""
     use_persistent_cache()
-    task, params = checkpoint.load_model(path)
-    devices = Devices.first()
-    recognizer = Recognizer(task, Search(search or task.searches()[0], times=True), devices)
-    return SpeechToText(task, jax.device_put(params, devices.replicated), recognizer)
+    return SpeechToText(*checkpoint.load_model(path))
 
 
 def as_utterance(utterance_id: str, path: str | pathlib.Path, kind: Kind) -> Utterance:

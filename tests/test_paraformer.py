@@ -1,6 +1,7 @@
 """The task `paraformer`; what every task promises is in test_contract.py, FunASR's numbers in parity/."""
 
 import dataclasses
+import json
 import pathlib
 
 import jax
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxasr import decode, evaluate
+from jaxasr import decode, evaluate, report
 from jaxasr.data.batch import BucketShape
 from jaxasr.hypothesis import hypothesis_of
 from jaxasr.nn.decoders import ParaformerSanmDecoder
@@ -208,7 +209,7 @@ def test_behind_an_encoder_of_chunks(paraformer):
 
 
 def test_a_whole_run(tmp_path, monkeypatch):
-    """From sound files to a model that writes what the trainer wrote."""
+    """From sound files to a model that writes what the trainer wrote, and to a look at it."""
     monkeypatch.setattr(Devices, "all", Devices.first)
     sizes = {"num_layers": 1, "d_model": 16, "num_heads": 2, "d_ff": 32, "kernel_size": 5}
     before = {name: getattr(tiny.TASK, name) for name in ("sample_rate", "preprocess", "frontend", "tokenizer")}
@@ -216,5 +217,10 @@ def test_a_whole_run(tmp_path, monkeypatch):
     cfg = tiny.config(tmp_path, task=task, epochs=1)
     train(cfg)
     texts = evaluate.read_texts(pathlib.Path(cfg.workdir) / "test" / "parallel_greedy")
-    found = decode.decode(decode.DecodeOptions(cfg.test, cfg.workdir))
+    found = decode.decode(decode.DecodeOptions(cfg.test, cfg.workdir, output=str(tmp_path / "out")))
     assert {h.id: h.text for h in found} == texts
+    logged = json.loads((pathlib.Path(cfg.workdir) / "log.jsonl").read_text().splitlines()[-1])
+    options = evaluate.EvaluateOptions(cfg.test[0], str(tmp_path / "out"), model=cfg.workdir)
+    assert logged["split"] == "test" and evaluate.evaluate(options).wer.rate == logged["wer"]
+    report.write(pathlib.Path(cfg.workdir), tmp_path / "report.html", worst=0)
+    assert "Weights of the predictor" in (tmp_path / "report.html").read_text()

@@ -465,14 +465,14 @@ def test_values_under_the_pointer_and_a_line_that_follows_the_sound(workdir, tmp
 
 def test_without_chromium_a_picture_is_refused(monkeypatch, tmp_path):
     monkeypatch.setattr(browser, "find", lambda: None)
-    with pytest.raises(ConfigError, match=r"--picture: no chromium .* Debian's and Ubuntu's package chromium"):
+    with pytest.raises(ConfigError, match=r"PNG: no chromium .* Debian's and Ubuntu's package chromium"):
         browser.picture(tmp_path / "a.html", tmp_path / "a.png")
 
 
 @pytest.mark.parametrize("name", ["", "file/x.png"])
 def test_a_picture_that_cannot_be_written_is_refused(tmp_path, name):
     (tmp_path / "file").touch()
-    with pytest.raises(ConfigError, match=r"--picture=.*; a file to write was expected; choose another\."):
+    with pytest.raises(ConfigError, match=r"; a file to write was expected; choose another\."):
         browser.picture(tmp_path / "a.html", tmp_path / name)
 
 

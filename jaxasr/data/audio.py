@@ -4,10 +4,11 @@ import contextlib
 import dataclasses
 import fractions
 import functools
+import io
 import math
 import os
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import BinaryIO, ClassVar
 
 import numpy as np
 import soundfile
@@ -69,8 +70,19 @@ class SoundSource(Source):
     def read(self, utterance: Utterance) -> np.ndarray:
         return read(utterance, self.sample_rate, channel=self.channel, speed=utterance.speed)
 
-    def from_array(self, where: str, array: np.ndarray) -> np.ndarray:
-        """Takes samples (S,) at the rate, as int16, or as float with full scale at 1."""
+    def blocks(self, utterance: Utterance) -> Iterator[np.ndarray]:
+        """What `read` gives of an utterance at speed 1, block by block: of any length in little memory."""
+        return blocks(utterance, self.sample_rate, channel=self.channel)
+
+    def from_bytes(self, where: str, data: bytes) -> np.ndarray:
+        """What is in a sound file whose bytes these are, as `read` gives it."""
+        utterance = Utterance(where, "bytes", "")
+        return np.concatenate([*blocks(utterance, self.sample_rate, channel=self.channel, file=io.BytesIO(data))])
+
+    def from_array(self, where: str, array: np.ndarray, rate: int | None = None) -> np.ndarray:
+        """Takes samples (S,) as int16, or as float with full scale at 1; at the source's own rate, or another."""
+        if rate is not None and not (rate > 0 and rate == int(rate)):
+            raise DataError(f"{where}: a rate of {rate}; whole samples a second were expected; correct it.")
         if array.ndim != 1 or not (array.dtype == np.int16 or np.issubdtype(array.dtype, np.floating)):
             raise DataError(
                 f"{where}: an array of shape {array.shape} and type {array.dtype}; samples (S,) as int16 or as "
@@ -83,7 +95,7 @@ class SoundSource(Source):
                 f"{where}: floats of up to {peak:g}; float in [-1, 1], or int16, was expected; divide by the full "
                 "scale, such as 32768."
             )
-        return sound
+        return sound if rate is None else _resampled(sound, int(rate), self.sample_rate, 1.0)
 
     def example(self, utterance_id: str, inputs: np.ndarray, tokens: np.ndarray) -> AsrExample:
         return AsrExample(utterance_id, to_int16(inputs), tokens)
@@ -106,9 +118,10 @@ def _header(where: str, file: soundfile.SoundFile) -> Header:
 
 
 @contextlib.contextmanager
-def _opened(path: str, where: str) -> Iterator[soundfile.SoundFile]:
+def _opened(path: str | BinaryIO, where: str) -> Iterator[soundfile.SoundFile]:
     """The open sound file; whatever soundfile raises inside becomes a DataError beginning with `where`."""
-    status(path, where)
+    if isinstance(path, str):
+        status(path, where)
     try:
         with soundfile.SoundFile(path) as file:
             yield file
@@ -143,9 +156,38 @@ def read(utterance: Utterance, rate: int, *, channel: int | None = None, speed: 
     costs nothing beside the resampling. S is `resampled_length` of the segment's frames.
     """
     frames, from_rate = _decode(utterance)
-    sound = _one_channel(utterance, frames, channel)
+    sound = _one_channel(place(utterance), frames, channel)
     check_finite(place(utterance), sound, "samples")
     return _resampled(sound, from_rate, rate, speed)
+
+
+def blocks(
+    utterance: Utterance, rate: int, *, channel: int | None = None, file: BinaryIO | None = None
+) -> Iterator[np.ndarray]:
+    """What `read` gives at speed 1, block by block, of which none is long.
+
+    Args:
+      file: what a file holds, in place of the one that the utterance names.
+    """
+    where = place(utterance)
+    with _opened(file or utterance.audio, where) as opened:
+        header = _header(where, opened)
+        first, count = segment(utterance, header.frames, header.rate)
+        left = resampled_length(count, header.rate, rate)
+        resampler = None if header.rate == rate else soxr.ResampleStream(header.rate, rate, 1)
+        opened.seek(first)
+        for done in range(0, count, _BLOCK):
+            frames = opened.read(min(_BLOCK, count - done), dtype="float32", always_2d=True)
+            last = done + _BLOCK >= count
+            if last or len(frames) < _BLOCK:
+                _check_count(where, done + len(frames), count, header.frames)
+            sound = _one_channel(where, frames, channel)
+            check_finite(where, sound, "samples")
+            if resampler is not None:
+                sound = resampler.resample_chunk(sound, last=last)[:left]
+            left -= len(sound)
+            yield sound
+    yield np.zeros(left, np.float32)
 
 
 def excerpt(path: str, rate: int, first: int, count: int) -> np.ndarray:
@@ -190,13 +232,13 @@ def _check_count(where: str, found: int, wanted: int, frames: int) -> None:
         )
 
 
-def _one_channel(utterance: Utterance, sound: np.ndarray, channel: int | None) -> np.ndarray:
+def _one_channel(where: str, sound: np.ndarray, channel: int | None) -> np.ndarray:
     channels = sound.shape[1]
     if channel is None:
         return sound.mean(axis=1) if channels > 1 else sound[:, 0]
     if not 0 <= channel < channels:
         raise DataError(
-            f"{place(utterance)}: channel {channel} of a file of {channels}; 0 to {channels - 1} was expected; "
+            f"{where}: channel {channel} of a file of {channels}; 0 to {channels - 1} was expected; "
             "choose one of these, or none for the mean."
         )
     return np.ascontiguousarray(sound[:, channel])

@@ -75,12 +75,18 @@ def _flat(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def tell(hypotheses: Sequence[Hypothesis], took: float, console: rich.console.Console) -> None:
-    """Says how fast they were found (audio seconds a second, and its inverse), and which of them have no times."""
+    """Says how fast they were found (audio seconds a second, and its inverse), and what is to be known of single ones.
+
+    That is which have no times, and how much of sound that was cut into segments was not listened to.
+    """
     sound = sum(said.seconds or 0.0 for said in hypotheses)
     speed = f": {sound / took:.1f} audio seconds per second, real-time factor {took / sound:.4f}" if sound else ""
     lines = [f"{len(hypotheses)} utterances, {sound:.1f} s of sound in {took:.1f} s, compiling included{speed}"]
     ids = [said.id for said in hypotheses if said.times is None]
     if 0 < len(ids) < len(hypotheses):
         lines.append(f"{len(ids)} of them without times, for CTC has no path of their tokens: {few(ids)}")
+    for said in hypotheses:
+        if said.silence is not None:
+            lines.append(f"{said.id}: {100 * said.silence:.1f} % of the sound was taken for silence")
     for line in lines:
         console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -48,6 +48,7 @@ def as_json(said: Hypothesis) -> dict[str, Any]:
         ],
         "nbest": said.nbest and [alternative._asdict() for alternative in said.nbest],
         "seconds": said.seconds and round(said.seconds, 3),
+        "silence": said.silence and round(said.silence, 4),
     }
     return {name: value for name, value in row.items() if value is not None}
 

@@ -63,9 +63,7 @@ def picture(page: pathlib.Path, file: pathlib.Path, *flags: str, width: int = 11
         file.parent.mkdir(parents=True, exist_ok=True)
         file.unlink(missing_ok=True)
     except OSError as error:
-        raise ConfigError(
-            f"--picture={file}: {error.strerror}; a file to write was expected; choose another."
-        ) from error
+        raise ConfigError(f"{file}: {error.strerror}; a file to write was expected; choose another.") from error
     loaded = load(page, *flags, width=width)
     height = min(loaded.height, TALLEST)
     if height < loaded.height:
@@ -76,7 +74,7 @@ def picture(page: pathlib.Path, file: pathlib.Path, *flags: str, width: int = 11
     done = _run(page, f"--screenshot={file.resolve()}", f"--window-size={width},{height}", *flags)
     if not file.exists():
         said = done.stderr.strip().splitlines()[-1:] or ["nothing"]
-        raise ConfigError(f"--picture={file}: Chromium wrote no picture and said: {said[0]}; look at that.")
+        raise ConfigError(f"{file}: Chromium wrote no picture and said: {said[0]}; look at that.")
     return loaded
 
 
@@ -84,12 +82,12 @@ def _run(page: pathlib.Path, *flags: str) -> subprocess.CompletedProcess[str]:
     program = find()
     if program is None:
         raise ConfigError(
-            f"--picture: no {' or '.join(NAMES[:3])} is installed; one was expected, since it draws the page; install "
-            "Debian's and Ubuntu's package chromium, or open the report in a browser and print it."
+            f"PNG: no {' or '.join(NAMES[:3])} is installed; one was expected, since it draws the page; install "
+            "Debian's and Ubuntu's package chromium, or open the page (.html) in a browser and print it."
         )
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         command = [program, *FLAGS, f"--user-data-dir={profile}", *flags, page.resolve().as_uri()]
         try:
             return subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
         except (OSError, subprocess.TimeoutExpired) as error:
-            raise ConfigError(f"--picture: {program}: {error}; a picture was expected; try again.") from error
+            raise ConfigError(f"{program}: {error}; a picture was expected; try again.") from error

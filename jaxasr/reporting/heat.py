@@ -22,6 +22,16 @@ RANGE_DB = 65.0
 MOST_COLUMNS, MOST_BANDS = 900, 80
 
 
+class Box(NamedTuple):
+    """A frame around a part of a picture: from and to in seconds, and in shares of the height from the top."""
+
+    start: float
+    end: float
+    top: float
+    bottom: float
+    label: str = ""
+
+
 class Panel(NamedTuple):
     """One picture of the stack: values in [0, 1], the first row on top, and how much time they cover."""
 
@@ -34,6 +44,7 @@ class Panel(NamedTuple):
     """Labels at shares of the height, from the top."""
     height: float | None = None
     colour: tuple[int, int, int] = BLUE
+    boxes: Sequence[Box] = ()
 
 
 def png(values: Float[np.ndarray, "R T"], colour: tuple[int, int, int]) -> bytes:
@@ -100,6 +111,12 @@ def _panel(panel: Panel, x: Axis, top: float, height: float) -> list[Html]:
         el("rect", x=LEFT, y=top, width=RIGHT - LEFT, height=height, class_="field"),
         el("image", href=uri, x=LEFT, y=top, width=width, height=height, preserveAspectRatio="none", class_="heat"),
     ]
+    for box in panel.boxes:
+        edges = {"x": x(box.start), "y": top + box.top * height, "width": x(box.end) - x(box.start)}
+        parts.append(el("rect", **edges, height=(box.bottom - box.top) * height, class_="box"))
+        if box.label:
+            middle = (x(box.start) + x(box.end)) / 2
+            parts.append(el("text", _short(box.label), x=middle, y=top + height / 2 + 4, class_="tick middle token"))
     ticks = panel.ticks or _row_ticks(panel.labels, height)
     offset = 4.0 if panel.labels else None
     for share, label in ticks:

@@ -2,9 +2,10 @@
 
 import base64
 import dataclasses
+import functools
 import io
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -15,15 +16,20 @@ import soundfile
 from jaxasr.data import manifest
 from jaxasr.data.batch import AnyAsrExample, BucketShape
 from jaxasr.data.selection import id_hash
+from jaxasr.data.tokenizer import Vocabulary
 from jaxasr.inputs import evaluation_inputs
 from jaxasr.nn.batch_norm import variables_of
+from jaxasr.nn.network import SpeechOutputs
 from jaxasr.parallel import Devices
 from jaxasr.prepare import read_manifests
 from jaxasr.recognizer import Recognizer
 from jaxasr.reporting.gather import Run, Scored
 from jaxasr.scoring import score_cleaned
-from jaxasr.tasks import AsrTask, Task
+from jaxasr.search.alignment import ctc_align
+from jaxasr.search.timestamps import spans_of_weights
+from jaxasr.tasks import ParaformerTask, Task
 from jaxasr.tasks.loss_parts import with_sos_eos
+from jaxasr.tasks.speech import SpeechTask
 from jaxasr.typing import Float, Params
 
 MOST_DECODED = 200
@@ -36,32 +42,86 @@ class Look(NamedTuple):
     frame_seconds: float
     ctc: Float[np.ndarray, "T V"] | None
     """Probability of each token at each encoder frame; None without a CTC head."""
+    aligned: list[tuple[int, float, float]]
+    """The example's tokens on CTC's best path that says them, each with its first frame and the one behind its last;
+    empty where there is none."""
+    said: list[int]
+    """The tokens that the decoder says, the end among them, or that it has read and the end."""
     attention: Float[np.ndarray, "H U T"] | None
-    """Weights of the decoder's last layer over the frames, for each token and eos; None without a decoder."""
+    """Weights of the decoder's last layer over the frames, for each of these tokens; None without a decoder."""
+    alphas: Float[np.ndarray, "T"] | None
+    """What share of a token each frame is worth, where a predictor tells; the tail behind the last frame left out."""
+    fired: list[tuple[int, float, float]]
+    """The tokens said, with the frames that they are made of; empty without a predictor."""
 
 
-def look(task: AsrTask, params: Params, examples: Sequence[AnyAsrExample]) -> list[Look]:
-    """A look at each example, its decoder having read the example's tokens; compiles for one shape."""
+class _Seen(NamedTuple):
+    """The same of a batch."""
+
+    lengths: Any
+    ctc: Any
+    aligned: Any
+    said: Any
+    said_lengths: Any
+    attention: Any
+    alphas: Any = None
+    fired: Any = None
+
+
+def look(task: SpeechTask, params: Params, examples: Sequence[AnyAsrExample]) -> list[Look]:
+    """A look at each example, whose tokens a decoder that says them in turn has read; compiles for one shape."""
     shape = BucketShape(len(examples), max(len(e.inputs) for e in examples), max(1, *(len(e.tokens) for e in examples)))
     batch = task.collate_fn()(examples, shape)
-    ctc, lengths, attention = jax.device_get(jax.jit(_inspected, static_argnums=0)(task, params, batch))
-    looks = []
-    for row, example in enumerate(examples):
-        frames, read = lengths[row], len(example.tokens) + 1
-        weights = None if attention is None else attention[row, :, :read, :frames]
-        looks.append(Look(task.frame_ms / 1000, None if ctc is None else ctc[row, :frames], weights))
-    return looks
+    seen = jax.device_get(jax.jit(_seen, static_argnums=0)(task, params, batch))
+    return [_look(task, seen, row, example) for row, example in enumerate(examples)]
 
 
-def _inspected(task: AsrTask, params: Params, batch: Any) -> tuple[Any, Any, Any]:
-    """CTC probabilities (B, T, V), lengths (B,) and attention weights (B, H, U, T) of a batch."""
+def _look(task: SpeechTask, seen: _Seen, row: int, example: AnyAsrExample) -> Look:
+    frames, count = seen.lengths[row], seen.said_lengths[row]
+
+    def part(x: Any, *slices: slice) -> Any:
+        return None if x is None else x[row][slices]
+
+    return Look(
+        task.frame_ms / 1000,
+        part(seen.ctc, slice(frames)),
+        _with_frames(example.tokens.tolist(), part(seen.aligned)),
+        part(seen.said, slice(count)).tolist(),
+        part(seen.attention, slice(None), slice(count), slice(frames)),
+        part(seen.alphas, slice(frames)),
+        _with_frames(part(seen.said, slice(count)).tolist(), part(seen.fired)),
+    )
+
+
+def _with_frames(tokens: Sequence[int], spans: Any) -> list[tuple[int, float, float]]:
+    """Each token with its frames; none where these are not known."""
+    if spans is None or not np.isfinite(spans[: len(tokens)]).all():
+        return []
+    return [(token, *span) for token, span in zip(tokens, spans.tolist(), strict=False)]
+
+
+def _seen(task: SpeechTask, params: Params, batch: Any) -> _Seen:
     features, lengths = task.features(batch)
-    tokens_in, _, _ = with_sos_eos(batch.tokens, batch.token_lengths)
-    inputs = features.astype(task.dtype), lengths, tokens_in
-    outputs, sown = task.network().apply(variables_of(params), *inputs, train=False, mutable=["intermediates"])
-    logits: Any = outputs.ctc_logits  # pyright: ignore[reportAttributeAccessIssue]
-    probabilities = None if logits is None else jax.nn.softmax(logits.astype(jnp.float32))
-    return probabilities, outputs.lengths, last_attention(sown)  # pyright: ignore[reportAttributeAccessIssue]
+    inputs: Any = features.astype(task.dtype), lengths
+    apply = functools.partial(task.network().apply, variables_of(params), train=False, mutable=["intermediates"])
+    tokens_in, targets, read = with_sos_eos(batch.tokens, batch.token_lengths)
+    at_once = isinstance(task, ParaformerTask)
+    outputs, sown = apply(*inputs, method="recognize") if at_once else apply(*inputs, tokens_in)
+    outputs, attention = cast(SpeechOutputs, outputs), last_attention(sown)
+    if outputs.places is not None and attention is not None:
+        attention = attention[..., outputs.places.layout.back]
+    ctc = aligned = None
+    if outputs.ctc_logits is not None:
+        ctc = jax.nn.softmax(outputs.ctc_logits.astype(jnp.float32))
+        text = batch.tokens, batch.token_lengths
+        aligned = ctc_align(outputs.ctc_logits, outputs.lengths, *text, blank_id=Vocabulary.BLANK).spans
+    if not at_once:
+        return _Seen(outputs.lengths, ctc, aligned, targets, read, attention)
+    assert outputs.attention_logits is not None and outputs.predicted is not None
+    said, predicted = jnp.argmax(outputs.attention_logits, axis=-1), outputs.predicted
+    fired = spans_of_weights(predicted.alphas, outputs.lengths, said.shape[1])
+    counts = predicted.counts.astype(jnp.int32)
+    return _Seen(outputs.lengths, ctc, aligned, said, counts, attention, predicted.alphas, fired)
 
 
 def last_attention(sown: Any) -> Any:

@@ -48,12 +48,17 @@ def render(content: Content) -> str:
     for section in sections:
         about = el("p", section.about, class_="about") if section.about else None
         body.append(el("section", el("h2", section.title), about, section.content, id=section.id))
+    return document(f"{content.run.workdir.resolve().name}: training report", body, _footer(content.run))
+
+
+def document(title: str, body: Sequence[Html], footer: Html | None = None) -> str:
+    """A page with the report's looks."""
     script = (HERE / "report.js").read_text(encoding="utf-8")
-    whole = el("body", el("main", body), _footer(content.run), el("script", Html(script)))
-    return "<!doctype html>\n" + el("html", _head(content.run, script), whole, lang="en")
+    whole = el("body", el("main", body), footer, el("script", Html(script)))
+    return "<!doctype html>\n" + el("html", _head(title, script), whole, lang="en")
 
 
-def _head(run: Run, script: str) -> Html:
+def _head(title: str, script: str) -> Html:
     """Nothing may be loaded from elsewhere, and no script may run but the one whose hash stands here."""
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = (
@@ -66,7 +71,7 @@ def _head(run: Run, script: str) -> Html:
         el("meta", http_equiv="Content-Security-Policy", content=policy),
         el("meta", name="viewport", content="width=device-width, initial-scale=1"),
         el("meta", name="color-scheme", content="light dark"),
-        el("title", f"{run.workdir.resolve().name}: training report"),
+        el("title", title),
         el("style", Html((HERE / "report.css").read_text(encoding="utf-8"))),
     )
 

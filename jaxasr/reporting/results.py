@@ -21,7 +21,7 @@ from jaxasr.scoring import ErrorCounts, Score, Step, UtteranceScore, bootstrap_i
 
 MOST_WORDS = 20
 LEAST_POSTERIOR, MOST_TOKENS = 0.1, 24
-MOST_HEADS, LOW_ROW = 16, 10.0
+MOST_HEADS, LOW_ROW, WEIGHTS_HEIGHT = 16, 10.0, 34.0
 MARKS = {"equal": "", "substitute": "S", "delete": "D", "insert": "I"}
 SPELT = {"equal": "", "substitute": "substituted", "delete": "deleted", "insert": "inserted"}
 NAMES = {
@@ -204,7 +204,7 @@ def utterance(example: Example, rate: int, *, room: int) -> tuple[Html, int]:
     said = f"{_number(errors, 'errors')} in {_number(total, unit)}"
     found = "no hypothesis" if example.score.hypothesis is None else said
     head = el("header", el("h3", el("bdi", example.utterance.id)), el("p", example.scored.name, " · ", found))
-    sound, size = player(example, rate, room=room)
+    sound, size = _sound(example, rate, room=room)
     place = el("p", _place(example.utterance), class_="path")
     return el("article", head, alignment(steps), el("div", sound, place, class_="source"), class_="utterance"), size
 
@@ -213,13 +213,19 @@ def _number(number: int, things: str) -> str:
     return f"{number} {things.removesuffix('s') if number == 1 else things}"
 
 
-def player(example: Example, rate: int, *, room: int) -> tuple[Html, int]:
+def _sound(example: Example, rate: int, *, room: int) -> tuple[Html, int]:
     if example.sound is None:
         return el("p", example.fault or "No sound: the model reads features.", class_="note"), 0
-    uri = flac_uri(example.sound, rate)
-    if len(uri) > room:
-        return el("p", f"{len(uri) / 1e6:.1f} MB of sound are left out to keep this file small.", class_="note"), 0
-    label = f"{example.utterance.id}, {len(example.sound) / rate:.2f} seconds"
+    audio, size = player(example.utterance.id, example.sound, rate)
+    if size > room:
+        return el("p", f"{size / 1e6:.1f} MB of sound are left out to keep this file small.", class_="note"), 0
+    return audio, size
+
+
+def player(name: str, sound: np.ndarray, rate: int) -> tuple[Html, int]:
+    """What plays int16 sound (S,), and how many bytes of it are in it."""
+    uri = flac_uri(sound, rate)
+    label = f"{name}, {len(sound) / rate:.2f} seconds"
     return el("audio", src=uri, controls=True, preload="metadata", aria_label=label), len(uri)
 
 
@@ -253,19 +259,21 @@ def alignment(steps: Sequence[Step]) -> Html:
 # Looks -------------------------------------------------------------------------------------------------------
 
 
-def look(example: Example, found: Look, tokens: Sequence[str], vocabulary: Sequence[str], rate: int) -> Html:
-    """Spectrogram (of sound), CTC posteriors and attention over one axis of time, and each head by itself."""
-    sound = example.sound
-    seconds, name = len(() if sound is None else sound) / rate, f"{example.utterance.id}: CTC posteriors, attention"
+def look(name: str, sound: np.ndarray | None, found: Look, vocabulary: Sequence[str], rate: int) -> Html:
+    """What a network makes of int16 `sound` (S,), if it is that: over one axis of time, and each head by itself."""
+    seconds = len(() if sound is None else sound) / rate
     panels = [] if sound is None else [heat.spectrogram(sound, rate)]
     if found.ctc is not None:
-        panels.append(_posteriors(found.ctc, found.frame_seconds, vocabulary))
+        panels.append(_posteriors(found.ctc, found.aligned, found.frame_seconds, vocabulary))
+    if found.alphas is not None:
+        panels.append(_token_weights(found, vocabulary))
+    label = f"{name}: " + ", ".join(panel.title for panel in panels)
     if found.attention is None:
-        return heat.stack(panels, seconds, name)
-    rows, heads = [*tokens, "</s>"], len(found.attention)
+        return heat.stack(panels, seconds, label)
+    rows, heads = [vocabulary[i] for i in found.said], len(found.attention)
     title = "Attention of the decoder's last layer" + (f", mean of {heads} heads" if heads > 1 else "")
     panels.append(_weights(title, found.attention.mean(axis=0), found.frame_seconds, rows))
-    whole = heat.stack(panels, seconds, name)
+    whole = heat.stack(panels, seconds, f"{label}, attention")
     if not 1 < heads <= MOST_HEADS:
         return whole
     low = [
@@ -275,6 +283,16 @@ def look(example: Example, found: Look, tokens: Sequence[str], vocabulary: Seque
     return el("div", whole, el("details", el("summary", "Each head by itself"), heat.stack(low, seconds, name)))
 
 
+def _token_weights(found: Look, vocabulary: Sequence[str]) -> heat.Panel:
+    """The weight of each frame, and the tokens that they make."""
+    assert found.alphas is not None
+    most, step = float(found.alphas.max(initial=0.0)), found.frame_seconds
+    boxes = [heat.Box(start * step, end * step, 0.0, 1.0, vocabulary[token]) for token, start, end in found.fired]
+    title = f"Weights of the predictor (at most {most:.2f}), a token wherever they add up to 1"
+    values = found.alphas[None] / max(most, 1e-9)
+    return heat.Panel(title, values, step * len(found.alphas), height=WEIGHTS_HEIGHT, boxes=boxes)
+
+
 def _weights(title: str, weights: np.ndarray, frame_seconds: float, rows: Sequence[str]) -> heat.Panel:
     """Attention weights (U, T), the largest in full colour."""
     most = float(weights.max())
@@ -282,10 +300,20 @@ def _weights(title: str, weights: np.ndarray, frame_seconds: float, rows: Sequen
     return heat.Panel(f"{title} (at most {most:.2f})", values, frame_seconds * weights.shape[1], rows)
 
 
-def _posteriors(ctc: np.ndarray, frame_seconds: float, vocabulary: Sequence[str]) -> heat.Panel:
-    """The tokens that come up anywhere, blank first and then in the order of their peaks."""
+def _posteriors(
+    ctc: np.ndarray, aligned: Sequence[tuple[int, float, float]], frame_seconds: float, vocabulary: Sequence[str]
+) -> heat.Panel:
+    """The tokens that come up anywhere, blank first and then in the order of their peaks; the text is boxed."""
     peaks = ctc.max(axis=0)
     likely = [i for i in np.argsort(-peaks, kind="stable")[: MOST_TOKENS + 1] if peaks[i] >= LEAST_POSTERIOR and i]
     ids = [0, *map(int, sorted(likely, key=lambda i: int(ctc[:, i].argmax())))]
-    title = f"CTC posteriors of tokens that reach {LEAST_POSTERIOR:g}"
-    return heat.Panel(title, ctc[:, ids].T, frame_seconds * len(ctc), [vocabulary[i] for i in ids])
+    shares = {token: (row / len(ids), (row + 1) / len(ids)) for row, token in enumerate(ids)}
+    boxes = [
+        heat.Box(start * frame_seconds, end * frame_seconds, *shares[token])
+        for token, start, end in aligned
+        if token in shares
+    ]
+    title = f"CTC posteriors of tokens that reach {LEAST_POSTERIOR:g}" + (
+        ", boxed where the text says them" * bool(boxes)
+    )
+    return heat.Panel(title, ctc[:, ids].T, frame_seconds * len(ctc), [vocabulary[i] for i in ids], boxes=boxes)

@@ -1,12 +1,15 @@
 """Decoding: options, inputs and arrays."""
 
 import dataclasses
+import io
 import pathlib
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxasr import align
+from jaxasr import align, fetch
+from jaxasr.data.audio import SoundSource
+from jaxasr.data.segmenter import Segmenter
 from jaxasr.data.tokenizer import Vocabulary
 from jaxasr.decode import DecodeOptions, check_times, decode, read_inputs
 from jaxasr.hypothesis import Hypothesis
@@ -23,9 +26,22 @@ def check(**options: Any) -> None:
     decode(DecodeOptions(("a.wav",), "model", **options))
 
 
-def transcribe(samples: np.ndarray) -> None:
-    nothing: Any = None  # the samples are looked at first
-    SpeechToText(tiny.TASK, nothing, nothing).transcribe(samples)
+def transcribe(samples: Any) -> None:
+    SpeechToText(tiny.TASK, {}).transcribe(samples)
+
+
+def fetched(url: str, *hosts: str) -> None:
+    fetch.arrived([url], SoundSource(8000), pathlib.Path(), standard_input=io.BytesIO(), hosts=hosts)
+
+
+class Answer(NamedTuple):
+    """Of a server that says nothing, and how many bytes of it are still to come."""
+
+    length: int
+
+    def read(self, size: int) -> bytes:
+        del size
+        return b""
 
 
 def align_unknown_text() -> None:
@@ -47,7 +63,15 @@ CASES = {
     "batches of a stream": lambda: decode(DecodeOptions(("a.wav",), "model", stream=True, rows=3)),
     "a pace without a stream": lambda: check(pace=2.0),
     "a pace below 0": lambda: check(stream=True, pace=-1.0),
-    "standard input without a stream": lambda: decode(DecodeOptions(("-",), "model")),
+    "a stream of two": lambda: decode(DecodeOptions(("-", "-"), "model", stream=True)),
+    "nothing on standard input": lambda: fetched("-"),
+    "a host that is not allowed": lambda: fetched("http://example.org/a.wav"),
+    "a URL that is none": lambda: fetched("http://a b/a.wav", "a b"),
+    "too much of a URL": lambda: fetch.copy("http://a/a.wav", Answer(fetch.MOST_BYTES + 1), io.BytesIO()),
+    "too little of a URL": lambda: fetch.copy("http://a/a.wav", Answer(1), io.BytesIO()),
+    "a cut of less than nothing": lambda: Segmenter(overlap=-1.0).check(),
+    "what is no sound": lambda: transcribe(3),
+    "a rate of 0": lambda: transcribe((np.zeros(5), 0)),
     "a model that waits for the end": lambda: Listener.of(tiny.TASK, {}),
     "a Paraformer that waits for the end": lambda: Listener.of(ParaformerTask(), {}),
     "no rows": lambda: check(rows=0),

@@ -2,10 +2,14 @@
 
 import pathlib
 
+import numpy as np
 import pytest
 
+from jaxasr import checkpoint, plot
+from jaxasr.data.utterance import Utterance
 from jaxasr.report import ReportOptions, report, write
 from jaxasr.reporting import browser, gather
+from tests import tiny
 from tests.errors import files
 
 
@@ -21,7 +25,20 @@ def picture(chromium: str | None) -> None:
         browser.picture(pathlib.Path("report.html"), pathlib.Path("report.png"))
 
 
+def too_long() -> None:
+    plot.check_length(tiny.TASK, Utterance("a", files.sound("a.wav", np.zeros(31 * files.RATE)), ""))
+
+
+def plot_of_no_speech() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint, "load_model", lambda _: ("text", {}))
+        plot.plot(plot.PlotOptions("model", "a.wav"))
+
+
 CASES = {
+    "a picture of another kind": lambda: plot.plot(plot.PlotOptions("model", "a.wav", "a.pdf")),
+    "a picture of too much sound": too_long,
+    "a picture of no speech": plot_of_no_speech,
     "a folder without a run": lambda: gather.read(pathlib.Path()),
     "a count below 0": lambda: report(ReportOptions("run", worst=-1)),
     "an output that cannot be written": unwritable_output,
