@@ -25,13 +25,24 @@ class Recognizer:
     """
 
     def __init__(
-        self, task: Task, search: Search | str, devices: Devices, *, fusion: Fusion = NO_FUSION, loss: bool = False
+        self,
+        task: Task,
+        search: Search | str | None,
+        devices: Devices,
+        *,
+        fusion: Fusion = NO_FUSION,
+        loss: bool = False,
     ):
-        """What `fusion` weighs may be changed between calls (`weighed`), of which no program is compiled anew."""
-        decode, loss_fn = task.decode_fn(search), task.loss_fn() if loss else None
+        """Without a search there are no hypotheses, but metrics alone.
+
+        What `fusion` weighs may be changed between calls (`weighed`), of which no program is compiled anew.
+        """
+        decode = None if search is None else task.decode_fn(search)
+        loss_fn = task.loss_fn() if loss else None
 
         def run(params: Params, batch: Any, fusion: Fusion) -> tuple[Any, Metrics]:
-            return decode(params, batch, fusion), {} if loss_fn is None else loss_fn(params, batch, None)[1]
+            said = None if decode is None else decode(params, batch, fusion)
+            return said, {} if loss_fn is None else loss_fn(params, batch, None)[1]
 
         self.task = task
         self.devices = devices
@@ -41,6 +52,10 @@ class Recognizer:
             devices.compiled_for(run, batch_out=True, kept=1),
             lambda shape: (self._abstract, devices.spec(task.batch_spec(shape)), devices.abstract(self.fusion)),
         )
+
+    def weighed(self, fusion: Fusion) -> None:
+        """From now on by other weights; what weighs what must be as it was."""
+        self.fusion = jax.device_put(fusion, self.devices.replicated)
 
     def announce(self, params: Params, shapes: Sequence[BucketShape]) -> None:
         """Compiles for `shapes` ahead of time; of `params` only shapes and places matter."""
@@ -56,15 +71,19 @@ class Recognizer:
         found: dict[int, Hypothesis] = {}
         metrics: Metrics = {}
         for indices, hypotheses, batch_metrics in self._batches(params, inputs, progress):
-            for row, index in enumerate(indices):
-                utterance_id, samples = (
-                    inputs.selection.utterances[index].id,
-                    int(inputs.selection.plain_samples[index]),
-                )
-                found[int(index)] = hypothesis_of(self.task, hypotheses, row, utterance_id, samples)
+            if hypotheses is not None:
+                found |= self._rows(inputs, indices, hypotheses)
             for name, mean in batch_metrics.items():
                 metrics[name] = metrics[name] + mean if name in metrics else mean
         return [found[i] for i in range(len(found))], metrics
+
+    def _rows(self, inputs: Inputs, indices: Any, hypotheses: Any) -> dict[int, Hypothesis]:
+        """Of a batch, by the utterances' places in the inputs."""
+        utterances, samples = inputs.selection.utterances, inputs.selection.plain_samples
+        return {
+            int(i): hypothesis_of(self.task, hypotheses, row, utterances[i].id, int(samples[i]))
+            for row, i in enumerate(indices)
+        }
 
     def _batches(self, params: Params, inputs: Inputs, progress: Any) -> Iterator[tuple[Any, Any, Metrics]]:
         """(indices, hypotheses, metrics) of each batch; read back while the next one runs."""

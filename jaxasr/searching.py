@@ -24,7 +24,7 @@ class SearchFlags:
 
     def choices(self, task: Task) -> Search:
         """Raises ConfigError where they cannot be."""
-        search = Search(self.search or task.searches()[0], self.beam, self.nbest)
+        search = Search(self.search or task.usual_search(), self.beam, self.nbest)
         if not 0 < self.nbest <= self.beam:
             raise ConfigError(
                 f"--beam={self.beam} --nbest={self.nbest}: whole numbers from 1, the second at most the first, were "

@@ -13,7 +13,7 @@ from jaxasr.compiled import use_persistent_cache
 from jaxasr.data.batch import BucketShape
 from jaxasr.data.manifest import Utterance
 from jaxasr.data.selection import Selection
-from jaxasr.data.source import Source
+from jaxasr.data.source import FileSource
 from jaxasr.data.utterance import Kind, check_kind, check_name
 from jaxasr.hypothesis import Hypothesis, with_words
 from jaxasr.inputs import Inputs, evaluation_inputs, evaluation_inputs_of
@@ -60,6 +60,7 @@ class SpeechToText:
     def _recognized(self, sounds: list[Sound]) -> list[Hypothesis]:
         """In the order of the sounds, of which the ids are the places."""
         source = self.task.source
+        assert isinstance(source, FileSource)
         files = [
             as_utterance(str(i), sound, source.kind)
             for i, sound in enumerate(sounds)
@@ -109,7 +110,7 @@ def load(path: str | pathlib.Path, *, search: str | None = None) -> SpeechToText
     use_persistent_cache()
     task, params = checkpoint.load_model(path)
     devices = Devices.first()
-    recognizer = Recognizer(task, search or task.searches()[0], devices)
+    recognizer = Recognizer(task, search or task.usual_search(), devices)
     return SpeechToText(task, jax.device_put(params, devices.replicated), recognizer)
 
 
@@ -122,7 +123,7 @@ def as_utterance(utterance_id: str, path: str | pathlib.Path, kind: Kind) -> Utt
 class _Lookup:
     """Preprocessing for sounds, or features, that are in memory."""
 
-    source: Source
+    source: FileSource
     sounds: dict[str, np.ndarray]
 
     def __call__(self, utterance: Utterance, rng: np.random.Generator) -> Any:
@@ -137,4 +138,5 @@ def _array_inputs(task: Task, sounds: dict[str, np.ndarray]) -> Inputs:
     inputs = evaluation_inputs_of(
         task, selection, batch_seconds=200.0, max_buckets=6, rows=None, rows_multiple=1, extra_seconds=0.0
     )
+    assert isinstance(task.source, FileSource)
     return dataclasses.replace(inputs, preprocess=_Lookup(task.source, sounds))

@@ -14,6 +14,7 @@ from jaxasr.data.cleaners import Cleaning
 from jaxasr.data.manifest import Utterance
 from jaxasr.data.sounds import SoundFile
 from jaxasr.data.source import Source
+from jaxasr.errors import ConfigError
 from jaxasr.nn.rows import sum_over_devices
 from jaxasr.registry import Registry
 from jaxasr.search.choices import Search
@@ -157,9 +158,9 @@ class Task(abc.ABC, Generic[ExampleT, BatchT]):
         return Cleaning()
 
     @property
-    @abc.abstractmethod
-    def frame_ms(self) -> float:
-        """Milliseconds of sound in one encoder frame."""
+    def frame_ms(self) -> float | None:
+        """Milliseconds of sound in one encoder frame; None where there is no sound."""
+        return None
 
     @abc.abstractmethod
     def training_speeds(self) -> tuple[float, ...]:
@@ -206,21 +207,33 @@ class Task(abc.ABC, Generic[ExampleT, BatchT]):
         """
         return {name: float(np.asarray(mean.value)) for name, mean in metrics.items() if np.any(mean.count)}
 
-    @abc.abstractmethod
     def searches(self) -> tuple[str, ...]:
-        """Names of the quick searches this model can be decoded with, the usual one first; a run is tested by each."""
+        """Names of the quick searches this model can be decoded with, the usual one first; a run is tested by each.
+
+        None where there is nothing to decode; the run is then tested by its loss.
+        """
+        return ()
+
+    def usual_search(self) -> str:
+        """The first of `searches`; raises ConfigError where there is none."""
+        for name in self.searches():
+            return name
+        raise ConfigError(
+            f"--model: a {type(self).__name__}, which decodes nothing; a model that hears speech was expected; give "
+            "one, and a language model as its --lm."
+        )
 
     def beam_searches(self) -> tuple[str, ...]:
         """Names of the searches that keep several hypotheses at a time."""
         return ()
 
-    @abc.abstractmethod
     def decode_fn(self, search: Search | str) -> Callable[..., Hypotheses]:
-        """(params, batch, fusion=NO_FUSION) to hypotheses."""
+        """(params, batch, fusion=NO_FUSION) to hypotheses, by one of the searches."""
+        raise NotImplementedError(f"{type(self).__name__} has no search {search}")
 
     @abc.abstractmethod
     def text(self, tokens: Sequence[int]) -> str:
         """The text of a hypothesis."""
 
 
-TASKS: Registry[Task] = Registry("task", Task, ("model", "loss_fn", "decode_fn", "preprocess_fn", "collate_fn"))
+TASKS: Registry[Task] = Registry("task", Task, ("model", "loss_fn", "preprocess_fn", "collate_fn"))
