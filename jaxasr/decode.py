@@ -12,7 +12,7 @@ import jax
 import rich.console
 import tyro
 
-from jaxasr import checkpoint, stream
+from jaxasr import checkpoint, stream, tuning
 from jaxasr.compiled import use_persistent_cache
 from jaxasr.data import kaldi, manifest
 from jaxasr.data.audio import SUFFIXES
@@ -20,7 +20,7 @@ from jaxasr.data.manifest import Utterance
 from jaxasr.data.utterance import Kind, holds_features
 from jaxasr.errors import ConfigError, DataError, exit_with_message
 from jaxasr.hypothesis import Hypothesis, with_words, write_hypotheses
-from jaxasr.inputs import evaluation_inputs
+from jaxasr.inputs import Inputs, evaluation_inputs
 from jaxasr.parallel import Devices, is_main_process
 from jaxasr.recognizer import Recognizer
 from jaxasr.searching import SearchFlags
@@ -55,6 +55,9 @@ class DecodeOptions:
     """Seconds of padding added to every row; changes nothing but the time it takes."""
     progress: Literal["auto", "off"] = "auto"
     """A progress bar on stderr where that is a terminal; with --stream the text as it grows."""
+    tune: str | None = None
+    """Manifest with transcripts: first look for the weights that a beam search makes the fewest word errors on it with,
+    print what they are, and decode INPUT, if there is any, with them."""
     stream: bool = False
     """Decode while the sound plays, one INPUT behind the other; INPUT - is 16-bit little-endian mono PCM at the model's
     sample rate on standard input."""
@@ -107,7 +110,7 @@ def _with_unique_ids(utterances: list[Utterance]) -> list[Utterance]:
 
 def decode(options: DecodeOptions) -> list[Hypothesis]:
     """What the command line does, without printing the hypotheses."""
-    if not options.input:
+    if not options.input and options.tune is None:
         raise ConfigError("INPUT: none; sound files, folders or manifests were expected; name what to decode.")
     for name in ("rows", "batch_seconds", "max_buckets"):
         if (value := getattr(options, name)) is not None and not value > 0:
@@ -129,7 +132,7 @@ def decode(options: DecodeOptions) -> list[Hypothesis]:
 
 def _check_stream(options: DecodeOptions) -> None:
     """Raises ConfigError where an option would change nothing."""
-    batches = ("searching", "rows", "batch_seconds", "max_buckets", "extra_padding")
+    batches = ("searching", "tune", "rows", "batch_seconds", "max_buckets", "extra_padding")
     for name in batches if options.stream else ("pace",):
         if (value := getattr(options, name)) != getattr(DecodeOptions, name, None):
             raise ConfigError(
@@ -161,18 +164,31 @@ def _at_once(
     task: Task, params: Params, options: DecodeOptions, shown: rich.console.Console | None
 ) -> list[Hypothesis]:
     devices = Devices.all() if (options.rows or 0) % jax.device_count() == 0 else Devices.first()
-    searching = options.searching
-    recognizer = Recognizer(task, searching.choices(task), devices, fusion=searching.fusion(task))
-    inputs = evaluation_inputs(
+    flags = options.searching
+    search, scorers = flags.choices(task), flags.scorers(task)
+    recognizer = Recognizer(task, search, devices, fusion=flags.fusion(scorers))
+    placed = jax.device_put(params, devices.replicated)
+    if options.tune is not None:
+        inputs = _inputs(task, options, devices, manifest.read(options.tune, kind=task.source.kind))
+        found = tuning.tuned(recognizer, placed, inputs, flags, scorers)
+        tuning.show(found, options.tune, rich.console.Console(stderr=True, quiet=not is_main_process()))
+        recognizer.weighed(found.flags(flags).fusion(scorers))
+    if not options.input:
+        return []
+    utterances = read_inputs(options.input, task.source.kind)
+    return recognizer(placed, _inputs(task, options, devices, utterances), progress=shown)[0]
+
+
+def _inputs(task: Task, options: DecodeOptions, devices: Devices, utterances: list[Utterance]) -> Inputs:
+    return evaluation_inputs(
         task,
-        read_inputs(options.input, task.source.kind),
+        utterances,
         batch_seconds=options.batch_seconds,
         max_buckets=options.max_buckets,
         rows=options.rows,
         rows_multiple=devices.mesh.size,
         extra_seconds=options.extra_padding,
     )
-    return recognizer(jax.device_put(params, devices.replicated), inputs, progress=shown)[0]
 
 
 def _make_folder(path: str) -> None:

@@ -55,6 +55,10 @@ class TextExample(NamedTuple):
     tokens: np.ndarray
     """int32 (U,) ids without sos and eos."""
 
+    @property
+    def inputs(self) -> np.ndarray:
+        return self.tokens
+
 
 class AsrBatch(NamedTuple):
     """Utterances side by side; the shapes are those of a `BucketShape`. A tree of arrays, as JAX takes it."""
