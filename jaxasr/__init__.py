@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from jaxasr.errors import JaxasrError as JaxasrError
     from jaxasr.speech_to_text import load as load
     from jaxasr.tasks.asr import AsrTask as AsrTask
+    from jaxasr.tasks.lm import LmTask as LmTask
     from jaxasr.tasks.paraformer import ParaformerTask as ParaformerTask
     from jaxasr.train_config import TrainConfig as TrainConfig
 
@@ -33,6 +34,7 @@ _PLACES = {
     "AsrTask": "jaxasr.tasks.asr",
     "BucketShape": "jaxasr.data.batch",
     "JaxasrError": "jaxasr.errors",
+    "LmTask": "jaxasr.tasks.lm",
     "ParaformerTask": "jaxasr.tasks.paraformer",
     "TrainConfig": "jaxasr.train_config",
     "Utterance": "jaxasr.data.manifest",
