@@ -1,4 +1,4 @@
-"""Word error rate of one recipe trained with several seeds: of each, and their mean with its interval.
+"""Error rate of one recipe trained with several seeds: of each, and their mean with its interval.
 
   python benchmarks/mean_over_seeds.py CORPORA/an4/test exp/an4_0/test/ctc_greedy exp/an4_1/test/ctc_greedy ...
 
@@ -7,7 +7,7 @@ them.
 """
 
 import dataclasses
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import tyro
@@ -19,23 +19,27 @@ from jaxasr.scoring import ErrorCounts, bootstrap_interval, score
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Prints the word error rate of each folder of hypotheses, and of all together."""
+    """Prints the error rate of each folder of hypotheses, and of all together."""
 
     reference: Annotated[str, tyro.conf.Positional]
     """Folder or file with the reference texts."""
     hypotheses: Annotated[tuple[str, ...], tyro.conf.Positional]
     """Folders or files with what was recognised, one for each seed."""
+    unit: Literal["words", "characters"] = "words"
+    """What errors are counted in."""
 
 
 def compare(options: Options) -> None:
     reference = read_texts(options.reference)
     scores = [score(reference, read_texts(path)) for path in options.hypotheses]
-    for path, found in zip(options.hypotheses, scores, strict=True):
-        low, high = found.wer_interval
-        print(f"{100 * found.wer.rate:.2f} % ({100 * low:.2f} - {100 * high:.2f})  {path}")
-    rates = [found.wer.rate for found in scores]
-    per_utterance = zip(*([u.words for u in found.utterances] for found in scores), strict=True)
-    low, high = bootstrap_interval([ErrorCounts(*np.sum(counts, axis=0).tolist()) for counts in per_utterance])
+    errors = [[getattr(utterance, options.unit) for utterance in found.utterances] for found in scores]
+    rates = []
+    for path, counts in zip(options.hypotheses, errors, strict=True):
+        rates.append(ErrorCounts(*np.sum(counts, axis=0).tolist()).rate)
+        low, high = bootstrap_interval(counts)
+        print(f"{100 * rates[-1]:.2f} % ({100 * low:.2f} - {100 * high:.2f})  {path}")
+    together = [ErrorCounts(*np.sum(counts, axis=0).tolist()) for counts in zip(*errors, strict=True)]
+    low, high = bootstrap_interval(together)
     spread = f", standard deviation {100 * np.std(rates, ddof=1):.2f}" if len(rates) > 1 else ""
     print(f"mean of {len(rates)}: {100 * np.mean(rates):.2f} % ({100 * low:.2f} - {100 * high:.2f}){spread}")
 

@@ -28,8 +28,8 @@ from jaxasr.train_config import TrainConfig
 from jaxasr.trainable import ADAPTER, Trainable
 
 from . import tiny as corpus
-from .test_contract import asr_with, jit, random_like, task_case, tiny
-from .test_freeze import ALONE, run_steps
+from .test_contract import ALONE, asr_with, jit, random_like, task_case, tiny
+from .test_freeze import run_steps
 from .test_optim import NETWORK
 
 LORA = Lora(rank=3, alpha=12.0, targets=("ff", "output"))

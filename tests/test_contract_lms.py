@@ -110,7 +110,7 @@ def test_task_with_a_recurrent_model_keeps_the_promises(tmp_path_factory):
     task = shallow(dataclasses.replace(case.task, lm=tiny(LMS["seq_rnn"])))
     case = dataclasses.replace(case, task=task)
     check_rows(case, case.examples)
-    check_padding(case, jax.random.key(5))
+    check_padding(case, case.wide, jax.random.key(5))
 
 
 def test_an_empty_line_is_its_end(tmp_path_factory):

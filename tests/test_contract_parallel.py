@@ -63,9 +63,8 @@ def test_decoder_padding_changes_nothing(name):
     logits = decode(variables, X, LENGTHS, MEMORY, MEMORY_LENGTHS)
     assert (logits.shape, logits.dtype) == ((3, 6, SYMBOLS), np.float32)
     for garbage in GARBAGE:
-        for extra in (0, 5):
-            x, memory = padded(X, LENGTHS, garbage, extra), padded(MEMORY, MEMORY_LENGTHS, garbage, extra)
-            assert_rows_close(decode(variables, x, LENGTHS, memory, MEMORY_LENGTHS), logits, LENGTHS)
+        x, memory = padded(X, LENGTHS, garbage), padded(MEMORY, MEMORY_LENGTHS, garbage)
+        assert_rows_close(decode(variables, x, LENGTHS, memory, MEMORY_LENGTHS), logits, LENGTHS)
 
 
 @every_decoder
@@ -111,8 +110,8 @@ def test_decoder_noise_comes_from_the_key_alone(name):
     np.testing.assert_array_equal(decode(*inputs, jax.random.key(3)), noisy)
     assert_differ(noisy, decode(*inputs), LENGTHS)
     assert_differ(noisy, decode(*inputs, jax.random.key(4)), LENGTHS)
-    wide = padded(X, LENGTHS, np.nan, 5)
-    assert_rows_close(decode(variables, wide, LENGTHS, MEMORY, MEMORY_LENGTHS, jax.random.key(3)), noisy, LENGTHS)
+    wide = padded(X, LENGTHS, np.nan, 5), LENGTHS, padded(MEMORY, MEMORY_LENGTHS, np.nan, 5), MEMORY_LENGTHS
+    assert_rows_close(decode(variables, *wide, jax.random.key(3)), noisy, LENGTHS)
 
 
 @every_decoder
@@ -162,9 +161,8 @@ def test_predictor_padding_changes_nothing(name, tokens):
     expected = predict(variables, MEMORY, MEMORY_LENGTHS, tokens)
     known = np.asarray(expected.counts, int) if tokens is None else tokens
     for garbage in GARBAGE:
-        for extra in (0, 5):
-            found = predict(variables, padded(MEMORY, MEMORY_LENGTHS, garbage, extra), MEMORY_LENGTHS, tokens)
-            assert_same(found, expected, MEMORY_LENGTHS, known)
+        found = predict(variables, padded(MEMORY, MEMORY_LENGTHS, garbage), MEMORY_LENGTHS, tokens)
+        assert_same(found, expected, MEMORY_LENGTHS, known)
     alone = predict(variables, MEMORY[1:2, :8], MEMORY_LENGTHS[1:2], None if tokens is None else tokens[1:2])
     row = jax.tree.map(lambda x: x[1:2], expected)
     assert_same(alone, row, MEMORY_LENGTHS[1:2], known[1:2])
@@ -279,6 +277,23 @@ def test_predictor_is_a_value(name):
 
 
 @every_predictor
+@pytest.mark.parametrize("tail", [0.0, 0.45])
+def test_predictor_scales_to_the_number_it_found(name, tail):
+    predictor, variables, _ = predictor_case(name)
+
+    def predict(scaled, **given):
+        case = predictor.clone(scaled=scaled, tail_threshold=tail)
+        return jit(lambda: case.apply(variables, MEMORY, MEMORY_LENGTHS, num_tokens=ROOM, train=False, **given))()
+
+    found = predict(True)
+    np.testing.assert_array_equal(found.counts, predict(False).counts)
+    known = predict(False, token_lengths=found.counts.astype(np.int32))
+    np.testing.assert_allclose(found.embeddings, known.embeddings, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found.alphas[:, :-1], known.alphas, rtol=1e-6)
+    assert not np.any(found.alphas[:, -1])
+
+
+@every_predictor
 def test_predictor_has_room_for_all_tokens(name):
     """Where every frame's weight is the greatest that there is."""
     predictor, variables, _ = predictor_case(name)
@@ -287,7 +302,7 @@ def test_predictor_has_room_for_all_tokens(name):
     for options in ({}, {"smooth_factor": 1.7, "tail_threshold": 0.8}, {"smooth_factor": 0.5, "noise_threshold": 0.2}):
         changed = predictor.clone(**options)
         room = changed.room(MEMORY.shape[1])
-        found = changed.apply(most, MEMORY, MEMORY_LENGTHS, num_tokens=room, train=False)
+        found = jit(functools.partial(changed.apply, num_tokens=room, train=False))(most, MEMORY, MEMORY_LENGTHS)
         weight = changed.smooth_factor - changed.noise_threshold
         expected = np.floor(MEMORY_LENGTHS * weight + changed.tail_threshold)
         np.testing.assert_array_equal(found.counts, expected)

@@ -23,7 +23,7 @@ from jaxasr.errors import JaxasrError
 from tests.parity.fixtures import HERE
 
 RELEASE = HERE / "release"
-NAMES = ["asr_0x", "asr_1x", "paraformer_0x", "paraformer_1x"]
+NAMES = ["asr_0x", "asr_1x", "paraformer_0x", "paraformer_1x", "online_1x"]
 
 
 def tensors_of(folder: pathlib.Path) -> dict[str, np.ndarray]:

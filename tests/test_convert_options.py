@@ -225,6 +225,19 @@ TASKS_BOTH_WAYS = {
         share_embedding=True,
         ctc_weight=0.3,
     ),
+    "online": ParaformerTask(
+        frontend=WavFrontend(**STACKED),
+        encoder=SanmChunkEncoder(**SIZES, chunk_size=(12, 15), stride=(8, 10), look_back=(4,)),
+        decoder=ParaformerSanmDecoder(d_model=16, num_heads=2, shift=5),
+        decoder_look_back=(2,),
+        specaug=WIDTHS,
+    ),
+    "chunks that tokens look beyond": ParaformerTask(
+        frontend=WavFrontend(**STACKED),
+        encoder=SanmChunkEncoder(**SIZES),
+        decoder=ParaformerSanmDecoder(d_model=16, num_heads=2),
+        specaug=WIDTHS,
+    ),
     "fine frames": ParaformerTask(
         encoder=EBranchformerEncoder(**SIZES, feed_forward=False),
         predictor=CifPredictorV3(upsample=5),
@@ -248,6 +261,26 @@ def test_task_is_what_is_written_of_it(name):
     assert not left_out
 
 
+def test_an_online_model_is_written_as_one():
+    theirs = write_model(FUNASR, TASKS_BOTH_WAYS["online"], [])
+    assert (theirs["model"], theirs["frontend"]) == ("ParaformerStreaming", "WavFrontendOnline")
+    assert theirs["encoder_conf"]["input_layer"] == "pe_online"
+    assert theirs["encoder_conf"]["decoder_att_look_back_factor"] == [2]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model_conf": {"decoder_attention_chunk_type": "full"}}, "decoder_attention_chunk_type: 'full'; 'chunk' was"),
+        ({"encoder": "SANMEncoder"}, "encoder: 'SANMEncoder'; SANMEncoderChunkOpt, sanm_chunk_opt was expected"),
+    ],
+)
+def test_an_online_model_without_chunks(change, message):
+    theirs = write_model(FUNASR, TASKS_BOTH_WAYS["online"], []) | change
+    with pytest.raises(ConfigError, match=message):
+        read_model(FUNASR, theirs, [], where="", statistics=False)
+
+
 @pytest.mark.parametrize(
     ("task", "message"),
     [
@@ -255,6 +288,10 @@ def test_task_is_what_is_written_of_it(name):
         (AsrTask(encoder=SanmEncoder(subsampling="conv2d")), "subsampling of sanm is 'conv2d'"),
         (AsrTask(decoder=TransformerDecoder(d_model=128)), "decoder.d_model=128 with --encoder.d_model=256"),
         (AsrTask(frontend=WavFrontend(preemphasis=0.9)), "preemphasis of wav_frontend"),
+        (
+            dataclasses.replace(TASKS_BOTH_WAYS["online"], predictor=CifPredictorV3()),
+            r"decoder_look_back of paraformer is \[2\]: BiCifParaformer has no such option",
+        ),
         (AsrTask(normalizer=GlobalMvn(variance=False)), "--normalizer=global_mvn with options"),
         (AsrTask(normalizer=UtteranceMvn(variance=True)), "variance of utterance_mvn is True: UtteranceMVN has False"),
         (AsrTask(frontend=StftFrontend(**PLAIN)), "--normalizer=global_mvn"),

@@ -20,10 +20,8 @@ from jaxasr.state import gradient_of, init_state, make_train_step, model_of, tra
 from jaxasr.train_config import TrainConfig
 from jaxasr.trainable import Trainable
 
-from .test_contract import NARROW, asr_with, assert_trees_close, jit, task_case, tiny
+from .test_contract import ALONE, NARROW, asr_with, assert_trees_close, jit, task_case, tiny
 from .test_optim import NETWORK
-
-ALONE = {"decoder": None, "ctc_weight": 1.0}
 
 
 def distance(params, batch, key):

@@ -27,12 +27,10 @@ from . import tiny
 from .test_train import stop_at
 
 SOUND = dataclasses.replace(
-    tiny.TASK,
+    tiny.CTC_TASK,
     preprocess=None,
     specaug=None,
-    encoder=tiny.TASK.encoder.clone(num_layers=1, dropout=0.0, attention_dropout=0.0),
-    decoder=None,
-    ctc_weight=1.0,
+    encoder=tiny.CTC_TASK.encoder.clone(dropout=0.0, attention_dropout=0.0),
 )
 GIVEN = dataclasses.replace(SOUND, frontend=GivenFeatures(width=16, lfr_m=5, lfr_n=3))
 

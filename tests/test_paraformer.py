@@ -14,6 +14,7 @@ from jaxasr.hypothesis import hypothesis_of
 from jaxasr.nn.decoders import ParaformerSanmDecoder
 from jaxasr.nn.encoders import SanmChunkEncoder, SanmEncoder
 from jaxasr.nn.predictors import PREDICTORS
+from jaxasr.parallel import Devices
 from jaxasr.tasks import ParaformerTask
 from jaxasr.train import train
 from tests import tiny
@@ -63,10 +64,16 @@ def test_the_parts_of_the_network(paraformer):
 
 def test_the_loss_is_made_of_its_parts(paraformer):
     changes = {"ctc_weight": 0.3, "interctc_layers": (1,), "predictor_weight": 0.5, "first_pass_loss": True}
+    changes["cr_weight"] = 0.6
     deeper = with_changes(paraformer, **changes, encoder=paraformer.task.encoder.clone(num_layers=2))
-    loss, parts, _ = metrics_of(deeper, KEY)
+    loss, metrics = jax.device_get(jit(deeper.task.loss_fn())(deeper.params, deeper.batch(deeper.examples), KEY))
+    parts = {name: mean.value for name, mean in metrics.items()}
     ctc = 0.7 * parts["loss/ctc"] + 0.3 * parts["loss/ctc_layer1"]
-    expected = 0.3 * ctc + 0.7 * (parts["loss/att"] + parts["loss/first"]) + 0.5 * parts["loss/count"]
+    expected = (
+        0.3 * (ctc + 0.6 * parts["loss/cr"])
+        + 0.7 * (parts["loss/att"] + parts["loss/first"])
+        + 0.5 * parts["loss/count"]
+    )
     np.testing.assert_allclose(loss, expected, rtol=1e-6)
     assert set(deeper.task.searches()) == {"parallel_greedy", "ctc_greedy"}
 
@@ -200,8 +207,9 @@ def test_behind_an_encoder_of_chunks(paraformer):
     assert np.all(found.lengths[:5] > 0)
 
 
-def test_a_whole_run(tmp_path):
+def test_a_whole_run(tmp_path, monkeypatch):
     """From sound files to a model that writes what the trainer wrote."""
+    monkeypatch.setattr(Devices, "all", Devices.first)
     sizes = {"num_layers": 1, "d_model": 16, "num_heads": 2, "d_ff": 32, "kernel_size": 5}
     before = {name: getattr(tiny.TASK, name) for name in ("sample_rate", "preprocess", "frontend", "tokenizer")}
     task = ParaformerTask(encoder=SanmEncoder(**sizes), decoder=ParaformerSanmDecoder(**sizes), **before)

@@ -47,16 +47,16 @@ def whole(tmp_path_factory):
     return cfg
 
 
-@pytest.mark.parametrize(("signum", "status"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143)])
-def test_killed_and_started_again(whole, tmp_path, signum, status):
+def test_stopped_and_killed_and_started_again(whole, tmp_path):
     cfg = rerun(whole, tmp_path)
     log = pathlib.Path(cfg.workdir) / "log.jsonl"
-    process = subprocess.Popen(command(cfg), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    wait_for(log, r'"step": [89]\b', process)
-    process.send_signal(signum)
-    _, stderr = process.communicate()
-    assert process.returncode == status
-    assert status < 0 or "the same command goes on from there" in stderr
+    for signum, steps, status in ((signal.SIGTERM, "[2-5]", 143), (signal.SIGKILL, "[89]", -9)):
+        process = subprocess.Popen(command(cfg), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        wait_for(log, rf'"step": {steps}\b', process)
+        process.send_signal(signum)
+        _, stderr = process.communicate()
+        assert process.returncode == status
+        assert status < 0 or "the same command goes on from there" in stderr
     subprocess.run(command(cfg), check=True, stdout=subprocess.DEVNULL)
     assert losses(cfg) == losses(whole)
     assert_same(final_params(cfg), final_params(whole))

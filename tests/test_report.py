@@ -76,7 +76,7 @@ def records(workdir: pathlib.Path) -> list[dict]:
 def workdir(tmp_path_factory) -> pathlib.Path:
     """What a run leaves, its training left out: of every fourth test utterance nothing is recognised, of one markup."""
     folder = tmp_path_factory.mktemp("run")
-    cfg = tiny.config(folder)
+    cfg = tiny.config(folder, task=tiny.TASK)
     for name, value in (("segments", None), ("text", EVIL_TEXT), ("utt2spk", "s")):
         file = pathlib.Path(cfg.test[0]) / name
         first, *rest = file.read_text().splitlines()

@@ -148,7 +148,7 @@ def test_waiting_is_a_share_of_the_time_that_it_was_in(tmp_path, monkeypatch, lo
 
 def test_given_parameters_are_where_a_new_run_begins():
     """In the average too; what is not given is drawn."""
-    task = dataclasses.replace(tiny.TASK, decoder=None, ctc_weight=1.0).with_resources(
+    task = tiny.CTC_TASK.with_resources(
         vocabulary=Vocabulary(("<blank>", "<s>", "</s>", "a", "<unk>")),
         cmvn=Cmvn(np.zeros(80, np.float32), np.ones(80, np.float32)),
     )

@@ -52,14 +52,22 @@ def assert_same(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> None:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """One whole run, never interrupted; the others are held against it."""
+    """One whole run of a deep network with a decoder."""
     traces = []
     with pytest.MonkeyPatch.context() as patch:
         loss_of = AsrTask.loss_of
         patch.setattr(AsrTask, "loss_of", lambda *a: traces.append(1) or loss_of(*a))
-        cfg = tiny.config(tmp_path_factory.mktemp("finished"))
+        cfg = tiny.config(tmp_path_factory.mktemp("finished"), task=tiny.TASK)
         train(cfg)
     return cfg, len(traces)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run, never interrupted, that others are held against."""
+    cfg = tiny.config(tmp_path_factory.mktemp("whole"), test=())
+    train(cfg)
+    return cfg
 
 
 def rerun(cfg, folder: pathlib.Path, **changes):
@@ -112,21 +120,21 @@ def test_the_log_and_the_command_line_agree(finished, tmp_path):
         assert score.wer.rate == wer
 
 
-@pytest.mark.parametrize("batches_before", [2, 7])
-def test_resume_is_exact(finished, tmp_path, batches_before):
-    cfg, _ = finished
-    cfg_2 = rerun(cfg, tmp_path, test=())
-    with pytest.raises(DataError, match="the disk is gone"):
-        train(cfg_2, collate_fn=FailsAt(batches_before))
-    train(cfg_2)
-    assert losses(cfg_2) == losses(cfg)
-    assert_same(final_params(cfg_2), final_params(cfg))
+def test_resume_is_exact(whole, tmp_path):
+    """From the beginning, before anything is saved, and from within the second epoch."""
+    cfg = rerun(whole, tmp_path)
+    for batches_before in (2, 7):
+        with pytest.raises(DataError, match="the disk is gone"):
+            train(cfg, collate_fn=FailsAt(batches_before))
+    train(cfg)
+    assert losses(cfg) == losses(whole)
+    assert_same(final_params(cfg), final_params(whole))
 
 
 def test_a_run_that_goes_on_reads_no_weights_again(tmp_path, capsys):
     weights = shutil.copytree(PARITY / "more" / "bert_post_norm", tmp_path / "bert")
     blocks = TransformerPostEncoder(num_layers=2, d_model=16, num_heads=2, d_ff=24, weights=str(weights))
-    task = dataclasses.replace(tiny.TASK, decoder=None, ctc_weight=1.0, postencoder=blocks)
+    task = dataclasses.replace(tiny.CTC_TASK, postencoder=blocks)
     cfg = tiny.config(tmp_path, task=task, test=(), epochs=1)
     train(cfg)
     assert "32 tensors of 2 blocks; left out: bert.embeddings" in " ".join(capsys.readouterr().out.split())
@@ -141,25 +149,24 @@ def test_a_run_that_goes_on_reads_no_weights_again(tmp_path, capsys):
 def test_weights_that_do_not_fit_are_refused_before_data_is_read(tmp_path):
     weights = str(PARITY / "more" / "bert_post_norm")
     blocks = TransformerPostEncoder(num_layers=3, d_model=16, num_heads=2, d_ff=24, weights=weights)
-    task = dataclasses.replace(tiny.TASK, decoder=None, ctc_weight=1.0, postencoder=blocks)
+    task = dataclasses.replace(tiny.CTC_TASK, postencoder=blocks)
     with pytest.raises(CheckpointError, match=r"no bert\.encoder\.layer\.2\."):
         train(tiny.config(tmp_path, task=task, train=("none.jsonl",), epochs=1))
     assert not (tmp_path / "run").exists()
 
 
-def test_a_damaged_state_falls_back_to_the_one_before(finished, tmp_path, capsys):
-    cfg, _ = finished
-    shutil.copytree(cfg.workdir, tmp_path / "run")
-    cfg_2 = rerun(cfg, tmp_path, test=())
+def test_a_damaged_state_falls_back_to_the_one_before(whole, tmp_path, capsys):
+    shutil.copytree(whole.workdir, tmp_path / "run")
+    cfg = rerun(whole, tmp_path)
     states = sorted((tmp_path / "run" / "checkpoints").iterdir(), key=lambda path: int(path.name))
     for file in states[-1].rglob("*"):
         if file.is_file():
             file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-    train(cfg_2)
+    train(cfg)
     said = " ".join(capsys.readouterr().out.split())
     assert f"it is kept as damaged-{states[-1].name}" in said
     assert f"going on from step {states[-2].name} " in said
-    assert_same(final_params(cfg_2), final_params(cfg))
+    assert_same(final_params(cfg), final_params(whole))
 
 
 def test_damaged_sound_is_left_out_and_counted(tmp_path, capsys):
@@ -215,20 +222,18 @@ def test_a_finished_run_started_again_changes_nothing(finished):
 
 
 @pytest.mark.parametrize("mode", ["jit", "pmap"])
-def test_one_device_equals_eight(finished, tmp_path, mode, monkeypatch):
-    cfg, _ = finished  # on eight
+def test_one_device_equals_eight(whole, tmp_path, mode, monkeypatch):
     assert jax.device_count() == 8
     if mode == "jit":
         monkeypatch.setattr(Devices, "all", Devices.first)
-    other = rerun(cfg, tmp_path, parallel=mode, test=())
+    other = rerun(whole, tmp_path, parallel=mode)
     train(other)
-    ours, theirs = losses(cfg), losses(other)
+    ours, theirs = losses(whole), losses(other)
     np.testing.assert_allclose(list(ours.values()), list(theirs.values()), rtol=2e-6)
 
 
-def test_options_of_another_run_are_refused(finished):
-    cfg, _ = finished
-    changed = dataclasses.replace(cfg, batch_seconds=4.0)
+def test_options_of_another_run_are_refused(whole):
+    changed = dataclasses.replace(whole, batch_seconds=4.0)
     with pytest.raises(CheckpointError, match=r"batch_seconds was 9.0 and is now 4.0"):
         train(changed)
 
@@ -240,15 +245,14 @@ def test_one_run_a_workdir(finished):
         train(cfg)
 
 
-def test_other_data_is_refused(finished):
-    cfg, _ = finished
-    folder = pathlib.Path(cfg.train[0])
+def test_other_data_is_refused(whole):
+    folder = pathlib.Path(whole.train[0])
     files = {folder / name: (folder / name).read_text() for name in ("segments", "text", "utt2spk")}
     try:
         for file, text in files.items():  # the same folder, an utterance less
             file.write_text("".join(text.splitlines(keepends=True)[:-1]))
         with pytest.raises(CheckpointError, match="not those that the run was started with"):
-            train(cfg)
+            train(whole)
     finally:
         for file, text in files.items():
             file.write_text(text)
@@ -268,7 +272,7 @@ def test_infinite_gradients_change_nothing_and_stop_the_run(tmp_path):
 
 
 def test_minutes_become_steps_once(tmp_path):
-    cfg = tiny.config(tmp_path, epochs=None, minutes=0.1, valid_steps=40, test=(), log_steps=10)
+    cfg = tiny.config(tmp_path, epochs=None, minutes=0.06, valid_steps=40, test=(), log_steps=10)
     train(cfg)
     said = max(r["step"] for r in records(cfg, "valid"))
     state = checkpoint.Checkpoints(pathlib.Path(cfg.workdir) / "checkpoints")
@@ -279,14 +283,13 @@ def test_minutes_become_steps_once(tmp_path):
     assert_same(final_params(cfg), before)
 
 
-def test_the_first_end_counts(finished, tmp_path):
-    cfg, _ = finished
-    cfg_2 = rerun(cfg, tmp_path, test=(), epochs=1, minutes=5.0)
-    train(cfg_2)
-    assert max(losses(cfg_2)) == max(losses(cfg)) // 2
-    before = final_params(cfg_2)
-    train(dataclasses.replace(cfg_2, minutes=6.0))
-    assert_same(final_params(cfg_2), before)
+def test_the_first_end_counts(whole, tmp_path):
+    cfg = rerun(whole, tmp_path, epochs=1, minutes=5.0)
+    train(cfg)
+    assert max(losses(cfg)) == max(losses(whole)) // 2
+    before = final_params(cfg)
+    train(dataclasses.replace(cfg, minutes=6.0))
+    assert_same(final_params(cfg), before)
 
 
 def test_stopping_is_no_error(tmp_path):
@@ -304,19 +307,18 @@ def test_stopping_is_no_error(tmp_path):
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_a_validation_that_was_put_off_is_made_up_for(finished, tmp_path):
-    cfg, _ = finished
-    batches = max(losses(cfg)) // cfg.epochs
+def test_a_validation_that_was_put_off_is_made_up_for(whole, tmp_path):
+    batches = max(losses(whole)) // whole.epochs
 
-    cfg_2 = rerun(cfg, tmp_path, test=())
+    cfg = rerun(whole, tmp_path)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(StepLog, "add", stop_at(batches, StepLog.add))
         with pytest.raises(Stopped):
-            train(cfg_2)
-    assert not records(cfg_2, "valid")
-    train(cfg_2)
-    assert [r["step"] for r in records(cfg_2, "valid")] == [r["step"] for r in records(cfg, "valid")]
-    assert_same(final_params(cfg_2), final_params(cfg))
+            train(cfg)
+    assert not records(cfg, "valid")
+    train(cfg)
+    assert [r["step"] for r in records(cfg, "valid")] == [r["step"] for r in records(whole, "valid")]
+    assert_same(final_params(cfg), final_params(whole))
 
 
 def test_patience_ends_a_run_of_groups_and_averages_wherever_it_was_stopped(tmp_path, monkeypatch, capsys):
@@ -325,8 +327,7 @@ def test_patience_ends_a_run_of_groups_and_averages_wherever_it_was_stopped(tmp_
     scores = [*course]
     monkeypatch.setattr(Validator, "score", lambda *_: {"wer": scores.pop(0) if scores else 0.7, "loss": 1.0})
     options = {"epochs": 9, "valid_steps": 3, "accumulate": 4, "average": Running(share=0.75), "keep_best": 1}
-    task = dataclasses.replace(tiny.TASK, decoder=None, ctc_weight=1.0)  # less to compile
-    cfg = tiny.config(tmp_path, **options, task=task, patience=3, test=())
+    cfg = tiny.config(tmp_path, **options, patience=3, test=())
     train(cfg)
     assert [r["step"] for r in records(cfg, "valid")] == [3, 6, 9, 12, 15]  # two of them an epoch
     said = " ".join(capsys.readouterr().out.split())

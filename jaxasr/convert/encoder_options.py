@@ -146,6 +146,11 @@ SANM_CHUNK = Part(
     intermediate(1),
     training=("remat", "chunk_choice"),
 )
+SANM_CHUNK_ONLINE = SANM_CHUNK.with_options(
+    same("input_layer", "subsampling", "conv2d", {"pe_online": "none", "pe": "none"}),
+    drop=("decoder_att_look_back_factor",),
+)._replace(of_task=(*SANM_CHUNK.of_task, _numbers("decoder_att_look_back_factor", "decoder_look_back", (1,))))
+"""Of a model whose tokens look at chunks, and that is fed chunk by chunk, with positions that go on."""
 _BLOCKS = (
     *_ENCODER_SIZES,
     same("linear_units", "d_ff", 2048),

@@ -85,6 +85,11 @@ WAV_FRONTEND = Part(
         idle("cmvn_file"),  # read as a file of the folder
     ),
 )
+WAV_FRONTEND_ONLINE = WAV_FRONTEND.with_options(
+    idle("snip_edges", True),  # theirs has no other way
+    theirs=("WavFrontendOnline", "wav_frontend_online"),
+)
+"""The same, fed chunk by chunk."""
 _NO_BEAMFORMER = {"use_wpe": False, "use_beamformer": False}
 
 
@@ -144,6 +149,8 @@ SLIDING_WINDOW = Part(
     ),
 )
 FRONTENDS = (WAV_FRONTEND, DEFAULT_FRONTEND, SLIDING_WINDOW)
+WAV_FRONTENDS = (WAV_FRONTEND, WAV_FRONTEND_ONLINE)
+"""Those that normalise by themselves."""
 
 # --- SpecAugment -------------------------------------------------------------------------------------------------
 

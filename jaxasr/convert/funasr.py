@@ -7,6 +7,7 @@ from typing import Any
 
 from jaxasr import config
 from jaxasr.convert import torch_file
+from jaxasr.convert.feature_options import WAV_FRONTENDS
 from jaxasr.convert.foreign import Foreign
 from jaxasr.convert.funasr_texts import TEXT_KEYS, found_file, read_texts
 from jaxasr.convert.model_options import CTC, FUNASR, read_model
@@ -83,7 +84,7 @@ def read(folder: pathlib.Path, say: Callable[[str], None], *, model_file: str | 
 
 def _has_sound(theirs: Mapping[str, Any]) -> bool:
     """Whether the frontend is the one that normalises by itself."""
-    return str(theirs.get("frontend")).lower() in ("wavfrontend", "wav_frontend")
+    return any(part.is_called(str(theirs.get("frontend"))) for part in WAV_FRONTENDS)
 
 
 # --- files -------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from jaxasr import config
 from jaxasr.convert.decoder_options import DECODERS, PARALLEL_DECODERS, PREDICTORS
-from jaxasr.convert.encoder_options import ENCODERS
+from jaxasr.convert.encoder_options import ENCODERS, SANM_CHUNK_ONLINE
 from jaxasr.convert.feature_options import (
     FRONTENDS,
     GLOBAL_MVN,
@@ -15,9 +15,21 @@ from jaxasr.convert.feature_options import (
     PREENCODERS,
     SPECAUG_LFR,
     SPECAUGS,
-    WAV_FRONTEND,
+    WAV_FRONTEND_ONLINE,
+    WAV_FRONTENDS,
 )
-from jaxasr.convert.options import Part, fixed, idle, part_called, part_of_ours, read_part, same, section, write_part
+from jaxasr.convert.options import (
+    Option,
+    Part,
+    fixed,
+    idle,
+    part_called,
+    part_of_ours,
+    read_part,
+    same,
+    section,
+    write_part,
+)
 from jaxasr.errors import ConfigError
 from jaxasr.tasks.base import TASKS
 from jaxasr.tasks.speech_choices import LONG
@@ -56,7 +68,12 @@ _PARAFORMER = (
 )
 PARAFORMER = Part("paraformer", ("Paraformer", "paraformer"), _PARAFORMER, training=_TRAINING)
 BICIF_PARAFORMER = PARAFORMER._replace(theirs=("BiCifParaformer", "bicif_paraformer"))
-MODELS = (ASR, PARAFORMER, BICIF_PARAFORMER)
+_LOOK_BACK_OF_ENCODER = Option({}, lambda: {}, lambda _: {}, ("decoder_look_back",))
+PARAFORMER_ONLINE = PARAFORMER._replace(
+    theirs=("ParaformerStreaming", "ParaformerOnline", "paraformer_online"),
+    options=(*_PARAFORMER, fixed("decoder_attention_chunk_type", "chunk"), _LOOK_BACK_OF_ENCODER),
+)
+MODELS = (ASR, PARAFORMER, BICIF_PARAFORMER, PARAFORMER_ONLINE)
 
 CTC = tuple(
     idle(key, default)
@@ -89,6 +106,15 @@ FUNASR = Toolkit(
     },
     {"asr": DECODERS, "paraformer": PARALLEL_DECODERS},
 )
+ONLINE = {"frontend": ("frontend", (WAV_FRONTEND_ONLINE, *FRONTENDS)), "encoder": ("encoder", (SANM_CHUNK_ONLINE,))}
+"""What stands in the slots of `PARAFORMER_ONLINE` alone."""
+
+
+def _slots(toolkit: Toolkit, model: Part) -> dict[str, tuple[str, Sequence[Part]]]:
+    """What a model may be made of."""
+    slots = {**toolkit.slots, "decoder": ("decoder", toolkit.decoders[model.ours])}
+    return slots | ONLINE if model is PARAFORMER_ONLINE else slots
+
 
 # --- reading -----------------------------------------------------------------------------------------------------
 
@@ -109,7 +135,7 @@ def read_model(
     model = part_called(toolkit.models, theirs.get("model") or "asr", f"{where}model")
     fields, of_task = read_part(model, section(theirs, "model", where), f"{where}model_conf.", left_out)
     fields = {"task": fields.pop("type")} | fields
-    slots = dict(toolkit.slots) | {"decoder": ("decoder", toolkit.decoders[fields["task"]])}
+    slots = _slots(toolkit, model)
     if fields["task"] == "asr":
         slots.pop("predictor", None)
     if fields["ctc_weight"] == 1.0:
@@ -190,7 +216,7 @@ def write_model(toolkit: Toolkit, task: Any, left_out: list[str]) -> dict[str, A
     frontend = task.frontend.for_encoder(round(LONG / task.encoder.output_lengths(LONG)))
     fields = config.to_mapping(dataclasses.replace(task, frontend=frontend))
     name, registries = TASKS.name_of(type(task)), config.slots(type(task))
-    part = part_of_ours(_written_models(toolkit, fields, name), name, "task")
+    part = _written_model(toolkit, fields, name)
     own = {key: value for key, value in fields.items() if key not in {*registries, *OF_PARTS, *TEXT}}
     if not fields["interctc_layers"]:
         own["interctc_weight"] = 0.0
@@ -198,7 +224,7 @@ def write_model(toolkit: Toolkit, task: Any, left_out: list[str]) -> dict[str, A
     found: dict[str, Any] = {"model": _model_class(part, fields)}
     found["model_conf"] = write_part(part, own, defaults, {}, left_out)
     _check_widths(fields)
-    for theirs, (ours, parts) in {**toolkit.slots, "decoder": ("decoder", toolkit.decoders[name])}.items():
+    for theirs, (ours, parts) in _slots(toolkit, part).items():
         if (chosen := fields.get(ours)) is None:
             continue
         given = part_of_ours(parts, chosen["type"], ours)
@@ -212,7 +238,7 @@ def write_model(toolkit: Toolkit, task: Any, left_out: list[str]) -> dict[str, A
 def _completed(theirs: dict[str, Any], frontend: Any, width: int) -> dict[str, Any]:
     """With what follows from several parts here, and is said anew there."""
     from_training = theirs.get("normalize") == GLOBAL_MVN.theirs[0]
-    if theirs["frontend"] == WAV_FRONTEND.theirs[0] and from_training:
+    if from_training and theirs["frontend"] in (part.theirs[0] for part in WAV_FRONTENDS):
         del theirs["normalize"]
         if not all((conf := theirs.pop("normalize_conf")).values()):
             raise ConfigError(
@@ -233,10 +259,13 @@ def _completed(theirs: dict[str, Any], frontend: Any, width: int) -> dict[str, A
     return theirs
 
 
-def _written_models(toolkit: Toolkit, fields: Mapping[str, Any], name: str) -> Sequence[Part]:
-    """The models that may be written: with fine frames theirs has a class of its own."""
-    fine = name == "paraformer" and fields["predictor"]["type"] == "cif_v3"
-    return [part for part in toolkit.models if (part is BICIF_PARAFORMER) == fine]
+def _written_model(toolkit: Toolkit, fields: Mapping[str, Any], name: str) -> Part:
+    """With fine frames, and with tokens that look at chunks, theirs has a class of its own."""
+    own = (BICIF_PARAFORMER, PARAFORMER_ONLINE)
+    part = part_of_ours([part for part in toolkit.models if part not in own], name, "task")
+    if part is PARAFORMER and fields["predictor"]["type"] == "cif_v3":
+        return BICIF_PARAFORMER
+    return PARAFORMER_ONLINE if part is PARAFORMER and fields["decoder_look_back"] else part
 
 
 ASR_CLASSES = {

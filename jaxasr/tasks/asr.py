@@ -12,9 +12,9 @@ from jaxasr.search.hypotheses import Hypotheses
 from jaxasr.tasks.asr_choices import check_choices
 from jaxasr.tasks.asr_search import decoding
 from jaxasr.tasks.base import TASKS, Counts, Metrics
-from jaxasr.tasks.loss_parts import accuracy_part, consistency_part, encoder_parts, text_part, views_of, with_sos_eos
+from jaxasr.tasks.loss_parts import accuracy_part, encoder_parts, text_part, with_sos_eos
 from jaxasr.tasks.speech import SpeechTask
-from jaxasr.typing import Array, Key, Params, Scalar
+from jaxasr.typing import Array, Scalar
 
 
 @TASKS.register("asr")
@@ -27,10 +27,6 @@ class AsrTask(SpeechTask):
 
     decoder: Decoder | None = slot(DECODERS, TransformerDecoder())
     """Attention decoder; none for a pure CTC model, with ctc_weight 1."""
-    cr_weight: float = 0.0
-    """Weight, beside the CTC loss, of how much two SpecAugment views of an utterance differ (CR-CTC, there 0.2).
-
-    Above 0 every training batch is computed twice."""
 
     def check(self) -> None:
         check_choices(self)
@@ -52,29 +48,11 @@ class AsrTask(SpeechTask):
         tokens_in, _, _ = with_sos_eos(batch.tokens, batch.token_lengths)
         return (tokens_in,)
 
-    def loss_fn(self) -> Callable[..., tuple[Scalar, Metrics]]:
-        apply = self.model().apply
-
-        def loss_fn(
-            params: Params, batch: AnyAsrBatch, key: Key | None = None, counts: Counts | None = None
-        ) -> tuple[Scalar, Metrics]:
-            if key is None or self.cr_weight == 0.0:
-                return self.loss_of(apply(params, batch, key=key), batch, counts)
-            return self.loss_of(apply(params, batch, key=key, views=2), views_of(batch, 2), counts, paired=True)
-
-        return loss_fn
-
     def loss_of(
         self, outputs: SpeechOutputs, batch: AnyAsrBatch, counts: Counts | None = None, *, paired: bool = False
     ) -> tuple[Scalar, Metrics]:
-        """``ctc_weight * ctc + (1 - ctc_weight) * attention``, and the parts; of the batch without its inputs.
-
-        Args:
-          paired: rows 2b and 2b + 1 are views of one utterance, which `cr_weight` makes agree.
-        """
-        metrics = encoder_parts(outputs, batch, interctc_layers=self.interctc_layers)
-        if paired and outputs.ctc_logits is not None:
-            metrics["loss/cr"] = consistency_part(outputs.ctc_logits, outputs.lengths, batch)
+        """``ctc_weight * (ctc + cr_weight * cr) + (1 - ctc_weight) * attention``, and the parts."""
+        metrics = encoder_parts(outputs, batch, interctc_layers=self.interctc_layers, paired=paired)
         if outputs.attention_logits is not None:
             _, targets, lengths = with_sos_eos(batch.tokens, batch.token_lengths)
             said = outputs.attention_logits, targets, lengths, batch.weights
@@ -83,8 +61,7 @@ class AsrTask(SpeechTask):
         return self.weighed(metrics, batch, counts)
 
     def shares(self) -> dict[str, float]:
-        others = {"loss/att": 1.0 - self.ctc_weight, "loss/cr": self.ctc_weight * self.cr_weight}
-        return self.ctc_shares() | others
+        return self.ctc_shares() | {"loss/att": 1.0 - self.ctc_weight}
 
     def searches(self) -> tuple[str, ...]:
         names = ("ctc_greedy",) if self.ctc_weight > 0.0 else ()

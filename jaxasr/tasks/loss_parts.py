@@ -16,11 +16,19 @@ from jaxasr.tasks.base import Mean, Metrics
 from jaxasr.typing import Array, Float, Int
 
 
-def encoder_parts(outputs: SpeechOutputs, batch: AnyAsrBatch, *, interctc_layers: Sequence[int]) -> Metrics:
-    """The CTC losses, `loss/ctc` and the like, and what else is said without a decoder."""
+def encoder_parts(
+    outputs: SpeechOutputs, batch: AnyAsrBatch, *, interctc_layers: Sequence[int], paired: bool
+) -> Metrics:
+    """The CTC losses, `loss/ctc` and the like, and what else is said without a decoder.
+
+    Args:
+      paired: rows 2b and 2b + 1 are views of one utterance, of which `loss/cr` says how much they differ.
+    """
     found: Metrics = {}
     if outputs.ctc_logits is not None:
         found["loss/ctc"], found["infeasible"] = ctc_part(outputs.ctc_logits, outputs.lengths, batch)
+        if paired:
+            found["loss/cr"] = consistency_part(outputs.ctc_logits, outputs.lengths, batch)
     for layer, logits in zip(interctc_layers, outputs.intermediate_logits, strict=True):
         found[f"loss/ctc_layer{layer}"], _ = ctc_part(logits, outputs.lengths, batch)
     if outputs.moments is not None:

@@ -23,7 +23,7 @@ from jaxasr.tasks.loss_parts import accuracy_part, count_parts, encoder_parts, t
 from jaxasr.tasks.paraformer_choices import check_choices
 from jaxasr.tasks.paraformer_stream import LEFT_OUT, Streaming, streaming
 from jaxasr.tasks.speech import SpeechTask
-from jaxasr.typing import Array, Float, Int, Key, Params, Scalar
+from jaxasr.typing import Array, Float, Int, Params, Scalar
 
 BLANK = Vocabulary.BLANK
 
@@ -91,20 +91,10 @@ class ParaformerTask(SpeechTask):
         real = length_mask(batch.token_lengths, batch.tokens.shape[1])
         return jnp.where(real, batch.tokens, -1), batch.token_lengths
 
-    def loss_fn(self) -> Callable[..., tuple[Scalar, Metrics]]:
-        apply = self.model().apply
-
-        def loss_fn(
-            params: Params, batch: AnyAsrBatch, key: Key | None = None, counts: Counts | None = None
-        ) -> tuple[Scalar, Metrics]:
-            return self.loss_of(apply(params, batch, key=key), batch, counts)
-
-        return loss_fn
-
     def loss_of(
-        self, outputs: SpeechOutputs, batch: AnyAsrBatch, counts: Counts | None = None
+        self, outputs: SpeechOutputs, batch: AnyAsrBatch, counts: Counts | None = None, *, paired: bool = False
     ) -> tuple[Scalar, Metrics]:
-        """``ctc_weight * ctc + (1 - ctc_weight) * text + predictor_weight * count``, and the parts.
+        """``ctc_weight * (ctc + cr_weight * cr) + (1 - ctc_weight) * text + predictor_weight * count``, and the parts.
 
         Weights for timestamps count too, by half as much, where the predictor has them (FunASR's BiCifParaformer).
         Without a key no token is shown, and what is said at first is all.
@@ -114,7 +104,7 @@ class ParaformerTask(SpeechTask):
         targets, lengths = self.texts(batch)
         of_batch = targets, lengths, batch.weights
         options = {"label_smoothing": self.label_smoothing, "by_token": self.length_normalized_loss}
-        metrics = encoder_parts(outputs, batch, interctc_layers=self.interctc_layers)
+        metrics = encoder_parts(outputs, batch, interctc_layers=self.interctc_layers, paired=paired)
         metrics["loss/att"] = text_part(outputs.attention_logits, *of_batch, **options)
         if self.first_pass_loss:
             metrics["loss/first"] = text_part(first, *of_batch, **options)

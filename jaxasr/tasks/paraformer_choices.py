@@ -46,8 +46,8 @@ def _check_chunks(task: "ParaformerTask") -> None:
         raise ConfigError(
             f"--decoder_look_back={list(task.decoder_look_back)} with {', '.join(faults)}: parts that see no further "
             "than a chunk were expected; give --encoder=sanm_chunk without subsampling, --decoder=paraformer_sanm with "
-            "attention in all layers and shift half of kernel_size, no --postencoder, and one number from 0, or one "
-            "for each chunk size."
+            "attention in all layers and shift half of kernel_size, neither --predictor.scaled nor --postencoder, and "
+            "one number from 0, or one for each chunk size."
         )
 
 
@@ -66,5 +66,7 @@ def _open_ends(task: "ParaformerTask") -> Iterator[str]:
         yield f"--decoder={PARALLEL_DECODERS.name_of(type(decoder))}"
     elif not decoder.causal:
         yield f"--decoder.shift={decoder.shift} --decoder.attention_layers={decoder.attention_layers}"
+    if task.predictor.scaled:
+        yield "--predictor.scaled=True"
     if task.postencoder is not None:
         yield "--postencoder"

@@ -84,6 +84,10 @@ class SpeechTask(TokensTask[AnyAsrExample, AnyAsrBatch]):
     """Share of those layers in the CTC loss."""
     interctc_conditioning: bool = beside("interctc_layers", False)
     """Give the encoder what CTC says after those layers (self-conditioned CTC)."""
+    cr_weight: float = 0.0
+    """Weight, beside the CTC loss, of how much two SpecAugment views of an utterance differ (CR-CTC, there 0.2).
+
+    Above 0 every training batch is computed twice."""
     label_smoothing: float = 0.1
     """Probability that the attention loss spreads over wrong tokens."""
     length_normalized_loss: bool = False
@@ -261,15 +265,37 @@ class SpeechTask(TokensTask[AnyAsrExample, AnyAsrBatch]):
         assert isinstance(self.postencoder, TransformerPostEncoder)
         return {"postencoder": read_blocks(self.postencoder, self.parameter_shapes()["postencoder"], say)}
 
+    def loss_fn(self) -> Callable[..., tuple[Scalar, Metrics]]:
+        apply = self.model().apply
+
+        def loss_fn(
+            params: Params, batch: AnyAsrBatch, key: Key | None = None, counts: Counts | None = None
+        ) -> tuple[Scalar, Metrics]:
+            if key is None or self.cr_weight == 0.0:
+                return self.loss_of(apply(params, batch, key=key), batch, counts)
+            return self.loss_of(apply(params, batch, key=key, views=2), views_of(batch, 2), counts, paired=True)
+
+        return loss_fn
+
+    @abc.abstractmethod
+    def loss_of(
+        self, outputs: SpeechOutputs, batch: AnyAsrBatch, counts: Counts | None = None, *, paired: bool = False
+    ) -> tuple[Scalar, Metrics]:
+        """The loss and its parts; of the batch without its inputs.
+
+        Args:
+          paired: rows 2b and 2b + 1 are views of one utterance, which `cr_weight` makes agree.
+        """
+
     @abc.abstractmethod
     def shares(self) -> dict[str, float]:
         """What each part of the loss, a metric's name, is weighed by."""
 
     def ctc_shares(self) -> dict[str, float]:
-        """Of these, those of the CTC losses."""
+        """Of these, those of the CTC head's losses."""
         early = self.ctc_weight * self.interctc_weight if self.interctc_layers else 0.0
         shares = {f"loss/ctc_layer{layer}": early / len(self.interctc_layers) for layer in self.interctc_layers}
-        return shares | {"loss/ctc": self.ctc_weight - early}
+        return shares | {"loss/ctc": self.ctc_weight - early, "loss/cr": self.ctc_weight * self.cr_weight}
 
     def weighed(self, metrics: Metrics, batch: AnyAsrBatch, counts: Counts | None) -> tuple[Scalar, Metrics]:
         """The loss, which is made of its parts by `shares`, and the metrics with it."""

@@ -1,6 +1,7 @@
 """What the choices of a task of speech recognition cannot be, alone or together; no data is read for it."""
 
 import inspect
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -8,6 +9,7 @@ from jaxasr.errors import ConfigError
 from jaxasr.nn.encoders import ENCODERS
 from jaxasr.nn.frontends import FRONTENDS
 from jaxasr.nn.postencoders import POSTENCODERS
+from jaxasr.nn.specaug import SPECAUGS
 
 if TYPE_CHECKING:
     from jaxasr.tasks.speech import SpeechTask
@@ -23,6 +25,7 @@ def check_choices(task: "SpeechTask") -> None:
     _check_units(task)
     _check_losses(task)
     check_idle(task, {"interctc_layers": ("interctc_weight", "interctc_conditioning")})
+    _check_views(task)
     _check_intermediate(task)
     _check_rate(task)
 
@@ -80,6 +83,22 @@ def _check_losses(task: "SpeechTask") -> None:
         raise ConfigError(
             f"--ctc_weight={task.ctc_weight} --label_smoothing={task.label_smoothing}: both are shares; "
             "0 <= ctc_weight <= 1 and 0 <= label_smoothing < 1 were expected; change them."
+        )
+
+
+def _check_views(task: "SpeechTask") -> None:
+    if not 0.0 <= task.cr_weight < math.inf or (task.cr_weight > 0.0 and task.ctc_weight == 0.0):
+        raise ConfigError(
+            f"--cr_weight={task.cr_weight} with --ctc_weight={task.ctc_weight}: a number from 0 was expected, above 0 "
+            "only beside a CTC loss; change one of them."
+        )
+    if task.cr_weight > 0.0 and (
+        task.specaug is None or "views" not in inspect.signature(type(task.specaug).__call__).parameters
+    ):
+        name = "none" if task.specaug is None else SPECAUGS.name_of(type(task.specaug))
+        raise ConfigError(
+            f"--cr_weight={task.cr_weight} with --specaug={name}: one that makes two views of an utterance was "
+            "expected (it takes `views`); choose another, such as --specaug=specaug, or give --cr_weight=0."
         )
 
 

@@ -42,6 +42,7 @@ MODULES = {
     "released folders: features": "release_features",
     "released folders: CTC and attention": "release_asr",
     "released folders: Paraformer": "release_paraformer",
+    "released folders: Paraformer in chunks": "release_online",
     "ESPnet's folders: features": "espnet_features",
     "ESPnet's folders: encoded frames, CTC and attention": "espnet_conformer espnet_transformer espnet_e_branchformer",
     "optimizers, schedules": "k_optim_warmup_clip",

@@ -52,6 +52,9 @@ class Predictor(nn.Module):
     tail_threshold: float = 0.45
     """What the last token may lack and still be one, where the number of tokens is not given; with 0 that is half of
     it, and a token that lacks anything is shown as zeros."""
+    scaled: bool = False
+    """Where the number of tokens is not given, scale the weights to it, as training does, so that tokens end where they
+    would there; FunASR does not. It takes the whole sound."""
 
     @abc.abstractmethod
     def context(self, x: Float[Array, "B T D"], *, train: bool) -> Float[Array, "B T D"]:
@@ -90,10 +93,14 @@ class Predictor(nn.Module):
         if token_lengths is not None:
             counts, alphas = jnp.sum(alphas, axis=1), cif.scaled_to(alphas, token_lengths)
         else:
+            found = alphas
             x, alphas = cif.with_tail(x, alphas, lengths, self.tail_threshold)
             total = jnp.sum(alphas, axis=1)
             token_lengths = jnp.floor(total).astype(jnp.int32)
             counts = jnp.floor(total) if self.tail_threshold > 0.0 else jnp.round(total)
+            if self.scaled:
+                token_lengths = counts.astype(jnp.int32)
+                alphas = jnp.pad(cif.scaled_to(found, counts), ((0, 0), (0, 1)))
         embeddings = zero_padding(cif.integrate_and_fire(x, alphas, num_tokens), token_lengths)
         return Predicted(embeddings, counts, alphas, fine)
 
