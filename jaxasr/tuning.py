@@ -85,10 +85,11 @@ def tuned(
       ConfigError: the search weighs nothing.
     """
     task = recognizer.task
-    names = tuple(name for name in flags.weights(task, scorers) if name in GRID)
+    search = flags.choices(task).name
+    names = tuple(name for name in flags.weights(search, scorers) if name in GRID)
     if not names:
         raise ConfigError(
-            f"--tune with --search={flags.choices(task).name}: it weighs nothing; a search with a beam was expected "
+            f"--tune with --search={search}: it weighs nothing; a search with a beam was expected "
             f"({', '.join(task.beam_searches()) or 'this model has none'}); give one, or remove --tune."
         )
     references = {u.id: u.text for u in inputs.selection.utterances}

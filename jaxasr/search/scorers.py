@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxasr.typing import Array, Float, Int, PyTree
+from jaxasr.typing import Array, Bool, Float, Int, PyTree
 
 State = PyTree
 """What a scorer remembers of the tokens of each row's hypothesis."""
@@ -34,6 +34,10 @@ class Scorer(abc.ABC):
     def take(self, state: State, rows: Int[Array, "R2"]) -> State:
         """The states of these rows; by default along the first axis of every array."""
         return jax.tree.map(lambda x: x[rows], state)
+
+    def where(self, mask: Bool[Array, "R"], new: State, old: State) -> State:
+        """The new states where the mask is true, else the old ones; laid out as in `take`."""
+        return jax.tree.map(lambda x, y: jnp.where(mask.reshape(-1, *(1,) * (x.ndim - 1)), x, y), new, old)
 
 
 class Weighted(NamedTuple):
@@ -63,3 +67,7 @@ class Sum:
 
     def take(self, state: State, rows: Int[Array, "R2"]) -> State:
         return tuple(p.scorer.take(s, rows) for p, s in zip(self.parts, state, strict=True))
+
+    def where(self, mask: Bool[Array, "R"], new: State, old: State) -> State:
+        states = zip(self.parts, new, old, strict=True)
+        return tuple(p.scorer.where(mask, its, before) for p, its, before in states)

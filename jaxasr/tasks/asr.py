@@ -67,5 +67,8 @@ class AsrTask(SpeechTask):
         names = ("ctc_greedy",) if self.ctc_weight > 0.0 else ()
         return names if self.decoder is None else (*names, "attention_greedy")
 
+    def beam_searches(self) -> tuple[str, ...]:
+        return ("ctc_beam",) if self.ctc_weight > 0.0 else ()
+
     def decoding(self, search: Search) -> Callable[..., Hypotheses]:
         return decoding(self, search)

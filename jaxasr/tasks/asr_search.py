@@ -9,6 +9,7 @@ from jaxasr.nn.batch_norm import variables_of
 from jaxasr.nn.decoders import Decoder
 from jaxasr.nn.network import AsrNetwork, SpeechOutputs
 from jaxasr.search.choices import NO_FUSION, Fusion, Search
+from jaxasr.search.ctc_beam import ctc_beam
 from jaxasr.search.greedy import attention_greedy, ctc_greedy
 from jaxasr.search.hypotheses import Hypotheses
 from jaxasr.typing import Params
@@ -18,17 +19,26 @@ if TYPE_CHECKING:
 
 BLANK, SOS, EOS = Vocabulary.BLANK, Vocabulary.SOS, Vocabulary.EOS
 
+CTC_SEARCHES = ("ctc_greedy", "ctc_beam")
+"""Those that need no more than a CTC head."""
+
+
+def by_ctc(outputs: SpeechOutputs, search: Search, fusion: Fusion) -> Hypotheses:
+    """What the CTC head says by one of its searches."""
+    assert outputs.ctc_logits is not None
+    if search.name == "ctc_greedy":
+        return ctc_greedy(outputs.ctc_logits, outputs.lengths, blank_id=BLANK)
+    return ctc_beam(outputs.ctc_logits, outputs.lengths, search, fusion, blank_id=BLANK, eos=EOS, left_out=(SOS, EOS))
+
 
 def decoding(task: "AsrTask", search: Search) -> Callable[..., Hypotheses]:
     """(params, batch, fusion) to hypotheses by one of the task's searches."""
     network = task.network()
 
     def decode(params: Params, batch: AnyAsrBatch, fusion: Fusion = NO_FUSION) -> Hypotheses:
-        del fusion  # of beams
-
         outputs: Any = task.heard(params, batch, "encode")
-        if search.name == "ctc_greedy":
-            return ctc_greedy(outputs.ctc_logits, outputs.lengths, blank_id=BLANK)
+        if search.name in CTC_SEARCHES:
+            return by_ctc(outputs, search, fusion)
         assert task.decoder is not None
         return _by_attention(network, task.decoder, variables_of(params), outputs)
 

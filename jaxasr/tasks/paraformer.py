@@ -8,24 +8,22 @@ import jax.numpy as jnp
 
 from jaxasr.config import slot
 from jaxasr.data.batch import AnyAsrBatch
-from jaxasr.data.tokenizer import Vocabulary
 from jaxasr.nn.decoders import PARALLEL_DECODERS, ParaformerSanmDecoder, ParallelDecoder
 from jaxasr.nn.masking import length_mask
 from jaxasr.nn.network import SpeechOutputs
 from jaxasr.nn.paraformer import ParaformerNetwork
 from jaxasr.nn.predictors import PREDICTORS, CifPredictorV2, Predictor
 from jaxasr.search.choices import NO_FUSION, Fusion, Search
-from jaxasr.search.greedy import ctc_greedy, parallel_greedy
+from jaxasr.search.greedy import parallel_greedy
 from jaxasr.search.hypotheses import Hypotheses
 from jaxasr.search.timestamps import spans_of_fires, spans_of_weights
+from jaxasr.tasks.asr_search import CTC_SEARCHES, by_ctc
 from jaxasr.tasks.base import TASKS, Counts, Metrics
 from jaxasr.tasks.loss_parts import accuracy_part, count_parts, encoder_parts, text_part, with_sos_eos
 from jaxasr.tasks.paraformer_choices import check_choices
 from jaxasr.tasks.paraformer_stream import LEFT_OUT, Streaming, streaming
 from jaxasr.tasks.speech import SpeechTask
 from jaxasr.typing import Array, Float, Int, Params, Scalar
-
-BLANK = Vocabulary.BLANK
 
 
 @TASKS.register("paraformer")
@@ -124,10 +122,13 @@ class ParaformerTask(SpeechTask):
     def searches(self) -> tuple[str, ...]:
         return ("parallel_greedy", "ctc_greedy") if self.ctc_weight > 0.0 else ("parallel_greedy",)
 
+    def beam_searches(self) -> tuple[str, ...]:
+        return ("ctc_beam",) if self.ctc_weight > 0.0 else ()
+
     def decoding(self, search: Search) -> Callable[..., Hypotheses]:
-        def by_ctc(params: Params, batch: AnyAsrBatch, fusion: Fusion = NO_FUSION) -> Hypotheses:
+        def of_ctc(params: Params, batch: AnyAsrBatch, fusion: Fusion = NO_FUSION) -> Hypotheses:
             outputs: Any = self.heard(params, batch, "encode")
-            return ctc_greedy(outputs.ctc_logits, outputs.lengths, blank_id=BLANK)
+            return by_ctc(outputs, search, fusion)
 
         def at_once(params: Params, batch: AnyAsrBatch, fusion: Fusion = NO_FUSION) -> Hypotheses:
             outputs: Any = self.heard(params, batch, "recognize")
@@ -136,7 +137,7 @@ class ParaformerTask(SpeechTask):
             found = parallel_greedy(logits, predicted.counts.astype(jnp.int32), spans, left_out=LEFT_OUT)
             return found if predicted.fine_alphas is None else found._replace(spans=self._fine_spans(outputs, found))
 
-        return by_ctc if search.name == "ctc_greedy" else at_once
+        return of_ctc if search.name in CTC_SEARCHES else at_once
 
     def _fine_spans(self, outputs: SpeechOutputs, found: Hypotheses) -> Float[Array, "B U 2"]:
         """Where the tokens found are, by the weights that the predictor has for it."""

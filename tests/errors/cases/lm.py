@@ -55,6 +55,7 @@ CASES = {
     "what decodes nothing, decoding": lambda: SearchFlags().choices(LmTask()),
     "a model that hears as language model": a_model_that_hears,
     "other tokens": lambda: check_same_tokens("--lm=exp/lm", TOKENS, Vocabulary((*TOKENS.FIRST, TOKENS.LAST))),
-    "a search that asks nobody": lambda: SearchFlags(search="ctc_greedy", lm="exp/lm").choices(ASR),
+    "a weight of nothing": lambda: SearchFlags(search="ctc_beam", lm_weight=0.5).choices(ASR),
+    "an infinite weight": lambda: SearchFlags(search="ctc_beam", lm="lm", lm_weight=float("inf")).choices(ASR),
     "a search that weighs nothing": nothing_to_tune,
 }
