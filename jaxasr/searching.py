@@ -84,6 +84,6 @@ class SearchFlags:
             needed = BESIDE.get(field.name)
             if needed is not None and getattr(self, needed) is None and value != field.default:
                 raise ConfigError(
-                    f"--{field.name}={value} without --{needed}: it would change nothing; {field.default} was expected; "
-                    f"remove it, or give --{needed}."
+                    f"--{field.name}={value} without --{needed}: it would change nothing; {field.default} was "
+                    f"expected; remove it, or give --{needed}."
                 )
