@@ -7,13 +7,15 @@ import pathlib
 import numpy as np
 import pytest
 
-from jaxasr import checkpoint, info
+from jaxasr import checkpoint, info, tuning
 from jaxasr.data import manifest
-from jaxasr.data.batch import collate_text
+from jaxasr.data.batch import BucketShape, TextExample, collate_text
 from jaxasr.data.tokenizer import Vocabulary, WordTokenizer
+from jaxasr.decode import DecodeOptions, decode
 from jaxasr.errors import ConfigError, DataError
 from jaxasr.language_models import neural_lm
 from jaxasr.nn.lms import TransformerLm
+from jaxasr.paths import unflatten
 from jaxasr.scoring import score
 from jaxasr.searching import SearchFlags
 from jaxasr.tasks import LmTask
@@ -121,3 +123,31 @@ def test_tuning_finds_the_least_and_tries_nothing_twice():
     assert len(asked) == len(set(asked)) == len(found.tried)
     assert found.flags(SearchFlags()).lm_weight == 0.5
     assert found.table().row_count == len(asked)
+
+
+def test_a_search_asks_it_and_is_tuned(finished, tmp_path, capsys, monkeypatch):
+    """A little more weight changes scores by what the model says of the whole text."""
+    lm_task, lm_params = checkpoint.load_model(finished.workdir)
+    task = dataclasses.replace(tiny.CTC_TASK, vocabulary=lm_task.vocabulary, normalizer=None)
+    rng, shapes = np.random.default_rng(0), checkpoint.flatten_shapes(task)
+    drawn = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    checkpoint.save_model(tmp_path / "asr", task, unflatten(drawn))
+    sounds = tiny.corpus(tmp_path / "sounds", "test", 60)
+
+    def said(*inputs, tune=None, **changes):
+        flags = SearchFlags(search="ctc_beam", beam=4, **changes)
+        return decode(DecodeOptions(inputs, str(tmp_path / "asr"), flags, tune=tune, progress="off"))
+
+    assert said(sounds, lm=finished.workdir, lm_weight=0.0) == said(sounds)
+    asked, more = (said(sounds, lm=finished.workdir, lm_weight=weight) for weight in (0.5, 0.6))
+    same = [(a, b) for a, b in zip(asked, more, strict=True) if a.tokens == b.tokens]
+    assert same
+    for one, other in same:
+        example = TextExample("", np.array(one.tokens, np.int32))
+        batch = collate_text([example], BucketShape(1, 1, max(len(one.tokens), 1)))
+        nats = lm_task.loss_fn()(lm_params, batch)[1]["loss"].total
+        assert other.score - one.score == pytest.approx(-0.1 * float(nats), abs=1e-3)
+
+    monkeypatch.setattr(tuning, "GRID", {"lm_weight": (0.0, 0.3), "length_bonus": (0.0,)})
+    assert said(tune=sounds, lm=finished.workdir) == []
+    assert "fewest errors: --lm_weight=0" in capsys.readouterr().err
