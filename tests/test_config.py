@@ -144,11 +144,11 @@ def test_none_for_optional_values_and_slots(none):
         (["--config="], "Is a directory"),
         (
             ["--config=nowhere/x.yaml"],
-            "nowhere/x.yaml: no such file; a YAML file or one of the recipes an4_lm, an4_sanm, an4_transformer",
+            "nowhere/x.yaml: no such file; a YAML file or one of the recipes an4_lm, an4_paraformer, an4_sanm, an4_transformer",
         ),
         (
             ["--config=digit"],
-            "digit: no such file; a YAML file or one of the recipes an4_lm, an4_sanm, an4_transformer, "
+            "digit: no such file; a YAML file or one of the recipes an4_lm, an4_paraformer, an4_sanm, an4_transformer, "
             "digits, digits_lm, digits_paraformer, digits_transformer was expected",
         ),
         (["--config=digit"], "Did you mean 'digits'?"),
