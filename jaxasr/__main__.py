@@ -11,9 +11,11 @@ from jaxasr.registry import did_you_mean
 COMMANDS = {
     "train": "train a model, validate it and score test sets",
     "decode": "turn sound into text with a trained model",
+    "align": "find where known text is in its sound",
     "evaluate": "score hypotheses against references",
     "report": "show a run in one file: curves, errors, sound, posteriors",
     "info": "say what a model is",
+    "ngram": "estimate an n-gram language model of text",
     "convert": "take over a model of FunASR or ESPnet, or give one back",
 }
 

@@ -5,6 +5,7 @@ import math
 import pathlib
 import re
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Literal
 
@@ -19,8 +20,10 @@ from jaxasr.data.audio import SUFFIXES
 from jaxasr.data.manifest import Utterance
 from jaxasr.data.utterance import Kind, holds_features
 from jaxasr.errors import ConfigError, DataError, exit_with_message
-from jaxasr.hypothesis import Hypothesis, with_words, write_hypotheses
-from jaxasr.inputs import Inputs, evaluation_inputs
+from jaxasr.hypothesis import Hypothesis, with_words
+from jaxasr.inputs import Inputs, check_batches, evaluation_inputs
+from jaxasr.outputs import files
+from jaxasr.outputs.formats import USUAL, check_formats, needing_times, use_times
 from jaxasr.parallel import Devices, is_main_process
 from jaxasr.recognizer import Recognizer
 from jaxasr.searching import SearchFlags
@@ -33,9 +36,9 @@ from jaxasr.typing import Params
 class DecodeOptions:
     """Sound to text with a trained model.
 
-    Prints one line `id text` an utterance. An INPUT is a sound file, a folder of sound files, a Kaldi folder or
-    a .jsonl, .csv or .tsv manifest; any number of them, mixed. A model that reads features takes .npy files and
-    PATH.ark:OFFSET instead.
+    Prints one line `id text` an utterance, and at the end on stderr how fast it was. An INPUT is a sound file, a folder
+    of sound files, a Kaldi folder or a .jsonl, .csv or .tsv manifest; any number of them, mixed. A model that reads
+    features takes .npy files and PATH.ark:OFFSET instead.
     """
 
     input: Annotated[tuple[str, ...], tyro.conf.Positional]
@@ -44,7 +47,10 @@ class DecodeOptions:
     """Workdir of a run, or its model folder."""
     searching: Annotated[SearchFlags, tyro.conf.arg(name="")] = SearchFlags()
     output: str | None = None
-    """Folder for `text` (Kaldi's form), `transcript.txt` (text alone) and `hyp.jsonl` (with scores and times)."""
+    """Folder for what --formats names, and for `decode.yaml`: every option, the model and the versions."""
+    formats: tuple[str, ...] = USUAL
+    """What to write, any of: text (Kaldi's), jsonl (`hyp.jsonl`, all that is known) and ctm, each one file; txt, json,
+    srt, vtt, tsv and TextGrid, a file `ID.FORMAT` for each utterance."""
     rows: int | None = None
     """Utterances in a batch; by default as many as --batch_seconds holds. Changes the speed, not the text."""
     batch_seconds: float = 200.0
@@ -112,22 +118,44 @@ def decode(options: DecodeOptions) -> list[Hypothesis]:
     """What the command line does, without printing the hypotheses."""
     if not options.input and options.tune is None:
         raise ConfigError("INPUT: none; sound files, folders or manifests were expected; name what to decode.")
-    for name in ("rows", "batch_seconds", "max_buckets"):
-        if (value := getattr(options, name)) is not None and not value > 0:
-            raise ConfigError(f"--{name}={value}: a positive number was expected; change it.")
+    check_batches(options)
     if not options.extra_padding >= 0.0:
         raise ConfigError(f"--extra_padding={options.extra_padding}: 0 or more seconds were expected; change it.")
     _check_stream(options)
-    if options.output is not None:
-        _make_folder(options.output)  # what is wrong with it shows before anything is decoded
+    _check_output(options)
     use_persistent_cache()
     task, params = checkpoint.load_model(options.model)
-    console = rich.console.Console(stderr=True)
-    shown = console if options.progress == "auto" and console.is_terminal else None
-    hypotheses = list((_streamed if options.stream else _at_once)(task, params, options, shown))
+    console = rich.console.Console(stderr=True, quiet=options.progress == "off" or not is_main_process())
+    shown = console if console.is_terminal and not console.quiet else None
+    began = time.perf_counter()
+    if options.stream:
+        hypotheses = list(_streamed(task, params, options, shown))
+    else:
+        hypotheses, options = _at_once(task, params, options, shown)
     if options.output is not None and is_main_process():
-        write_hypotheses(pathlib.Path(options.output), [with_words(task, said) for said in hypotheses])
+        hypotheses = [with_words(task, said) for said in hypotheses]
+        files.write(pathlib.Path(options.output), hypotheses, options.formats)
+        files.write_options(pathlib.Path(options.output) / "decode.yaml", options, options.model)
+    if not options.stream and options.tune is None:
+        files.tell(hypotheses, time.perf_counter() - began, console)
     return hypotheses
+
+
+def _check_output(options: DecodeOptions) -> None:
+    """Raises ConfigError where it cannot be written or a format cannot be; makes the folder."""
+    check_formats(options.formats)
+    if options.output is None:
+        if options.formats != USUAL:
+            raise ConfigError(
+                f"--formats={' '.join(options.formats)}: no --output; a folder to write them in was expected; give one."
+            )
+        return
+    files.make_folder(options.output)
+    if options.stream and (timed := needing_times(options.formats)):
+        raise ConfigError(
+            f"--formats={' '.join(timed)} with --stream: what is said while sound comes has no times; formats without "
+            "them were expected; choose from text, jsonl, txt and json, or decode without --stream."
+        )
 
 
 def _check_stream(options: DecodeOptions) -> None:
@@ -162,21 +190,26 @@ def _streamed(
 
 def _at_once(
     task: Task, params: Params, options: DecodeOptions, shown: rich.console.Console | None
-) -> list[Hypothesis]:
+) -> tuple[list[Hypothesis], DecodeOptions]:
+    """The hypotheses, and the options with the weights that they were found by."""
     devices = Devices.all() if (options.rows or 0) % jax.device_count() == 0 else Devices.first()
-    flags = options.searching
-    search, scorers = flags.choices(task), flags.scorers(task)
+    flags, formats = options.searching, () if options.output is None else options.formats
+    search = dataclasses.replace(flags.choices(task), times=use_times(formats))
+    scorers = flags.scorers(task)
     recognizer = Recognizer(task, search, devices, fusion=flags.fusion(scorers))
-    placed = jax.device_put(params, devices.replicated)
+    params = jax.device_put(params, devices.replicated)
+    if timed := needing_times(formats):
+        check_times(timed, search.name, recognizer.tells_times(params))
     if options.tune is not None:
         inputs = _inputs(task, options, devices, manifest.read(options.tune, kind=task.source.kind))
-        found = tuning.tuned(recognizer, placed, inputs, flags, scorers)
+        found = tuning.tuned(recognizer, params, inputs, flags, scorers)
         tuning.show(found, options.tune, rich.console.Console(stderr=True, quiet=not is_main_process()))
-        recognizer.weighed(found.flags(flags).fusion(scorers))
+        options = dataclasses.replace(options, searching=found.flags(flags))
+        recognizer.weighed(options.searching.fusion(scorers))
     if not options.input:
-        return []
+        return [], options
     utterances = read_inputs(options.input, task.source.kind)
-    return recognizer(placed, _inputs(task, options, devices, utterances), progress=shown)[0]
+    return recognizer(params, _inputs(task, options, devices, utterances), progress=shown)[0], options
 
 
 def _inputs(task: Task, options: DecodeOptions, devices: Devices, utterances: list[Utterance]) -> Inputs:
@@ -191,13 +224,14 @@ def _inputs(task: Task, options: DecodeOptions, devices: Devices, utterances: li
     )
 
 
-def _make_folder(path: str) -> None:
-    try:
-        pathlib.Path(path).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
+def check_times(formats: Sequence[str], search: str, told: bool) -> None:
+    """Raises ConfigError where the search tells no times, of which these formats are made."""
+    if not told:
         raise ConfigError(
-            f"--output={path}: {error.strerror}; a folder to write in was expected; give another."
-        ) from error
+            f"--formats={' '.join(formats)}: --search={search} tells no times of words, and this model has no CTC head "
+            "to find them by; formats without times were expected; choose from text, jsonl, txt and json, another "
+            "search, or a model that was trained with --ctc_weight above 0."
+        )
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -1,17 +1,13 @@
-"""What is said of an utterance, with confidences and times; as Python's values, and as files."""
+"""What is said of an utterance, with confidences and times, as Python's values."""
 
 import itertools
-import json
-import pathlib
 import re
-from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxasr import checkpoint
 from jaxasr.data.lexicon import HANZI
-from jaxasr.search.hypotheses import Hypotheses
+from jaxasr.search.hypotheses import Hypotheses, NBest
 from jaxasr.tasks.base import Task
 
 
@@ -24,6 +20,14 @@ class Word(NamedTuple):
     end: float
     confidence: float
     """That of its least sure token."""
+
+
+class Alternative(NamedTuple):
+    """One of the hypotheses that a beam search kept."""
+
+    text: str
+    score: float
+    tokens: list[int]
 
 
 class Hypothesis(NamedTuple):
@@ -40,6 +44,12 @@ class Hypothesis(NamedTuple):
     """Where each token begins and ends, in seconds from the start of the utterance."""
     words: list[Word] | None = None
     """As `with_words` puts them together."""
+    pieces: list[str] | None = None
+    """What the text has of each token, white space left out; `with_words` tells."""
+    nbest: list[Alternative] | None = None
+    """What a beam search kept, this hypothesis first."""
+    seconds: float | None = None
+    """Of the utterance's sound."""
 
 
 def hypothesis_of(task: Task, found: Hypotheses, row: int, utterance_id: str, samples: int) -> Hypothesis:
@@ -49,9 +59,18 @@ def hypothesis_of(task: Task, found: Hypotheses, row: int, utterance_id: str, sa
     confidences = times = None
     if found.log_probs is not None:
         confidences = np.exp(found.log_probs[row, :count]).tolist()
-    if found.spans is not None:
+    if found.spans is not None and np.all(np.isfinite(found.spans[row, :count])):
         times = [(start, end) for start, end in _seconds(task, found.spans[row, :count], samples).tolist()]
-    return Hypothesis(utterance_id, task.text(tokens), float(found.scores[row]), tokens, confidences, times)
+    said = Hypothesis(utterance_id, task.text(tokens), float(found.scores[row]), tokens, confidences, times)
+    return said._replace(nbest=_alternatives(task, found.nbest, row), seconds=samples / task.input_rate)
+
+
+def _alternatives(task: Task, nbest: NBest | None, row: int) -> list[Alternative] | None:
+    if nbest is None:
+        return None
+    ranked = zip(nbest.tokens[row], nbest.lengths[row], nbest.scores[row], strict=True)
+    kept = [(tokens[:count].tolist(), float(score)) for tokens, count, score in ranked if score > -np.inf]
+    return [Alternative(task.text(tokens), score, tokens) for tokens, score in kept]
 
 
 def _seconds(task: Task, spans: Any, samples: int) -> np.ndarray:
@@ -62,11 +81,14 @@ def _seconds(task: Task, spans: Any, samples: int) -> np.ndarray:
 
 
 def with_words(task: Task, said: Hypothesis) -> Hypothesis:
-    """The hypothesis with its words, from the first of each one's tokens to its last; none where there are no times.
+    """The hypothesis with its pieces and words.
+
+    A word goes from the first of its tokens to its last; there are none without times.
 
     Tokens belong to the word that the text has more of, or has anew, with them; white space to none. The words of
     one token share its time evenly.
     """
+    said = said._replace(pieces=[task.text([token]) for token in said.tokens])
     if said.times is None or said.confidences is None:
         return said
     words: list[Word] = []
@@ -86,29 +108,3 @@ def with_words(task: Task, said: Hypothesis) -> Hypothesis:
 
 def _parts(text: str) -> list[str]:
     return re.findall(rf"[{HANZI}]|[^\s{HANZI}]+", text)
-
-
-def write_hypotheses(folder: pathlib.Path, hypotheses: Sequence[Hypothesis]) -> None:
-    """`text` for Kaldi's and our scoring, `transcript.txt` with the text alone, `hyp.jsonl` with all there is."""
-
-    def write(name: str, line: Callable[[Hypothesis], str]) -> None:
-        checkpoint.write_atomically(folder / name, "".join(line(h) + "\n" for h in hypotheses).encode())
-
-    write("text", lambda h: f"{h.id} {h.text}".rstrip())
-    write("transcript.txt", lambda h: h.text)
-    write("hyp.jsonl", lambda h: json.dumps(_as_json(h), ensure_ascii=False))
-
-
-def _as_json(said: Hypothesis) -> dict[str, Any]:
-    """What is there of it; seconds to the millisecond, confidences to four digits."""
-    rounded = said._replace(
-        confidences=said.confidences and [round(p, 4) for p in said.confidences],
-        times=said.times and [(round(start, 3), round(end, 3)) for start, end in said.times],
-    )
-    row = {name: value for name, value in rounded._asdict().items() if value is not None}
-    if said.words is not None:
-        row["words"] = [
-            {"word": w.text, "start": round(w.start, 3), "end": round(w.end, 3), "confidence": round(w.confidence, 4)}
-            for w in said.words
-        ]
-    return row

@@ -4,7 +4,9 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
+import json
 import os
+import pathlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -22,7 +24,9 @@ from jaxasr.data.mixing import Drawn
 from jaxasr.data.pipeline import HostBatch, LoadBatch
 from jaxasr.data.probe import headers
 from jaxasr.data.selection import INFEASIBLE, Measures, Selection, draw_speeds, select, select_all
-from jaxasr.errors import DataError
+from jaxasr.errors import ConfigError, DataError
+from jaxasr.parallel import is_main_process
+from jaxasr.params import write_atomically
 from jaxasr.tasks.base import Task
 
 
@@ -210,6 +214,25 @@ def check_feasible(selection: Selection, frame_ms: float, limit: float) -> str:
             "--max_infeasible."
         )
     return line
+
+
+def write_left_out(selection: Selection, folder: pathlib.Path, console: rich.console.Console) -> None:
+    """Lists what is not used in `left_out.jsonl`; there is no such file where everything is."""
+    file = folder / "left_out.jsonl"
+    rows = [json.dumps(row, ensure_ascii=False) + "\n" for row in selection.left_out_rows()]
+    if rows:
+        console.print(f"  all {len(rows)} left out: {file}", highlight=False, markup=False, soft_wrap=True)
+    if rows and is_main_process():
+        write_atomically(file, "".join(rows).encode())
+    elif is_main_process():
+        file.unlink(missing_ok=True)
+
+
+def check_batches(options: Any) -> None:
+    """Raises ConfigError where --rows, --batch_seconds or --max_buckets cannot be."""
+    for name in ("rows", "batch_seconds", "max_buckets"):
+        if (value := getattr(options, name)) is not None and not value > 0:
+            raise ConfigError(f"--{name}={value}: a positive number was expected; change it.")
 
 
 def evaluation_inputs(

@@ -4,7 +4,7 @@ import json
 import math
 import pathlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, Any
 
 import jax
@@ -78,16 +78,7 @@ class RunLog:
         self._file = _continued(workdir / "log.jsonl")
         self._board = SummaryWriter(str(workdir / "tensorboard"))
         if console.is_terminal:
-            self._bar = rich.progress.Progress(
-                rich.progress.TextColumn("{task.description}"),
-                rich.progress.BarColumn(),
-                rich.progress.MofNCompleteColumn(),
-                rich.progress.TimeElapsedColumn(),
-                rich.progress.TextColumn("left"),
-                rich.progress.TimeRemainingColumn(),
-                rich.progress.TextColumn("{task.fields[numbers]}"),
-                console=console,
-            )
+            self._bar = _bar(console)
             self._task = self._bar.add_task("training", total=None, numbers="")
             self._bar.start()
 
@@ -151,6 +142,34 @@ class RunLog:
             return ""
         left = (time.perf_counter() - began) / (step - first) * (total - step)
         return f"  ETA {int(left) // 60}:{int(left) % 60:02d}"
+
+
+def _bar(console: rich.console.Console, *, transient: bool = False) -> rich.progress.Progress:
+    return rich.progress.Progress(
+        rich.progress.TextColumn("{task.description}"),
+        rich.progress.BarColumn(),
+        rich.progress.MofNCompleteColumn(),
+        rich.progress.TimeElapsedColumn(),
+        rich.progress.TextColumn("left"),
+        rich.progress.TimeRemainingColumn(),
+        rich.progress.TextColumn("{task.fields[numbers]}"),
+        console=console,
+        transient=transient,
+    )
+
+
+def with_bar(
+    batches: Iterable[HostBatch], total: int, rate: float, console: rich.console.Console
+) -> Iterator[HostBatch]:
+    """The batches, with a bar that tells how many are done, the ETA and the audio seconds per second."""
+    began, samples = time.perf_counter(), 0
+    with _bar(console, transient=True) as bar:
+        task = bar.add_task("batches", total=total, numbers="")
+        for host in batches:
+            yield host
+            samples += int(np.sum(host.batch.input_lengths)) * jax.process_count()
+            speed = samples / rate / max(time.perf_counter() - began, 1e-9)
+            bar.update(task, advance=1, numbers=f"audio s/s {speed:.0f}")
 
 
 def _continued(path: pathlib.Path) -> IO[str]:

@@ -15,9 +15,9 @@ from jaxasr.cmvn import estimate
 from jaxasr.data import manifest
 from jaxasr.data.manifest import Utterance
 from jaxasr.data.probe import headers
-from jaxasr.data.selection import Selection, split_valid, why_unreadable
+from jaxasr.data.selection import split_valid, why_unreadable
 from jaxasr.errors import CheckpointError, DataError
-from jaxasr.inputs import Inputs, check_feasible, evaluation_inputs, training_inputs
+from jaxasr.inputs import Inputs, check_feasible, evaluation_inputs, training_inputs, write_left_out
 from jaxasr.parallel import Devices, is_main_process
 from jaxasr.tasks import Task
 from jaxasr.train_config import RESUMABLE, TrainConfig
@@ -98,18 +98,6 @@ def prepare(
 def amount(size: float, unit: str) -> str:
     """`1.50 h` or `12345 tokens`."""
     return f"{size:.2f} h" if unit == "hours" else f"{size:.0f} {unit}"
-
-
-def write_left_out(selection: Selection, workdir: pathlib.Path, console: rich.console.Console) -> None:
-    """Lists what training does not use in `left_out.jsonl`; there is no such file where it uses everything."""
-    file = workdir / "left_out.jsonl"
-    rows = [json.dumps(row, ensure_ascii=False) + "\n" for row in selection.left_out_rows()]
-    if rows:
-        console.print(f"  all {len(rows)} left out: {file}", highlight=False, markup=False, soft_wrap=True)
-    if rows and is_main_process():
-        checkpoint.write_atomically(file, "".join(rows).encode())
-    elif is_main_process():
-        file.unlink(missing_ok=True)
 
 
 def read_manifests(cfg: TrainConfig, console: rich.console.Console) -> tuple[list[Utterance], list[Utterance]]:

@@ -1,19 +1,20 @@
 """Planned batches to hypotheses by one search, in training's validation as in `jaxasr.decode`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
 import rich.console
-import rich.progress
 
 from jaxasr.compiled import CompiledByShape
 from jaxasr.data import pipeline
 from jaxasr.data.batch import BucketShape
 from jaxasr.hypothesis import Hypothesis, hypothesis_of
 from jaxasr.inputs import Inputs
+from jaxasr.logs import with_bar
 from jaxasr.parallel import Devices
 from jaxasr.search.choices import NO_FUSION, Fusion, Search
+from jaxasr.search.hypotheses import Hypotheses
 from jaxasr.tasks.base import Metrics, Task
 from jaxasr.typing import Params
 
@@ -27,17 +28,18 @@ class Recognizer:
     def __init__(
         self,
         task: Task,
-        search: Search | str | None,
+        search: Search | str | Callable[..., Hypotheses] | None,
         devices: Devices,
         *,
         fusion: Fusion = NO_FUSION,
         loss: bool = False,
     ):
-        """Without a search there are no hypotheses, but metrics alone.
+        """What `fusion` weighs may be changed between calls (`weighed`), of which no program is compiled anew.
 
-        What `fusion` weighs may be changed between calls (`weighed`), of which no program is compiled anew.
+        Args:
+          search: one of the task's, or a function as `Task.decode_fn` gives it; None finds metrics, and no hypotheses.
         """
-        decode = None if search is None else task.decode_fn(search)
+        decode = search if search is None or callable(search) else task.decode_fn(search)
         loss_fn = task.loss_fn() if loss else None
 
         def run(params: Params, batch: Any, fusion: Fusion) -> tuple[Any, Metrics]:
@@ -45,6 +47,7 @@ class Recognizer:
             return said, {} if loss_fn is None else loss_fn(params, batch, None)[1]
 
         self.task = task
+        self.decode = decode
         self.devices = devices
         self.fusion = jax.device_put(fusion, devices.replicated)
         self._abstract: Any = None
@@ -62,6 +65,12 @@ class Recognizer:
         if self._abstract is None:
             self._abstract = self.devices.abstract(params)
         self.compiled.announce(shapes)
+
+    def tells_times(self, params: Params) -> bool:
+        """Whether hypotheses say where their tokens are."""
+        spec = self.task.batch_spec(BucketShape(1, int(2 * self.task.input_rate), 1))
+        assert self.decode is not None
+        return jax.eval_shape(self.decode, params, spec, self.fusion).spans is not None
 
     def __call__(
         self, params: Params, inputs: Inputs, *, progress: rich.console.Console | None = None
@@ -90,7 +99,7 @@ class Recognizer:
         loader = inputs.epoch(0)
         batches = pipeline.load(loader)
         if progress is not None:
-            batches = rich.progress.track(batches, "Decoding", total=len(loader.plan), console=progress, transient=True)
+            batches = with_bar(batches, len(loader.plan), self.task.input_rate, progress)
         before = None
         for host in batches:
             outputs = self.compiled[host.planned.shape](params, self.devices.put(host.batch), self.fusion)

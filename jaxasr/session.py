@@ -1,23 +1,20 @@
 """What a session of a run writes about itself into log.jsonl: command, machine, versions, data, buckets."""
 
-import importlib.metadata
 import os
 import pathlib
 import platform
 import shlex
-import subprocess
 import sys
 from typing import Any
 
 import jax
 
-import jaxasr
 from jaxasr.data.selection import Selection
 from jaxasr.inputs import Inputs
 from jaxasr.prepare import Prepared
 from jaxasr.train_config import TrainConfig
+from jaxasr.versions import versions
 
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "soundfile", "soxr")
 SHOWN_IDS = 10
 
 
@@ -90,30 +87,3 @@ def _cpu() -> str:
         lines = []
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return models[0] if models else platform.processor() or platform.machine()
-
-
-def versions() -> dict[str, str]:
-    """Python, jaxasr with its commit where it runs from a checkout, and the packages that decide the result."""
-    found = {"python": platform.python_version(), "jaxasr": jaxasr.__version__}
-    if commit := _commit(pathlib.Path(jaxasr.__file__).parent):
-        found["commit"] = commit
-    return found | {name: importlib.metadata.version(name) for name in PACKAGES}
-
-
-def _commit(package: pathlib.Path) -> str:
-    """The commit that the package is checked out at, and whether it was changed since; empty where it is not."""
-    top, _, commit = _git(package, "rev-parse", "--show-toplevel", "HEAD").partition("\n")
-    if not commit or pathlib.Path(top).resolve() != package.resolve().parent:  # another project's, around a venv
-        return ""
-    changed = _git(package, "status", "--porcelain", "--untracked-files=no", "--", str(package))
-    return commit[:12] + " and changes" * bool(changed)
-
-
-def _git(folder: pathlib.Path, *arguments: str) -> str:
-    """What git prints; nothing where there is no git or no repository."""
-    try:
-        command = ["git", "-C", str(folder), *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return done.stdout.strip()

@@ -19,6 +19,7 @@ from jaxasr.hypothesis import Hypothesis, with_words
 from jaxasr.inputs import Inputs, evaluation_inputs, evaluation_inputs_of
 from jaxasr.parallel import Devices
 from jaxasr.recognizer import Recognizer
+from jaxasr.search.choices import Search
 from jaxasr.tasks.base import Task
 from jaxasr.typing import Params
 
@@ -110,7 +111,7 @@ def load(path: str | pathlib.Path, *, search: str | None = None) -> SpeechToText
     use_persistent_cache()
     task, params = checkpoint.load_model(path)
     devices = Devices.first()
-    recognizer = Recognizer(task, search or task.usual_search(), devices)
+    recognizer = Recognizer(task, Search(search or task.usual_search(), times=True), devices)
     return SpeechToText(task, jax.device_put(params, devices.replicated), recognizer)
 
 

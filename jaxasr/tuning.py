@@ -16,6 +16,7 @@ from jaxasr.typing import Params
 
 GRID: Mapping[str, tuple[float, ...]] = {
     "lm_weight": (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0),
+    "ngram_weight": (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0),
     "ctc_weight": (0.1, 0.3, 0.5, 0.7, 0.9),
     "length_bonus": (-1.0, -0.5, 0.0, 0.5, 1.0, 2.0),
 }
@@ -85,11 +86,10 @@ def tuned(
       ConfigError: the search weighs nothing.
     """
     task = recognizer.task
-    search = flags.choices(task).name
-    names = tuple(name for name in flags.weights(search, scorers) if name in GRID)
+    names = tuple(name for name in flags.weights(task, scorers) if name in GRID)
     if not names:
         raise ConfigError(
-            f"--tune with --search={search}: it weighs nothing; a search with a beam was expected "
+            f"--tune with --search={flags.choices(task).name}: it weighs nothing; a search with a beam was expected "
             f"({', '.join(task.beam_searches()) or 'this model has none'}); give one, or remove --tune."
         )
     references = {u.id: u.text for u in inputs.selection.utterances}

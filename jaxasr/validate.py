@@ -10,13 +10,15 @@ import numpy as np
 from jaxasr import checkpoint, report
 from jaxasr.checkpoint import BestModels, Progress
 from jaxasr.evaluate import print_score
-from jaxasr.hypothesis import Hypothesis, with_words, write_hypotheses
+from jaxasr.hypothesis import Hypothesis, with_words
 from jaxasr.inputs import Inputs
 from jaxasr.logs import RunLog, short
+from jaxasr.outputs import files
 from jaxasr.parallel import Devices, is_main_process, wait_for_processes
 from jaxasr.prepare import Prepared
 from jaxasr.recognizer import Recognizer
 from jaxasr.scoring import Score, score_cleaned
+from jaxasr.search.choices import Search
 from jaxasr.train_config import TrainConfig
 from jaxasr.typing import Params
 
@@ -123,10 +125,10 @@ class Validator:
         """Scores a test set by every search."""
         task, log = self._data.task, self._log
         for search in dict.fromkeys([self._search or task.usual_search(), *task.searches()]):
-            hypotheses, _ = Recognizer(task, search, self._devices)(params, inputs)
+            hypotheses, _ = Recognizer(task, Search(search, times=True), self._devices)(params, inputs)
             found = score_of(inputs, hypotheses)
             if is_main_process():
-                write_hypotheses(self._workdir / name / search, [with_words(task, said) for said in hypotheses])
+                files.write(self._workdir / name / search, [with_words(task, said) for said in hypotheses])
                 log.say(f"\n{path} by {search}:")
                 print_score(found, log.console)
             log.event(split=name, search=search, wer=found.wer.rate, cer=found.cer.rate, path=path)

@@ -144,7 +144,7 @@ def test_none_for_optional_values_and_slots(none):
         (["--config="], "Is a directory"),
         (
             ["--config=nowhere/x.yaml"],
-            "nowhere/x.yaml: no such file; a YAML file or one of the recipes an4_lm, an4_paraformer, an4_sanm, an4_transformer",
+            "nowhere/x.yaml: no such file; a YAML file or one of the recipes an4_lm, an4_paraformer, an4_sanm, ",
         ),
         (
             ["--config=digit"],

@@ -34,6 +34,7 @@ from jaxasr.nn.decoders import DECODERS
 from jaxasr.nn.encoders import ENCODERS, Taps
 from jaxasr.nn.frontends import FRONTENDS
 from jaxasr.nn.masking import length_mask
+from jaxasr.nn.network import AsrNetwork, SpeechOutputs
 from jaxasr.nn.normalize import NORMALIZERS, Cmvn, UtteranceMvn
 from jaxasr.nn.rows import DATA_AXIS
 from jaxasr.nn.specaug import SPECAUGS, SpecAugment
@@ -41,8 +42,10 @@ from jaxasr.optim import OPTIMIZERS, Optimizer
 from jaxasr.parallel import Devices, pmapped
 from jaxasr.reporting.looks import last_attention
 from jaxasr.schedules import SCHEDULES, Constant, Noam
+from jaxasr.search.choices import NO_FUSION, Search
 from jaxasr.state import TrainState, init_state, make_count, make_train_step, train_steps
 from jaxasr.tasks import TASKS, AsrTask
+from jaxasr.tasks.asr_search import by_joint
 from jaxasr.tasks.base import Mean
 from jaxasr.train_config import TrainConfig
 
@@ -432,6 +435,29 @@ def test_decoder_cache_has_rows_at_axis_1(name):
     moved = jax.tree.map(lambda x: np.asarray(x)[:, order], cache)
     found, _ = step(tokens[order, 3:4], memory[order], MEMORY_LENGTHS[order], moved, 3)
     assert_rows_close(found, np.asarray(expected)[order], np.ones(3, int))
+
+
+@every_decoder
+def test_decoder_in_a_beam(name):
+    """Hypotheses that change places, and some that are let go, score as their whole texts do."""
+    decoder, variables, _, memory, decode = decoder_case(name)
+    network = AsrNetwork(None, decoder, SYMBOLS, has_ctc=False)
+    search = Search("joint", beam=4, nbest=4, maxlenratio=-5.0)
+
+    @jit
+    def beam(variables, memory):
+        outputs = SpeechOutputs(memory, MEMORY_LENGTHS, None)
+        return by_joint(network, {"params": {"decoder": variables["params"]}}, outputs, search, NO_FUSION).nbest
+
+    tokens, lengths, scores = map(np.asarray, beam(variables, memory))
+    for k in range(4):
+        said = np.pad(tokens[:, k], ((0, 0), (1, 0)), constant_values=Vocabulary.SOS)
+        logits = decode(variables, np.maximum(said, 0), memory, MEMORY_LENGTHS)
+        ends = np.arange(6) == lengths[:, k, None]
+        targets = np.where(ends, Vocabulary.EOS, np.pad(tokens[:, k], ((0, 0), (0, 1))))
+        counts = (np.arange(6) <= lengths[:, k, None]) & (np.arange(6) < 5)  # the sixth is not said
+        each = np.take_along_axis(np.asarray(jax.nn.log_softmax(logits)), np.maximum(targets, 0)[:, :, None], axis=2)
+        np.testing.assert_allclose(np.sum(each[..., 0] * counts, axis=1), scores[:, k], rtol=1e-4, atol=1e-5)
 
 
 @every_decoder
@@ -1188,8 +1214,8 @@ def talkative(params, vocab_size):
 
 def test_task_decoding_ignores_padding(case):
     params = talkative(case.params, len(case.task.vocabulary))
-    for search in case.task.searches():
-        decode = jit(case.task.decode_fn(search))
+    for search in (*case.task.searches(), *case.task.beam_searches()):
+        decode = jit(case.task.decode_fn(Search(search, beam=3)))
         found, wide = (
             jax.device_get(decode(params, case.batch(case.examples, shape, seed)))
             for shape, seed in ((case.narrow, None), (case.wide, 1))

@@ -67,7 +67,6 @@ def test_what_is_written(model, kaldi, tmp_path):
         shown = [time for time, token in zip(row["times"], said.tokens, strict=True) if token > Vocabulary.EOS]
         assert [[w["start"], w["end"]] for w in row["words"]] == shown  # every token of the text is a word
     assert (tmp_path / "out" / "text").read_text().splitlines() == [f"{h.id} {h.text}".rstrip() for h in hypotheses]
-    assert (tmp_path / "out" / "transcript.txt").read_text().splitlines() == [h.text for h in hypotheses]
 
 
 @pytest.fixture
@@ -106,6 +105,7 @@ def test_transcribe_takes_files_and_arrays(model, sounds):
 
 @pytest.mark.parametrize("search", ["ctc_greedy", "attention_greedy"])
 def test_recognize_says_more_than_transcribe(model, sounds, search):
+    """Of attention CTC tells the times."""
     speech = jaxasr.load(model, search=search)
     paths = [sounds / "a.wav", sounds / "deep" / "a.flac"]
     found = speech.recognize(paths)
@@ -114,12 +114,12 @@ def test_recognize_says_more_than_transcribe(model, sounds, search):
     assert (alone.tokens, alone.times, alone.text) == (found[0].tokens, found[0].times, found[0].text)
     for said in found:
         assert len(said.confidences) == len(said.tokens) > 0 and all(0.0 < p <= 1.0 for p in said.confidences)
-        if search == "attention_greedy":  # which cannot tell where a token is
-            assert said.times is None and said.words is None
-        else:
-            bounds = np.ravel(said.times)
-            assert bounds[0] >= 0.0 and bounds[-1] <= 1.0 and np.all(np.diff(bounds)[::2] > 0.0)
-            assert [word.text for word in said.words] == said.text.split()
+        if said.times is None:  # more tokens than CTC has frames for
+            assert search == "attention_greedy" and said.words is None
+            continue
+        bounds = np.ravel(said.times)
+        assert bounds[0] >= 0.0 and bounds[-1] <= 1.0 and np.all(np.diff(bounds)[::2] > 0.0)
+        assert [word.text for word in said.words] == said.text.split()
 
 
 def test_sounds_of_many_lengths_share_a_few_shapes(model):

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import pathlib
 
 import numpy as np
 import pytest
@@ -10,9 +9,9 @@ import pytest
 from jaxasr.data import subwords
 from jaxasr.data.lexicon import SegDictTokenizer
 from jaxasr.data.tokenizer import BpeTokenizer, CharTokenizer, Tokenizer, Vocabulary, WordTokenizer
-from jaxasr.hypothesis import Hypothesis, Word, hypothesis_of, with_words, write_hypotheses
+from jaxasr.hypothesis import Alternative, Hypothesis, Word, hypothesis_of, with_words
 from jaxasr.nn.frontends import WavFrontend
-from jaxasr.search.hypotheses import Hypotheses
+from jaxasr.search.hypotheses import Hypotheses, NBest
 
 from . import tiny
 
@@ -84,9 +83,21 @@ def test_frames_become_seconds_of_the_sound(samples, frames):
     np.testing.assert_allclose(said.confidences, [0.5, 0.25], rtol=1e-6)
 
 
-def test_what_a_search_cannot_say_is_not_written(tmp_path: pathlib.Path):
-    write_hypotheses(tmp_path, [Hypothesis("u", "a", -1.5, [3])])
-    assert (tmp_path / "hyp.jsonl").read_text() == '{"id": "u", "text": "a", "score": -1.5, "tokens": [3]}\n'
+def test_a_row_that_does_not_fit_has_no_times():
+    task = said_of(WordTokenizer(), "a b")[0]
+    log_probs, nan = np.log(np.array([[0.5, 0.25]])), np.full((1, 2, 2), np.nan)
+    found = Hypotheses(np.array([[3, 4]]), np.array([2]), np.zeros(1), log_probs, nan)
+    said = with_words(task, hypothesis_of(task, found, 0, "u", 8000))
+    assert said.times is None and said.words is None and said.pieces == ["a", "b"] and said.seconds == 1.0
+
+
+def test_hypotheses_beside_the_best():
+    """Those that a beam did not fill are none."""
+    task = said_of(WordTokenizer(), "a b")[0]
+    ranked = NBest(np.array([[[3, 4], [4, -1], [-1, -1]]]), np.array([[2, 1, 0]]), np.array([[-1.0, -2.0, -np.inf]]))
+    found = Hypotheses(np.array([[3, 4]]), np.array([2]), np.array([-1.0]), nbest=ranked)
+    expected = [Alternative("a b", -1.0, [3, 4]), Alternative("b", -2.0, [4])]
+    assert hypothesis_of(task, found, 0, "u", 8000).nbest == expected
 
 
 def test_frames_of_a_frontend_without_stacking():

@@ -12,7 +12,7 @@ import jaxasr
 
 PACKAGE = pathlib.Path(jaxasr.__file__).parent
 LAYERS = [
-    {"errors", "typing", "registry", "corpora", "launch"},
+    {"errors", "typing", "registry", "corpora", "launch", "versions"},
     {"values", "recipes"},
     {"config", "command_line", "nn", "data", "scoring", "paths"},
     {"search", "optim", "schedules", "averages", "convert", "adapters", "init", "params"},
@@ -21,9 +21,9 @@ LAYERS = [
     {"parallel", "compiled", "inputs", "train_config", "stream"},
     {"state", "checkpoint", "cmvn", "logs", "stopping"},
     {"finetune", "hypothesis", "language_models"},
-    {"recognizer", "searching"},
+    {"recognizer", "searching", "outputs"},
     {"speech_to_text", "tuning"},
-    {"decode", "prepare", "evaluate"},
+    {"decode", "align", "prepare", "evaluate", "ngram"},
     {"session", "reporting"},
     {"report", "info"},
     {"convert/folders"},

@@ -19,10 +19,11 @@ from flax import linen as nn
 from jaxasr import __main__, checkpoint, command_line, config, info, report
 from jaxasr.data.batch import AsrExample, BucketShape
 from jaxasr.errors import ConfigError
-from jaxasr.hypothesis import Hypothesis, write_hypotheses
+from jaxasr.hypothesis import Hypothesis
 from jaxasr.logs import RunLog
 from jaxasr.nn.batch_norm import with_stats
 from jaxasr.nn.frontends import GivenFeatures
+from jaxasr.outputs import files
 from jaxasr.parallel import Devices
 from jaxasr.prepare import Prepared, prepare
 from jaxasr.reporting import browser, charts, gather, heat, looks, words
@@ -110,7 +111,7 @@ def written(log: RunLog, cfg: TrainConfig, data: Prepared, workdir: pathlib.Path
         for number, utterance in enumerate(data.tests[0].selection.utterances):
             said = LONG_WORD[1:] if number == 1 else "" if number % every == 0 else utterance.text
             hypotheses.append(Hypothesis(utterance.id, said, -1.5, vocabulary.encode(said.split()).tolist()))
-        write_hypotheses(workdir / "test" / search, hypotheses)
+        files.write(workdir / "test" / search, hypotheses)
         found = score_of(data.tests[0], hypotheses)
         log.event(split="test", search=search, wer=found.wer.rate, cer=found.cer.rate, path=cfg.test[0])
 

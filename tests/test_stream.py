@@ -216,7 +216,7 @@ def test_a_file_plays(model, capsys, tmp_path):
     expected = decode.decode(decode.DecodeOptions(inputs, str(model)))
     assert [(h.id, h.text, h.tokens) for h in found] == [(h.id, h.text, h.tokens) for h in expected]
     np.testing.assert_allclose([h.score for h in found], [h.score for h in expected], rtol=1e-4)
-    assert (tmp_path / "out" / "transcript.txt").read_text().splitlines() == [h.text for h in found]
+    assert (tmp_path / "out" / "text").read_text().splitlines() == [f"{h.id} {h.text}" for h in found]
 
 
 def test_bytes_on_standard_input(model, monkeypatch, capsys):

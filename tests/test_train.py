@@ -112,7 +112,9 @@ def test_the_log_and_the_command_line_agree(finished, tmp_path):
     logged = {r["search"]: r["wer"] for r in records(cfg, "test")}
     assert set(logged) == {"ctc_greedy", "attention_greedy"}
     for search, wer in logged.items():
-        options = decode.DecodeOptions(cfg.test, cfg.workdir, output=str(tmp_path / search), search=search)
+        options = decode.DecodeOptions(
+            cfg.test, cfg.workdir, searching=SearchFlags(search), output=str(tmp_path / search)
+        )
         decode.decode(options)
         score = scoring.score(
             evaluate.read_texts(f"{cfg.test[0]}/text"), evaluate.read_texts(str(tmp_path / search / "text"))

@@ -10,13 +10,11 @@ from typing import Any, ClassVar, Literal, Self
 
 from jaxasr.data import textfile
 from jaxasr.data.cleaners import Cleaning, symbols_pattern
-from jaxasr.data.tokenizer import TOKENIZERS, Tokenizer, words
+from jaxasr.data.tokenizer import HANZI, TOKENIZERS, Tokenizer, words
 from jaxasr.errors import ConfigError, DataError
 from jaxasr.registry import naming_files, resource
 
 Lexicon = Mapping[str, tuple[str, ...]]
-
-HANZI = "\u4e00-\u9fa5"
 
 
 def parsed(lines: Sequence[str], source: str, *, first: bool) -> Lexicon:
@@ -204,6 +202,9 @@ class SegDictTokenizer(LookupTokenizer):
         if re.fullmatch(f"[{HANZI}0-9]+", lower):
             return [token for char in lower for token in self.lexicon.get(char, (char,))]
         return [lower]
+
+    def bounds(self, tokens: Sequence[str]) -> tuple[list[bool], list[bool]]:
+        return [False] * len(tokens), [not token.endswith("@@") for token in tokens]
 
     def join(self, tokens: Sequence[str]) -> str:
         """Pieces glued together; a space before and after what is no hanzi."""

@@ -31,9 +31,7 @@ def blank_line(where: str) -> DataError:
 
 def physical_lines(path: str | os.PathLike[str]) -> list[str]:
     """The lines of a UTF-8 file, unpacked where it ends in .gz, without BOM, carriage returns and a blank end."""
-    raw = _content(path).removeprefix(codecs.BOM_UTF8)
-    if raw.startswith(b"\x1f\x8b"):
-        raise DataError(f"{path}: packed by gzip; a name that ends in .gz, or text, was expected; rename or unpack it.")
+    raw = unpacked(path)
     try:
         content = raw.decode()
     except UnicodeDecodeError as error:
@@ -52,6 +50,14 @@ def physical_lines(path: str | os.PathLike[str]) -> list[str]:
         if "\0" in line:
             raise DataError(f"{path}:{number}: a NUL character; text was expected; remove it.")
     return found
+
+
+def unpacked(path: str | os.PathLike[str]) -> bytes:
+    """The bytes of a text file, unpacked where it ends in .gz, without BOM."""
+    raw = _content(path).removeprefix(codecs.BOM_UTF8)
+    if raw.startswith(b"\x1f\x8b"):
+        raise DataError(f"{path}: packed by gzip; a name that ends in .gz, or text, was expected; rename or unpack it.")
+    return raw
 
 
 def _content(path: str | os.PathLike[str]) -> bytes:

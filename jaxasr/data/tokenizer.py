@@ -19,6 +19,8 @@ from jaxasr.errors import ConfigError, DataError
 from jaxasr.registry import Registry, naming_files, resource
 
 SPACE = "<space>"
+HANZI = "\u4e00-\u9fa5"
+"""Of a regular expression, between brackets."""
 SYMBOLS_FILE = "non_linguistic_symbols.txt"
 
 
@@ -47,6 +49,10 @@ class Tokenizer(abc.ABC):
     def inventory(self, transcripts: Iterable[str]) -> list[str]:
         """What a token list for these transcripts must have, in its order: their tokens by code point."""
         return sorted({token for transcript in transcripts for token in self.tokens(transcript)})
+
+    def bounds(self, tokens: Sequence[str]) -> tuple[list[bool], list[bool]]:
+        """For each token of a list whether a word begins with it, or ends with it, whatever stands beside it."""
+        return [True] * len(tokens), [True] * len(tokens)
 
     def check(self) -> None:
         """Raises ConfigError where the options mean nothing; reads no data."""
@@ -86,6 +92,13 @@ class CharTokenizer(Tokenizer):
     def split(self, text: str) -> list[str]:
         found = re.findall(rf"{symbols_pattern(self.cleaning.symbols)}|\s+|\S", text)
         return [SPACE if part.isspace() else part for part in found]
+
+    def bounds(self, tokens: Sequence[str]) -> tuple[list[bool], list[bool]]:
+        alone = {SPACE, *self.cleaning.symbols}
+        apart = [
+            SPACE not in tokens or token in alone or re.fullmatch(f"[{HANZI}]", token) is not None for token in tokens
+        ]
+        return apart, apart
 
     def join(self, tokens: Sequence[str]) -> str:
         return "".join(" " if token == SPACE else token for token in tokens)
@@ -187,6 +200,10 @@ class BpeTokenizer(Tokenizer):
 
     def split(self, text: str) -> list[str]:
         return subwords.split(self._model, text)
+
+    def bounds(self, tokens: Sequence[str]) -> tuple[list[bool], list[bool]]:
+        alone = self.cleaning.symbols
+        return [token in alone or token.startswith("▁") for token in tokens], [token in alone for token in tokens]
 
     def join(self, tokens: Sequence[str]) -> str:
         return subwords.join(self._model, tokens)

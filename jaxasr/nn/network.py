@@ -119,15 +119,13 @@ class AsrNetwork(SpeechNetwork):
 
     def next_logits(
         self,
-        last: Int[Array, "B"],
+        tokens: Int[Array, "B U"],
         encoded: Float[Array, "B T D"],
         lengths: Int[Array, "B"],
         cache: Cache,
         position: Any,
-    ) -> tuple[Float[Array, "B V"], Cache]:
-        """Scores of the token after `last`, which stands at `position`."""
+    ) -> tuple[Float[Array, "B U V"], Cache]:
+        """Scores of the token after each of `tokens`, the first of which stands at `position`."""
         assert self.decoder is not None
-        logits, cache = self.decoder(
-            last[:, None], encoded, lengths, vocab_size=self.vocab_size, train=False, cache=cache, position=position
-        )
-        return logits[:, 0], cache
+        options = {"vocab_size": self.vocab_size, "train": False, "cache": cache, "position": position}
+        return self.decoder(tokens, encoded, lengths, **options)

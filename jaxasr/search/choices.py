@@ -5,6 +5,9 @@ from typing import Any, NamedTuple
 
 from jaxasr.search.scorers import Weighted
 
+EVERY = 2**31 - 1
+"""As a number of tokens to go on with: all that there are."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Search:
@@ -19,10 +22,12 @@ class Search:
     """Most tokens for each encoded frame; 0 for as many as frames, ended by `end_detected`; below 0 that many tokens
     (as ESPnet)."""
     minlenratio: float = 0.0
-    """Fewest tokens for each encoded frame."""
+    """Fewest tokens for each encoded frame; below 0 that many tokens."""
     token_beam: int = 0
     """Tokens of a frame, or of a step, that a beam goes on with by the heads' own scores; 0 takes all of a frame's, and
-    1.5 times the beam of a step's."""
+    1.5 times the beam of a step's (ESPnet's pre-beam)."""
+    times: bool = False
+    """Find where tokens are by CTC alignment, where the search does not know and the model has a CTC head."""
 
     @classmethod
     def named(cls, search: "Search | str") -> "Search":

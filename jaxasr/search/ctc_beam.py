@@ -19,6 +19,7 @@ from jax import lax
 from jaxasr.nn.masking import length_mask
 from jaxasr.search.choices import NO_FUSION, Fusion, Search
 from jaxasr.search.hypotheses import Hypotheses, NBest
+from jaxasr.search.largest import largest
 from jaxasr.search.scorers import State, Sum
 from jaxasr.typing import Array, Bool, Float, Int
 
@@ -156,7 +157,7 @@ def _frames(
         gap = real[:, 0] & jnp.take_along_axis(gaps, place, axis=1)[:, 0]
         its = jnp.where(said, its, NEVER)
         ids = jnp.broadcast_to(jnp.arange(V)[None], its.shape)
-        scores, ids = lax.top_k(its, most) if most < V else (its, ids)
+        scores, ids = largest(its, most) if most < V else (its, ids)
         return _Frame(blank, again, gap, ids, scores)
 
     return frame, jnp.max(counts), certain
@@ -179,7 +180,7 @@ def _candidates(beam: _Beam, total: Float[Array, "B K"], frame: _Frame, scorer: 
     fused = scorer.score(beam.state, ids.reshape(-1, ids.shape[2])).reshape(ids.shape)
     fused = fused + beam.fused[:, :, None] + length_bonus
     if ids.shape[2] > 2 * K + 1:  # K of each prefix suffice
-        _, best = lax.top_k(new + fused, K)
+        _, best = largest(new + fused, K)
         ids, new, fused = (jnp.take_along_axis(x, best, axis=2) for x in (ids, new, fused))
     known = jnp.any(beam.child[:, :, None, :] == ids[:, :, :, None], axis=3)
     before = jnp.where(last == beam.last[:, None, :], beam.blank[:, :, None], total[:, :, None])

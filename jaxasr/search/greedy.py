@@ -61,19 +61,36 @@ def _of_best(
     rows, surest = jnp.arange(best.shape[0])[:, None], jnp.max(log_probs, axis=-1)
     tokens = jnp.full_like(best, -1).at[rows, place].max(best, mode="drop")  # one token's are alike
     said = tokens >= 0
-    empty = jnp.full(best.shape, jnp.inf, jnp.float32)
-    of_tokens = (-empty).at[rows, place].max(surest, mode="drop")
-    if spans is not None:
-        begins = empty.at[rows, place].min(spans[..., 0], mode="drop")
-        ends = (-empty).at[rows, place].max(spans[..., 1], mode="drop")
-        spans = jnp.where(said[:, :, None], jnp.stack([begins, ends], axis=-1), 0.0)
+    of_tokens, spans = of_frames(place, said, surest, spans)
     return Hypotheses(
         tokens.astype(jnp.int32),
         said.sum(axis=1, dtype=jnp.int32),
         jnp.sum(jnp.where(mask, surest, 0.0), axis=1),
-        jnp.where(said, of_tokens, 0.0),
+        of_tokens,
         spans,
     )
+
+
+def of_frames(
+    place: Int[Array, "B N"],
+    said: Bool[Array, "B U"],
+    log_probs: Float[Array, "B N"],
+    spans: Float[Array, "B N 2"] | None,
+) -> tuple[Float[Array, "B U"], Float[Array, "B U 2"] | None]:
+    """Of tokens the surest log-probability, and the span from first to last, of what stands at their places.
+
+    Args:
+      place: the token that each frame is of; beyond the last one for none.
+      said: the tokens that there are.
+    """
+    rows = jnp.arange(place.shape[0])[:, None]
+    empty = jnp.full(said.shape, jnp.inf, jnp.float32)
+    of_tokens = jnp.where(said, (-empty).at[rows, place].max(log_probs, mode="drop"), 0.0)
+    if spans is None:
+        return of_tokens, None
+    begins = empty.at[rows, place].min(spans[..., 0], mode="drop")
+    ends = (-empty).at[rows, place].max(spans[..., 1], mode="drop")
+    return of_tokens, jnp.where(said[:, :, None], jnp.stack([begins, ends], axis=-1), 0.0)
 
 
 def attention_greedy(

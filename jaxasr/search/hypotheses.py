@@ -26,6 +26,8 @@ class Hypotheses(NamedTuple):
     log_probs: Float[Array, "B N"] | None = None
     """Log-probability of each token in nats, at most 0; 0 after the end."""
     spans: Float[Array, "B N 2"] | None = None
-    """Where each token begins and ends, in encoded frames from the start of the sound; zeros after the end."""
+    """Where each token begins and ends, in encoded frames from the start of the sound; zeros after the end.
+
+    NaN in a row whose tokens CTC was asked to find and cannot (`ctc_align`)."""
     nbest: NBest | None = None
     """All that a beam kept in the end, this one first."""

@@ -68,7 +68,14 @@ class AsrTask(SpeechTask):
         return names if self.decoder is None else (*names, "attention_greedy")
 
     def beam_searches(self) -> tuple[str, ...]:
-        return ("ctc_beam",) if self.ctc_weight > 0.0 else ()
+        ctc = ("ctc_beam",) if self.ctc_weight > 0.0 else ()
+        if self.decoder is None:
+            return ctc
+        return (*ctc, "joint", "rescore") if ctc else ("joint",)
+
+    def idle_options(self, search: str) -> tuple[str, ...]:
+        del search
+        return () if self.ctc_weight > 0.0 else ("ctc_weight",)
 
     def decoding(self, search: Search) -> Callable[..., Hypotheses]:
         return decoding(self, search)

@@ -227,9 +227,25 @@ class Task(abc.ABC, Generic[ExampleT, BatchT]):
         """Names of the searches that keep several hypotheses at a time."""
         return ()
 
+    def idle_options(self, search: str) -> tuple[str, ...]:
+        """Options of a search of this name, as `jaxasr.decode` has them, that change nothing with this model."""
+        del search
+        return ()
+
     def decode_fn(self, search: Search | str) -> Callable[..., Hypotheses]:
         """(params, batch, fusion=NO_FUSION) to hypotheses, by one of the searches."""
         raise NotImplementedError(f"{type(self).__name__} has no search {search}")
+
+    def align_fn(self) -> Callable[..., Hypotheses]:
+        """As `decode_fn`, to the batch's own tokens and where they are in its sound.
+
+        Raises:
+          ConfigError: the model has no CTC head to find them by.
+        """
+        raise ConfigError(
+            f"{type(self).__name__}: no CTC head; one was expected, which says where known text is in the sound; take "
+            "a model of speech recognition that was trained with --ctc_weight above 0."
+        )
 
     @abc.abstractmethod
     def text(self, tokens: Sequence[int]) -> str:

@@ -5,19 +5,22 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import jax.numpy as jnp
+from jax import lax
 
 from jaxasr.config import slot
 from jaxasr.data.batch import AnyAsrBatch
 from jaxasr.nn.decoders import PARALLEL_DECODERS, ParaformerSanmDecoder, ParallelDecoder
-from jaxasr.nn.masking import length_mask
+from jaxasr.nn.masking import length_mask, zero_padding
 from jaxasr.nn.network import SpeechOutputs
 from jaxasr.nn.paraformer import ParaformerNetwork
 from jaxasr.nn.predictors import PREDICTORS, CifPredictorV2, Predictor
 from jaxasr.search.choices import NO_FUSION, Fusion, Search
+from jaxasr.search.ctc_prefix import emissions
 from jaxasr.search.greedy import parallel_greedy
 from jaxasr.search.hypotheses import Hypotheses
+from jaxasr.search.joint import Limits, Speaker, joint
 from jaxasr.search.timestamps import spans_of_fires, spans_of_weights
-from jaxasr.tasks.asr_search import CTC_SEARCHES, by_ctc
+from jaxasr.tasks.asr_search import BLANK, CTC_SEARCHES, EOS, SOS, by_ctc
 from jaxasr.tasks.base import TASKS, Counts, Metrics
 from jaxasr.tasks.loss_parts import accuracy_part, count_parts, encoder_parts, text_part, with_sos_eos
 from jaxasr.tasks.paraformer_choices import check_choices
@@ -123,12 +126,16 @@ class ParaformerTask(SpeechTask):
         return ("parallel_greedy", "ctc_greedy") if self.ctc_weight > 0.0 else ("parallel_greedy",)
 
     def beam_searches(self) -> tuple[str, ...]:
-        return ("ctc_beam",) if self.ctc_weight > 0.0 else ()
+        return ("ctc_beam", "joint") if self.ctc_weight > 0.0 else ("joint",)
+
+    def idle_options(self, search: str) -> tuple[str, ...]:
+        counted = ("maxlenratio", "minlenratio")  # the predictor says how many tokens there are
+        return counted if self.ctc_weight > 0.0 else (*counted, "ctc_weight")
 
     def decoding(self, search: Search) -> Callable[..., Hypotheses]:
         def of_ctc(params: Params, batch: AnyAsrBatch, fusion: Fusion = NO_FUSION) -> Hypotheses:
             outputs: Any = self.heard(params, batch, "encode")
-            return by_ctc(outputs, search, fusion)
+            return self.timed(search, by_ctc(outputs, search, fusion), outputs)
 
         def at_once(params: Params, batch: AnyAsrBatch, fusion: Fusion = NO_FUSION) -> Hypotheses:
             outputs: Any = self.heard(params, batch, "recognize")
@@ -137,7 +144,31 @@ class ParaformerTask(SpeechTask):
             found = parallel_greedy(logits, predicted.counts.astype(jnp.int32), spans, left_out=LEFT_OUT)
             return found if predicted.fine_alphas is None else found._replace(spans=self._fine_spans(outputs, found))
 
-        return of_ctc if search.name in CTC_SEARCHES else at_once
+        def jointly(params: Params, batch: AnyAsrBatch, fusion: Fusion = NO_FUSION) -> Hypotheses:
+            return self._jointly(self.heard(params, batch, "recognize"), search, fusion)
+
+        if search.name in CTC_SEARCHES:
+            return of_ctc
+        return jointly if search.name == "joint" else at_once
+
+    def _jointly(self, outputs: SpeechOutputs, search: Search, fusion: Fusion) -> Hypotheses:
+        """FunASR's `BeamSearchPara`: what the decoder says of each token counts in full, beside CTC and scorers."""
+        logits, predicted = outputs.attention_logits, outputs.predicted
+        assert logits is not None and predicted is not None
+        counts, room = predicted.counts.astype(jnp.int32), logits.shape[1]
+
+        def say(tokens: Array, cache: Any, position: Any) -> tuple[Array, Any]:
+            return lax.dynamic_slice_in_dim(logits, position, 1, axis=1), cache
+
+        emitted = None if outputs.ctc_logits is None else emissions(outputs.ctc_logits, outputs.lengths, blank_id=BLANK)
+        bounds = Limits(counts, jnp.zeros_like(counts), room)
+        found = joint(
+            Speaker(logits[:, 0], (), say, 1.0), emitted, bounds, search, fusion, eos=EOS, forbidden=(BLANK, SOS)
+        )
+        if predicted.fine_alphas is not None:
+            return found._replace(spans=self._fine_spans(outputs, found))
+        spans = spans_of_weights(predicted.alphas, outputs.lengths, room)
+        return found._replace(spans=zero_padding(spans, found.lengths))
 
     def _fine_spans(self, outputs: SpeechOutputs, found: Hypotheses) -> Float[Array, "B U 2"]:
         """Where the tokens found are, by the weights that the predictor has for it."""

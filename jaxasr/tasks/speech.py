@@ -34,7 +34,8 @@ from jaxasr.nn.postencoders import POSTENCODERS, PostEncoder, TransformerPostEnc
 from jaxasr.nn.preencoders import PREENCODERS, PreEncoder
 from jaxasr.nn.rows import repeat_rows
 from jaxasr.nn.specaug import SPECAUGS, SpecAugment, SpecAugmenter
-from jaxasr.search.choices import Search
+from jaxasr.search.alignment import ctc_align, with_spans
+from jaxasr.search.choices import NO_FUSION, Fusion, Search
 from jaxasr.search.hypotheses import Hypotheses
 from jaxasr.tasks import resources
 from jaxasr.tasks.base import Counts, Mean, Metrics, Model, denominator
@@ -159,8 +160,12 @@ class SpeechTask(TokensTask[AnyAsrExample, AnyAsrBatch]):
     def frames_needed(self, text: str) -> int:
         if self.ctc_weight == 0.0:
             return 1
-        ids = self._vocabulary.encode(self._tokenizer.tokens(text))
+        ids = self._vocabulary.encode(self.tokens(text))
         return len(ids) + int(np.sum(ids[1:] == ids[:-1]))
+
+    def word_bounds(self) -> tuple[list[bool], list[bool]]:
+        """For each token whether a word begins with it, or ends with it, whatever stands beside it."""
+        return self._tokenizer.bounds(self._vocabulary.tokens)
 
     def training_speeds(self) -> tuple[float, ...]:
         return self.preprocess.speeds if self.preprocess else (1.0,)
@@ -323,6 +328,23 @@ class SpeechTask(TokensTask[AnyAsrExample, AnyAsrBatch]):
     @abc.abstractmethod
     def decoding(self, search: Search) -> Callable[..., Hypotheses]:
         """`decode_fn` of a search that there is."""
+
+    def timed(self, search: Search, found: Hypotheses, outputs: SpeechOutputs) -> Hypotheses:
+        """What was found, with times where they are wanted and CTC can tell them."""
+        if not search.times or outputs.ctc_logits is None:
+            return found
+        return with_spans(found, outputs.ctc_logits, outputs.lengths, blank_id=Vocabulary.BLANK)
+
+    def align_fn(self) -> Callable[..., Hypotheses]:
+        if self.ctc_weight == 0.0:
+            return super().align_fn()
+
+        def align(params: Params, batch: AnyAsrBatch, fusion: Fusion = NO_FUSION) -> Hypotheses:
+            outputs: Any = self.heard(params, batch, "encode")
+            of_batch = outputs.lengths, batch.tokens, batch.token_lengths
+            return ctc_align(outputs.ctc_logits, *of_batch, blank_id=Vocabulary.BLANK)
+
+        return align
 
     def heard(self, params: Params, batch: AnyAsrBatch, method: str) -> SpeechOutputs:
         """What a method of the network makes of a batch's features."""

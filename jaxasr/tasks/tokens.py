@@ -89,11 +89,15 @@ class TokensTask(Task[ExampleT, BatchT]):
                 "before; one of the two was expected; remove --token_list, or give --tokenizer.model."
             )
 
+    def tokens(self, text: str) -> list[str]:
+        """Those of a transcript, which is cleaned first."""
+        return self._tokenizer.tokens(text)
+
     def num_tokens(self, text: str) -> int:
-        return len(self._tokenizer.tokens(text))
+        return len(self.tokens(text))
 
     def unknown(self, text: str) -> list[str]:
-        return self._vocabulary.unknown(self._tokenizer.tokens(text))
+        return self._vocabulary.unknown(self.tokens(text))
 
     def leaves_out_unknown(self) -> bool:
         return self.unknown_symbols == "leave_out"

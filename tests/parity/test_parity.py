@@ -18,11 +18,16 @@ from jaxasr.nn.encoders import SanmEncoder, TransformerEncoder
 from jaxasr.nn.frontends import SlidingWindow, StftFrontend, WavFrontend
 from jaxasr.nn.frontends.mel import slaney_filterbank
 from jaxasr.nn.losses import label_smoothing_loss
+from jaxasr.nn.network import AsrNetwork, SpeechOutputs
 from jaxasr.nn.normalize import Cmvn, GlobalMvn, UtteranceMvn, read_kaldi_mvn, read_mvn
 from jaxasr.optim import Adam, AdamW
 from jaxasr.schedules import TriStage, WarmupRsqrt
+from jaxasr.search.choices import Fusion, Search
+from jaxasr.search.ctc_prefix import emissions, extended, no_tokens, prefix_scores
+from jaxasr.search.joint import joint, limits
 from jaxasr.state import init_state, make_train_step
 from jaxasr.tasks.asr import AsrTask
+from jaxasr.tasks.asr_search import speaker_of
 from jaxasr.tasks.loss_parts import with_sos_eos
 
 from .fixtures import FIXTURES, HERE, assert_rows_close, assert_trees_close, fixture, shapes_at_init, shapes_of
@@ -276,22 +281,45 @@ def test_ctc_scores_of_whole_texts():
     assert_close(-nll, arrays["out"]["ctc_prefix_log_psi"][:, Vocabulary.EOS])
 
 
-@pytest.mark.parametrize("utterance", range(3))
-def test_attention_scores_of_hypotheses(utterance):
-    """Of those found by attention alone; where a text became as long as it might, the end after it has no score."""
+def test_ctc_scores_of_prefixes():
     arrays, assert_close = fixture("j_beam_search_aed_sanm")
-    params = convert_params(fixture("g_aed_sanm_transformer")[0]["param"], RULES)["decoder"]
-    ids = arrays["out"][f"b3_att_utt{utterance}_ids"].astype(np.int32)
-    memory, lengths = (
-        np.repeat(arrays["in"][name][utterance][None], 3, axis=0) for name in ("encoder_out", "encoder_out_lens")
-    )
-    options = {"vocab_size": arrays["in"]["ctc_log_probs"].shape[2], "train": False}
-    decode = jax.jit(functools.partial(TASK.decoder.apply, **options))
-    logits, _ = decode({"params": params}, np.maximum(ids[:, :-1], 0), memory, lengths)
-    each = np.take_along_axis(np.asarray(jax.nn.log_softmax(logits)), np.maximum(ids[:, 1:, None], 0), axis=2)[..., 0]
-    longest = int(FIXTURES["j_beam_search_aed_sanm"]["config"]["b3_att"]["maxlenratio"] * lengths[0])
-    said = (ids[:, 1:] >= 0) & ~((ids[:, 1:] == Vocabulary.EOS) & (np.arange(ids.shape[1] - 1) >= longest))
-    assert_close(np.sum(each * said, axis=1), arrays["out"][f"b3_att_utt{utterance}_scores"])
+    log_probs = arrays["in"]["ctc_log_probs"][:1]
+    emitted = emissions(log_probs, arrays["in"]["encoder_out_lens"][:1])
+    every = np.arange(log_probs.shape[2])[None, None]
+    heard = no_tokens(emitted, 1)
+    longest = FIXTURES["j_beam_search_aed_sanm"]["config"]["ctc_prefix"]["prefixes"][-1][1:]
+    for expected, token in zip(arrays["out"]["ctc_prefix_log_psi"], [*longest, 0], strict=True):
+        found = prefix_scores(heard, emitted, every, eos=Vocabulary.EOS)[0, 0]
+        assert_close(found[1:], expected[1:])  # of blank it means nothing
+        heard = extended(heard, emitted, np.zeros((1, 1), int), np.full((1, 1), token))
+
+
+@pytest.mark.parametrize("name", ["b5_ctc0.3", "b5_ctc0.5_pen0.4", "b3_att"])
+def test_joint_beam_search(name):
+    """The three best of each utterance, ids where scores are further apart than FunASR's own may be."""
+    arrays, assert_close = fixture("j_beam_search_aed_sanm")
+    config = FIXTURES["j_beam_search_aed_sanm"]["config"][name]
+    params = convert_params(fixture("g_aed_sanm_transformer")[0]["param"], RULES)
+    given = (arrays["in"][key] for key in ("encoder_out", "encoder_out_lens", "ctc_log_probs"))
+    search = Search("joint", config["beam_size"], 3, config["maxlenratio"])
+    network = AsrNetwork(TASK.encoder, TASK.decoder, arrays["in"]["ctc_log_probs"].shape[2], has_ctc=True)
+
+    @functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+    def decode(params, outputs, fusion):
+        bounds = limits(search, outputs.lengths, outputs.encoded.shape[1])
+        speaker = speaker_of(network, {"params": params}, outputs, fusion, bounds.room + 1)
+        emitted = emissions(outputs.ctc_logits, outputs.lengths)
+        # FunASR may say sos
+        return joint(speaker, emitted, bounds, search, fusion, eos=Vocabulary.EOS, forbidden=(Vocabulary.BLANK,)).nbest
+
+    found = decode(params, SpeechOutputs(*given), Fusion(config["ctc_weight"], config["penalty"]))
+    for row in range(3):
+        scores, ids = (arrays["out"][f"{name}_utt{row}_{key}"] for key in ("scores", "ids"))
+        assert_close(found.scores[row], scores)
+        for k in range(3):
+            if np.min(np.abs(np.delete(scores, k) - scores[k])) > 1e-3:
+                tokens = np.asarray(found.tokens[row, k, : found.lengths[row, k]])
+                assert tokens.tolist() == [i for i in ids[k].tolist() if i > Vocabulary.EOS]
 
 
 # --- i: normalisation --------------------------------------------------------------------------------------------

@@ -166,6 +166,14 @@ def test_prefixes_are_those_of_strings(name, fused):
     check(searched(logits, lengths, search, fusion), by_row)
 
 
+def test_prefixes_that_come_back():
+    """One leaves the beam, comes back before a longer one that it begins, and what is added to it goes on into that."""
+    B, T, V, search = 40, 16, 3, Search("ctc_beam", beam=8, nbest=8)
+    sure = np.random.default_rng(8).choice([0.2, 2.0], size=(B, T, 1))
+    logits = np.float32(random_logits(9, B, T, V, scale=4.0) * sure - [4.0, 0.0, 0.0])
+    check(searched(logits, np.full(B, T), search), [by_strings(row, 8) for row in logits])
+
+
 def test_blanks_are_passed_over():
     """Exact where blank is certain, and as if it were so where it is likelier than that."""
     B, T, V, search = 24, 16, 4, Search("ctc_beam", beam=6, nbest=6)

@@ -25,7 +25,7 @@ def random_logits(seed, *shape):
 
 def unpadded(hypotheses):
     """Each row's tokens as a list; what stands after them is -1."""
-    tokens, lengths, scores, log_probs, spans = jax.device_get(hypotheses)
+    tokens, lengths, scores, log_probs, spans, _ = jax.device_get(hypotheses)
     assert (tokens.dtype, lengths.dtype, scores.dtype, log_probs.dtype) == (np.int32, np.int32, np.float32, np.float32)
     assert np.all(log_probs <= 0.0)
     for of_tokens in (log_probs, spans):

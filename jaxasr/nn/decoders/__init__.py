@@ -3,6 +3,7 @@
 from jaxasr.nn.decoders.base import DECODERS as DECODERS
 from jaxasr.nn.decoders.base import Cache as Cache
 from jaxasr.nn.decoders.base import Decoder as Decoder
+from jaxasr.nn.decoders.base import parted as parted
 from jaxasr.nn.decoders.convolution import DynamicConv2dDecoder as DynamicConv2dDecoder
 from jaxasr.nn.decoders.convolution import DynamicConvDecoder as DynamicConvDecoder
 from jaxasr.nn.decoders.convolution import LightweightConv2dDecoder as LightweightConv2dDecoder

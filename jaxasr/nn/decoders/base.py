@@ -1,15 +1,34 @@
 """What every attention decoder promises."""
 
 import abc
+from collections.abc import Callable
 from typing import Any
 
+import jax
 from flax import linen as nn
 
 from jaxasr.registry import Registry
 from jaxasr.typing import Array, Float, Int
 
 Cache = Any
-"""What a decoder remembers of the tokens it has seen; a tree of arrays, each with the rows at axis 1."""
+"""What a decoder remembers of the tokens it has seen; a tree of arrays, each with the rows at axis 1.
+
+Arrays with the names in `OF_FRAMES` are of the encoded frames alone: all hypotheses of an utterance share them.
+"""
+OF_FRAMES = ("memory_keys", "memory_values")
+
+
+def parted(cache: Cache) -> tuple[Cache, Callable[[Cache], Cache]]:
+    """What is of tokens in a cache that a decoder has used, and what makes a whole cache of the like of it."""
+    named, tree = jax.tree_util.tree_flatten_with_path(cache)
+    shared = [getattr(path[-1], "name", None) in OF_FRAMES for path, _ in named]
+    own = [x for (_, x), of_frames in zip(named, shared, strict=True) if not of_frames]
+
+    def whole(own: Cache) -> Cache:
+        left = iter(own)
+        return tree.unflatten([x if of_frames else next(left) for (_, x), of_frames in zip(named, shared, strict=True)])
+
+    return own, whole
 
 
 class Decoder(nn.Module):

@@ -1,16 +1,22 @@
 """Decoding: options, inputs and arrays."""
 
+import dataclasses
+import pathlib
 from typing import Any
 
 import numpy as np
 
-from jaxasr.decode import DecodeOptions, decode, read_inputs
+from jaxasr import align
+from jaxasr.data.tokenizer import Vocabulary
+from jaxasr.decode import DecodeOptions, check_times, decode, read_inputs
+from jaxasr.hypothesis import Hypothesis
+from jaxasr.outputs import files
 from jaxasr.searching import SearchFlags
 from jaxasr.speech_to_text import SpeechToText
 from jaxasr.stream import Listener
 from jaxasr.tasks import ParaformerTask
 from tests import tiny
-from tests.errors.files import write
+from tests.errors.files import kaldi, sound, write
 
 
 def check(**options: Any) -> None:
@@ -22,7 +28,20 @@ def transcribe(samples: np.ndarray) -> None:
     SpeechToText(tiny.TASK, nothing, nothing).transcribe(samples)
 
 
+def align_unknown_text() -> None:
+    folder = kaldi("k", text="u b\n")
+    sound("k/u.wav")
+    align.alignable(tiny.TASK.with_resources(vocabulary=Vocabulary(tiny.TOKENS)), [folder])
+
+
 CASES = {
+    "no such format": lambda: check(output="out", formats=("srr",)),
+    "formats without a folder": lambda: check(formats=("srt",)),
+    "subtitles of a stream": lambda: decode(DecodeOptions(("a.wav",), "m", stream=True, output="o", formats=("srt",))),
+    "subtitles without times": lambda: check_times(["srt"], "attention_greedy", told=False),
+    "an id outside of the folder": lambda: files.write(pathlib.Path("out"), [Hypothesis("../a", "", 0.0, [])], ["txt"]),
+    "alignment without CTC": lambda: dataclasses.replace(tiny.TASK, ctc_weight=0.0).align_fn(),
+    "nothing to align": align_unknown_text,
     "an output that is a file": lambda: check(output=write("out")),
     "no input": lambda: decode(DecodeOptions((), "model")),
     "batches of a stream": lambda: decode(DecodeOptions(("a.wav",), "model", stream=True, rows=3)),
@@ -37,6 +56,8 @@ CASES = {
     "a search that the model does not have": lambda: tiny.TASK.decode_fn("beam"),
     "more hypotheses than the beam has": lambda: SearchFlags("ctc_beam", beam=2, nbest=3).choices(tiny.TASK),
     "a probability above 1": lambda: SearchFlags("ctc_beam", blank_skip=1.5).choices(tiny.TASK),
+    "a share above 1": lambda: SearchFlags("joint", ctc_weight=1.5).choices(tiny.TASK),
+    "a ratio that is no number": lambda: SearchFlags("joint", maxlenratio=np.inf).choices(tiny.TASK),
     "a beam of a search that has none": lambda: SearchFlags("ctc_greedy", beam=5).choices(tiny.TASK),
     "two channels": lambda: transcribe(np.zeros((2, 5))),
     "samples of int16 as floats": lambda: transcribe(np.array([0.0, 1000.0])),

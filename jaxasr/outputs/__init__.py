@@ -1,0 +1,1 @@
+"""What decoding and alignment write: `formats`, of which `subtitles` are some; `files` says where each goes."""
