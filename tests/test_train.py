@@ -22,6 +22,7 @@ from jaxasr.logs import StepLog
 from jaxasr.nn.postencoders import TransformerPostEncoder
 from jaxasr.parallel import Devices
 from jaxasr.prepare import prepare, read_manifests, resumed
+from jaxasr.searching import SearchFlags
 from jaxasr.tasks import AsrTask
 from jaxasr.train import Stopped, train
 from jaxasr.validate import Validator
