@@ -1,6 +1,7 @@
 """Weights of a search that make the fewest errors on a set with transcripts."""
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 
 import rich.console
@@ -21,6 +22,7 @@ GRID: Mapping[str, tuple[float, ...]] = {
     "length_bonus": (-1.0, -0.5, 0.0, 0.5, 1.0, 2.0),
 }
 """What is tried of each weight, beside what it is."""
+BONUS = "length_bonus"
 ROUNDS = 2
 
 Weights = tuple[float, ...]
@@ -56,20 +58,23 @@ class Tuned:
 
 
 def tune(names: Sequence[str], start: Weights, measure: Callable[[Weights], Score]) -> Tuned:
-    """The weights `names` by coordinate search from `start`: each in turn the best of its grid, the others as they are.
+    """The weights `names` by search from `start`: each in turn the best of its grid, the others as they are.
 
-    Of equally good ones the first that was tried is kept. It ends when a round changes nothing, or after two.
+    With each goes the length bonus, for what makes tokens dearer needs more of it. Of equally good ones the first that
+    was tried is kept. It ends when a round changes nothing, or after two.
 
     Args:
       measure: from weights to what is found with them.
     """
     tried = {start: measure(start)}
-    best = start
+    best, others = start, [name for name in names if name != BONUS]
     for _ in range(ROUNDS):
         before = best
-        for place, name in enumerate(names):
-            for value in GRID[name]:
-                weights = (*best[:place], value, *best[place + 1 :])
+        for name in others or [BONUS]:
+            moved = [n for n in dict.fromkeys((name, BONUS)) if n in names]
+            for values in itertools.product(*(GRID[n] for n in moved)):
+                new = dict(zip(names, best, strict=True)) | dict(zip(moved, values, strict=True))
+                weights = tuple(new.values())
                 tried[weights] = tried[weights] if weights in tried else measure(weights)
             best = min(tried, key=lambda weights: tried[weights].wer.errors)
         if best == before:

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import pathlib
 
+import jax
 import numpy as np
 import pytest
 
@@ -11,11 +12,14 @@ from jaxasr import checkpoint, info, tuning
 from jaxasr.data import manifest
 from jaxasr.data.batch import BucketShape, TextExample, collate_text
 from jaxasr.data.tokenizer import Vocabulary, WordTokenizer
-from jaxasr.decode import DecodeOptions, decode
+from jaxasr.decode import DecodeOptions, decode, read_inputs
 from jaxasr.errors import ConfigError, DataError
+from jaxasr.inputs import evaluation_inputs
 from jaxasr.language_models import neural_lm
 from jaxasr.nn.lms import TransformerLm
+from jaxasr.parallel import Devices
 from jaxasr.paths import unflatten
+from jaxasr.recognizer import Recognizer
 from jaxasr.scoring import score
 from jaxasr.searching import SearchFlags
 from jaxasr.tasks import LmTask
@@ -134,14 +138,16 @@ def test_a_search_asks_it_and_is_tuned(finished, tmp_path, capsys, monkeypatch):
     checkpoint.save_model(tmp_path / "asr", task, unflatten(drawn))
     sounds = tiny.corpus(tmp_path / "sounds", "test", 60)
 
-    def said(*inputs, tune=None, **changes):
-        flags = SearchFlags(search="ctc_beam", beam=4, **changes)
-        return decode(DecodeOptions(inputs, str(tmp_path / "asr"), flags, tune=tune, progress="off"))
+    flags = SearchFlags(search="ctc_beam", beam=4, lm=finished.workdir, lm_weight=0.5)
 
-    assert said(sounds, lm=finished.workdir, lm_weight=0.0) == said(sounds)
-    asked, more = (said(sounds, lm=finished.workdir, lm_weight=weight) for weight in (0.5, 0.6))
-    same = [(a, b) for a, b in zip(asked, more, strict=True) if a.tokens == b.tokens]
-    assert same
+    scorers, devices = flags.scorers(task), Devices.first()
+    recognizer = Recognizer(task, flags.choices(task), devices, fusion=flags.fusion(scorers))
+    inputs = evaluation_inputs(task, read_inputs([sounds], "sound"), batch_seconds=200.0, max_buckets=1)
+    params = jax.device_put(unflatten(drawn), devices.replicated)
+    asked, _ = recognizer(params, inputs)
+    recognizer.weighed(dataclasses.replace(flags, lm_weight=0.6).fusion(scorers))
+    same = [(a, b) for a, b in zip(asked, recognizer(params, inputs)[0], strict=True) if a.tokens == b.tokens]
+    assert same and len(recognizer.compiled) == 1
     for one, other in same:
         example = TextExample("", np.array(one.tokens, np.int32))
         batch = collate_text([example], BucketShape(1, 1, max(len(one.tokens), 1)))
@@ -149,5 +155,5 @@ def test_a_search_asks_it_and_is_tuned(finished, tmp_path, capsys, monkeypatch):
         assert other.score - one.score == pytest.approx(-0.1 * float(nats), abs=1e-3)
 
     monkeypatch.setattr(tuning, "GRID", {"lm_weight": (0.0, 0.3), "length_bonus": (0.0,)})
-    assert said(tune=sounds, lm=finished.workdir) == []
+    assert decode(DecodeOptions((), str(tmp_path / "asr"), flags, tune=sounds, max_buckets=1)) == []
     assert "fewest errors: --lm_weight=0" in capsys.readouterr().err
