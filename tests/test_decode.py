@@ -42,7 +42,7 @@ def kaldi(tmp_path_factory) -> str:
     return tiny.corpus(tmp_path_factory.mktemp("test"), "test", 18)
 
 
-@pytest.mark.parametrize("search", ["ctc_greedy", "attention_greedy"])
+@pytest.mark.parametrize("search", ["ctc_greedy", "ctc_beam", "attention_greedy"])
 def test_text_depends_on_neither_rows_nor_padding(model, kaldi, search):
     found = [
         decode.decode(
@@ -103,7 +103,7 @@ def test_transcribe_takes_files_and_arrays(model, sounds):
     assert speech.transcribe(np.zeros(3, np.int16)) == ""
 
 
-@pytest.mark.parametrize("search", ["ctc_greedy", "attention_greedy"])
+@pytest.mark.parametrize("search", ["ctc_greedy", "ctc_beam", "attention_greedy"])
 def test_recognize_says_more_than_transcribe(model, sounds, search):
     """Of attention CTC tells the times."""
     speech = jaxasr.load(model, search=search)

@@ -24,7 +24,7 @@ def task(tmp_path):
     """A model of characters in lower case, in the folder `model`."""
     task = dataclasses.replace(tiny.TASK, normalizer=None, tokenizer=CharTokenizer(), cleaners=("lower",))
     task = task.prepared([Utterance("u", "u.wav", "one two three four")])
-    checkpoint.save_model(tmp_path / "model", task, None, ())
+    checkpoint.save_model(tmp_path / "model", task, {"w": np.zeros(1, np.float32)}, ())
     return task
 
 

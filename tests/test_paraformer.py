@@ -151,7 +151,7 @@ def test_in_bfloat16(paraformer):
     assert {x.dtype for x in jax.tree.leaves(found)} == {np.dtype(np.float32)}
 
 
-@pytest.mark.parametrize("search", ["parallel_greedy", "ctc_greedy"])
+@pytest.mark.parametrize("search", ["parallel_greedy", "ctc_greedy", "ctc_beam"])
 def test_rows_are_decoded_as_alone(paraformer, search):
     """Those with no tokens too."""
     case = with_changes(paraformer, ctc_weight=0.3)

@@ -19,7 +19,6 @@ from jax import lax
 from jaxasr.nn.masking import length_mask
 from jaxasr.search.choices import NO_FUSION, Fusion, Search
 from jaxasr.search.hypotheses import Hypotheses, NBest
-from jaxasr.search.largest import largest
 from jaxasr.search.scorers import State, Sum
 from jaxasr.typing import Array, Bool, Float, Int
 
@@ -107,8 +106,8 @@ def ctc_beam(
     rows, T, V = logits.shape
     K, scorer = search.beam, Sum(fusion.scorers)
     most = search.token_beam or V
-    if not fusion.scorers:  # of tokens that are better for all prefixes, but for those that end in them, K go first
-        most = min(most, K + 1)
+    if not fusion.scorers:
+        most = min(most, K + 1)  # tokens rank alike after every prefix, but for its own last one
     frames, count, certain = _frames(logits, lengths, most, (blank_id, *left_out), fusion.blank_skip)
 
     def step(n: Any, beam: _Beam, tree: _Tree) -> tuple[Any, _Beam, _Tree]:
@@ -157,7 +156,7 @@ def _frames(
         gap = real[:, 0] & jnp.take_along_axis(gaps, place, axis=1)[:, 0]
         its = jnp.where(said, its, NEVER)
         ids = jnp.broadcast_to(jnp.arange(V)[None], its.shape)
-        scores, ids = largest(its, most) if most < V else (its, ids)
+        scores, ids = lax.top_k(its, most) if most < V else (its, ids)
         return _Frame(blank, again, gap, ids, scores)
 
     return frame, jnp.max(counts), certain
@@ -179,8 +178,8 @@ def _candidates(beam: _Beam, total: Float[Array, "B K"], frame: _Frame, scorer: 
     ids, new = _extensions(beam, total, frame)
     fused = scorer.score(beam.state, ids.reshape(-1, ids.shape[2])).reshape(ids.shape)
     fused = fused + beam.fused[:, :, None] + length_bonus
-    if ids.shape[2] > 2 * K + 1:  # K of each prefix suffice
-        _, best = largest(new + fused, K)
+    if ids.shape[2] > 2 * K + 1:  # the K best of each prefix suffice; of those known, the prefix in the beam is better
+        _, best = lax.top_k(new + fused, K)
         ids, new, fused = (jnp.take_along_axis(x, best, axis=2) for x in (ids, new, fused))
     known = jnp.any(beam.child[:, :, None, :] == ids[:, :, :, None], axis=3)
     before = jnp.where(last == beam.last[:, None, :], beam.blank[:, :, None], total[:, :, None])

@@ -97,7 +97,7 @@ def words_of(path: str, model: NgramModel, vocabulary: Vocabulary, split: Callab
     end = vocabulary.tokens[vocabulary.EOS]
     needed = vocabulary.tokens[vocabulary.EOS + 1 : -1]
     unknown = [token for token in (end, *needed) if token not in model.ids]
-    if NgramModel.END in unknown or len(unknown) > len(needed) / 2:
+    if NgramModel.END in unknown or len(unknown) >= len(needed):
         raise ConfigError(
             f"--ngram={path}: knows {len(needed) + 1 - len(unknown)} of this model's {len(needed) + 1} tokens, and not "
             f"{few(unknown)}; an n-gram model of these tokens was expected; make one by python -m jaxasr.ngram TEXT "

@@ -57,7 +57,7 @@ def test_scores_are_those_of_the_file(tmp_path, order):
         found = np.asarray(score(scorer, state, every))
         for row in range(6):
             before = ["<s>", *(names[token - 2] for token in said[row, :position])]
-            context = before[len(before) - order + 1 :] if order > 1 else []
+            context = before[max(0, len(before) - order + 1) :]
             wanted = [math.log(10.0) * by_definition(grams, context, name) for name in names]
             np.testing.assert_allclose(found[row], wanted, rtol=1e-5, atol=1e-5)
         state = advance(scorer, state, said[:, position])
