@@ -13,6 +13,7 @@ from jaxasr.data.tokenizer import TOKENIZERS
 from jaxasr.nn.decoders import DECODERS, PARALLEL_DECODERS
 from jaxasr.nn.encoders import ENCODERS
 from jaxasr.nn.frontends import FRONTENDS
+from jaxasr.nn.lms import LMS
 from jaxasr.nn.normalize import NORMALIZERS
 from jaxasr.nn.postencoders import POSTENCODERS
 from jaxasr.nn.predictors import PREDICTORS
@@ -36,6 +37,7 @@ SLOTS = {
     "`--decoder`": DECODERS,
     "`--decoder` of `--task=paraformer`": PARALLEL_DECODERS,
     "`--predictor` of `--task=paraformer`": PREDICTORS,
+    "`--lm` of `--task=lm`": LMS,
     "`--optimizer`": OPTIMIZERS,
     "`--schedule`": SCHEDULES,
     "`--average`": AVERAGES,

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from jaxasr.searching import SearchFlags as SearchFlags
     from jaxasr.speech_to_text import load as load
     from jaxasr.tasks.asr import AsrTask as AsrTask
+    from jaxasr.tasks.lm import LmTask as LmTask
     from jaxasr.tasks.paraformer import ParaformerTask as ParaformerTask
     from jaxasr.train_config import TrainConfig as TrainConfig
 
@@ -35,6 +36,7 @@ _PLACES = {
     "AsrTask": "jaxasr.tasks.asr",
     "BucketShape": "jaxasr.data.batch",
     "JaxasrError": "jaxasr.errors",
+    "LmTask": "jaxasr.tasks.lm",
     "ParaformerTask": "jaxasr.tasks.paraformer",
     "SearchFlags": "jaxasr.searching",
     "Segmenter": "jaxasr.data.segmenter",

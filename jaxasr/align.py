@@ -14,7 +14,7 @@ import tyro
 from jaxasr import checkpoint
 from jaxasr.compiled import use_persistent_cache
 from jaxasr.data import manifest
-from jaxasr.data.probe import probe
+from jaxasr.data.probe import headers
 from jaxasr.data.selection import Selection, select
 from jaxasr.errors import DataError, exit_with_message
 from jaxasr.hypothesis import Hypothesis, with_words
@@ -95,7 +95,7 @@ def align(options: AlignOptions) -> list[Hypothesis]:
 def alignable(task: Task, manifests: Sequence[str]) -> Selection:
     """What can be aligned, and why the rest cannot."""
     utterances = manifest.read_all(manifests, kind=task.source.kind)
-    found = select(utterances, probe([u.audio for u in utterances], task.source), measures(task))
+    found = select(utterances, headers(utterances, task.source), measures(task))
     if not found.utterances:
         first = "".join(f" {fault}" for fault in list(found.faults.values())[:1])
         raise DataError(

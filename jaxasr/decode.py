@@ -14,7 +14,7 @@ import jax
 import rich.console
 import tyro
 
-from jaxasr import checkpoint, stream
+from jaxasr import checkpoint, stream, tuning
 from jaxasr.compiled import use_persistent_cache
 from jaxasr.data import kaldi, manifest
 from jaxasr.data.audio import SUFFIXES
@@ -24,7 +24,7 @@ from jaxasr.data.utterance import Kind, holds_features
 from jaxasr.errors import ConfigError, DataError, exit_with_message
 from jaxasr.fetch import arrived, is_url
 from jaxasr.hypothesis import Hypothesis, with_words
-from jaxasr.inputs import check_batches
+from jaxasr.inputs import check_batches, evaluation_inputs
 from jaxasr.long import Batching, recognized
 from jaxasr.outputs import files
 from jaxasr.outputs.formats import USUAL, check_formats, needing_times, use_times
@@ -68,6 +68,9 @@ class DecodeOptions:
     """Seconds of padding added to every row; changes nothing but the time it takes."""
     progress: Literal["auto", "off"] = "auto"
     """A progress bar on stderr where that is a terminal; with --stream the text as it grows."""
+    tune: str | None = None
+    """Manifest with transcripts: first look for the weights that a beam search makes the fewest word errors on it with,
+    print what they are, and decode INPUT, if there is any, with them."""
     stream: bool = False
     """Decode while the sound plays, one INPUT behind the other; INPUT - then is 16-bit little-endian mono PCM at the
     model's sample rate on standard input."""
@@ -126,7 +129,7 @@ def _with_unique_ids(utterances: list[Utterance]) -> list[Utterance]:
 
 def decode(options: DecodeOptions) -> list[Hypothesis]:
     """What the command line does, without printing the hypotheses."""
-    if not options.input:
+    if not options.input and options.tune is None:
         raise ConfigError("INPUT: none; sound files, folders or manifests were expected; name what to decode.")
     check_batches(options)
     if not options.extra_padding >= 0.0:
@@ -139,12 +142,15 @@ def decode(options: DecodeOptions) -> list[Hypothesis]:
     console = rich.console.Console(stderr=True, quiet=options.progress == "off" or not is_main_process())
     shown = console if console.is_terminal and not console.quiet else None
     began = time.perf_counter()
-    hypotheses = list((_streamed if options.stream else _at_once)(task, params, options, shown))
+    if options.stream:
+        hypotheses = list(_streamed(task, params, options, shown))
+    else:
+        hypotheses, options = _at_once(task, params, options, shown)
     if options.output is not None and is_main_process():
         hypotheses = [with_words(task, said) for said in hypotheses]
         files.write(pathlib.Path(options.output), hypotheses, options.formats)
         files.write_options(pathlib.Path(options.output) / "decode.yaml", options, options.model)
-    if not options.stream:
+    if not options.stream and options.tune is None:
         files.tell(hypotheses, time.perf_counter() - began, console)
     return hypotheses
 
@@ -168,7 +174,7 @@ def _check_output(options: DecodeOptions) -> None:
 
 def _check_stream(options: DecodeOptions) -> None:
     """Raises ConfigError where an option would change nothing."""
-    batches = ("searching", "segmenter", "allow_url", "rows", "batch_seconds", "max_buckets", "extra_padding")
+    batches = ("searching", "tune", "segmenter", "allow_url", "rows", "batch_seconds", "max_buckets", "extra_padding")
     for name in batches if options.stream else ("pace",):
         if (value := getattr(options, name)) != getattr(DecodeOptions, name, None):
             raise ConfigError(
@@ -198,17 +204,29 @@ def _streamed(
 
 def _at_once(
     task: Task, params: Params, options: DecodeOptions, shown: rich.console.Console | None
-) -> list[Hypothesis]:
+) -> tuple[list[Hypothesis], DecodeOptions]:
+    """The hypotheses, and the options with the weights that they were found by."""
     devices = Devices.all() if (options.rows or 0) % jax.device_count() == 0 else Devices.first()
-    searching, formats = options.searching, () if options.output is None else options.formats
-    search = dataclasses.replace(searching.choices(task), times=use_times(formats))
-    recognizer = Recognizer(task, search, devices, fusion=searching.fusion(searching.scorers(task)))
+    flags, formats = options.searching, () if options.output is None else options.formats
+    search = dataclasses.replace(flags.choices(task), times=use_times(formats))
+    scorers = flags.scorers(task)
+    recognizer = Recognizer(task, search, devices, fusion=flags.fusion(scorers))
     params = jax.device_put(params, devices.replicated)
     if timed := needing_times(formats):
         check_times(timed, search.name, recognizer.tells_times(params))
     batching = Batching(
         options.batch_seconds, options.max_buckets, options.rows, devices.mesh.size, options.extra_padding
     )
+    if options.tune is not None:
+        utterances = manifest.read(options.tune, kind=task.source.kind)
+        found = tuning.tuned(
+            recognizer, params, evaluation_inputs(task, utterances, **dataclasses.asdict(batching)), flags, scorers
+        )
+        tuning.show(found, options.tune, rich.console.Console(stderr=True, quiet=not is_main_process()))
+        options = dataclasses.replace(options, searching=found.flags(flags))
+        recognizer.weighed(options.searching.fusion(scorers))
+    if not options.input:
+        return [], options
     with tempfile.TemporaryDirectory() as folder:
         others = arrived(
             options.input,
@@ -218,7 +236,7 @@ def _at_once(
             hosts=options.allow_url,
         )
         utterances = read_inputs(options.input, task.source.kind, others)
-        return recognized(recognizer, params, utterances, options.segmenter, batching, progress=shown)
+        return recognized(recognizer, params, utterances, options.segmenter, batching, progress=shown), options
 
 
 def check_times(formats: Sequence[str], search: str, told: bool) -> None:

@@ -78,6 +78,7 @@ def _alternatives(task: Task, nbest: NBest | None, row: int) -> list[Alternative
 
 def _seconds(task: Task, spans: Any, samples: int) -> np.ndarray:
     """Encoded frames as seconds. Where their last one would end behind the sound, all are so much shorter."""
+    assert task.frame_ms is not None
     sound, frames = samples / task.input_rate, max(int(task.frames(samples)), 1)
     return np.minimum(np.asarray(spans, np.float64) * min(task.frame_ms / 1000.0, sound / frames), sound)
 

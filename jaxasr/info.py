@@ -13,6 +13,7 @@ import tyro
 
 from jaxasr import checkpoint, config
 from jaxasr.errors import CheckpointError, exit_with_message
+from jaxasr.logs import short
 from jaxasr.nn.batch_norm import STATS
 from jaxasr.reporting import gather
 from jaxasr.reporting.gather import Run
@@ -101,7 +102,7 @@ def resources(task: Task) -> dict[str, Any]:
 
 def training(run: Run) -> dict[str, Any]:
     """How a workdir's model was trained, and how well it does."""
-    log, metric = run.log, run.cfg.best_metric
+    log, metric = run.log, run.cfg.metric
     last = max(log.train[-1:] + log.valid[-1:], key=lambda r: r.get("step", 0), default={})
     best = min((r for r in log.valid if gather.is_number(r.get(metric))), key=lambda r: r[metric], default=None)
     return {
@@ -112,6 +113,7 @@ def training(run: Run) -> dict[str, Any]:
         "best": None if best is None else {"metric": metric, "value": best[metric], "step": best.get("step", 0)},
         "kept": None if log.kept is None else log.kept.get("note"),
         "tests": [_test(item) for item in run.tests],
+        "measured": log.measured,
     }
 
 
@@ -139,9 +141,12 @@ def lines(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "statistics", f"{count(statistics)} numbers that run along, of batch norms"
     stored = ", ".join(found["parameters"]["dtypes"])
     yield "size", f"{found['bytes'] / 1e6:.2f} MB on disk ({stored}); computes in {found['dtype']}"
-    rate = f"{found['input_rate']:g} {'Hz' if found['reads'] == 'sound' else 'frames a second'}"
-    yield found["reads"], f"{rate}, {found['frame_ms']:g} ms per encoder frame"
-    yield "searches", ", ".join(found["searches"])
+    if found["frame_ms"] is None:
+        yield "reads", found["reads"]
+    else:
+        rate = f"{found['input_rate']:g} {'Hz' if found['reads'] == 'sound' else 'frames a second'}"
+        yield found["reads"], f"{rate}, {found['frame_ms']:g} ms per encoder frame"
+        yield "searches", ", ".join(found["searches"])
     yield from _resource_lines(found["resources"])
     yield "imports", ", ".join(found["imports"]) or "none"
     if found["run"] is not None:
@@ -172,6 +177,8 @@ def _training_lines(run: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "best", f"validation {best['metric']} {value} at step {best['step']}"
     if run["kept"]:
         yield "kept", run["kept"]
+    for test in run["measured"]:
+        yield test["split"], f"{short(test)}, {test['path']}"
     for test in run["tests"]:
         low, high = test["interval_95"] or (None, None)
         interval = f" (95 % interval {percent(low)} to {percent(high)})" if low is not None else ""

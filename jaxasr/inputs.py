@@ -22,7 +22,7 @@ from jaxasr.data.batch import BucketShape
 from jaxasr.data.manifest import Utterance
 from jaxasr.data.mixing import Drawn
 from jaxasr.data.pipeline import HostBatch, LoadBatch
-from jaxasr.data.probe import probe
+from jaxasr.data.probe import headers
 from jaxasr.data.selection import INFEASIBLE, Measures, Selection, draw_speeds, select, select_all
 from jaxasr.errors import ConfigError, DataError
 from jaxasr.parallel import is_main_process
@@ -83,27 +83,32 @@ class Inputs:
         return len(self.epoch(number).plan)
 
     @property
-    def hours(self) -> float:
-        return self.selection.plain_samples.sum() / self.task.input_rate / 3600
+    def size(self) -> float:
+        """Hours, or tokens of text."""
+        return self._size(self.selection.plain_samples)
+
+    def _size(self, samples: np.ndarray) -> float:
+        _, units = self.task.source.of_corpora
+        return float(samples.sum()) / self.task.input_rate / units
 
     def shares(self, number: int) -> list[tuple[int, float, int]]:
-        """Of each of `number` corpora its utterances, their hours, and how many of them stand in an epoch."""
+        """Of each of `number` corpora its utterances, their `size`, and how many of them stand in an epoch."""
         corpora, samples = self.selection.corpora, self.selection.plain_samples
         sizes = np.bincount(corpora, minlength=number).tolist()
-        hours = [float(samples[corpora == i].sum()) / self.task.input_rate / 3600 for i in range(number)]
+        found = [self._size(samples[corpora == i]) for i in range(number)]
         drawn = mixing.counts(sizes, self.weights) if self.weights else sizes
-        return list(zip(sizes, hours, drawn, strict=True))
+        return list(zip(sizes, found, drawn, strict=True))
 
     def print_shares(self, console: rich.console.Console, names: Sequence[str]) -> None:
-        """A table of the corpora by these names: utterances and hours of each, and its share of an epoch."""
+        """A table of the corpora by these names: utterances and `size` of each, and its share of an epoch."""
         shares = self.shares(len(names))
         table = rich.table.Table(title="Corpora", title_justify="left")
         table.add_column("--train")
-        for name in ("utterances", "hours", "in an epoch", "% of it"):
+        for name in ("utterances", self.task.source.of_corpora[0], "in an epoch", "% of it"):
             table.add_column(name, justify="right")
         total = sum(size for size, _, _ in shares)
-        for name, (size, hours, count) in zip(names, shares, strict=True):
-            figures = str(size), f"{hours:.2f}", str(count), f"{100 * count / total:.1f}"
+        for name, (size, found, count) in zip(names, shares, strict=True):
+            figures = str(size), f"{found:.2f}", str(count), f"{100 * count / total:.1f}"
             table.add_row(rich.text.Text(name), *figures)
         console.print(table)
 
@@ -125,18 +130,21 @@ class Inputs:
         return bucketing.usage(self.epoch(0).plan, self._drawn(0)[2], self.shapes)
 
     def print_buckets(self, console: rich.console.Console, title: str) -> None:
-        """A table of the shapes: rows, seconds, utterances and padding of the first epoch."""
+        """A table of the shapes: rows, seconds or tokens, utterances and padding of the first epoch."""
         uses = self.usage()
         table = rich.table.Table(title=title, title_justify="left")
-        for name in ("rows", "seconds", "tokens", "batches", "utterances", "padding %"):
+        timed = ["seconds"] if self.task.source.unit == "seconds" else []
+        for name in ("rows", *timed, "tokens", "batches", "utterances", "padding %"):
             table.add_column(name, justify="right")
         for use in uses:
             rows, samples, tokens = use.shape
-            seconds, padding = f"{samples / self.task.input_rate:.2f}", f"{100 * use.padding:.1f}"
-            table.add_row(str(rows), seconds, str(tokens), str(use.batches), str(use.utterances), padding)
+            seconds, padding = [f"{samples / self.task.input_rate:.2f}" for _ in timed], f"{100 * use.padding:.1f}"
+            table.add_row(str(rows), *seconds, str(tokens), str(use.batches), str(use.utterances), padding)
         batches, utterances = sum(u.batches for u in uses), sum(u.utterances for u in uses)
         padding = 1 - sum(u.samples for u in uses) / max(sum(u.room for u in uses), 1) if uses else 0.0
-        table.add_row("", "", "all", str(batches), str(utterances), f"{100 * padding:.1f}", style="bold")
+        table.add_row(
+            "", *("" for _ in timed), "all", str(batches), str(utterances), f"{100 * padding:.1f}", style="bold"
+        )
         console.print(table)
 
 
@@ -162,7 +170,7 @@ def training_inputs(
       check_sound: read every file to its end first, and leave out those that cannot be.
     """
     preprocess = task.preprocess_fn(train=True)  # first, since it may look for noises
-    infos = probe([u.audio for u in utterances], task.source, whole=check_sound)
+    infos = headers(utterances, task.source, whole=check_sound)
     selection = select(
         utterances,
         infos,
@@ -248,7 +256,7 @@ def evaluation_inputs(
     Raises:
       DataError: a file cannot be read.
     """
-    infos = probe([u.audio for u in utterances], task.source, whole=check_sound)
+    infos = headers(utterances, task.source, whole=check_sound)
     return evaluation_inputs_of(
         task,
         select_all(utterances, infos, measures(task)),

@@ -17,7 +17,20 @@ from jaxasr.data.pipeline import HostBatch
 from jaxasr.errors import TrainingError
 from jaxasr.tasks.base import Metrics, Task
 
-ORDER = ("loss", "loss/ctc", "loss/cr", "loss/att", "loss/count", "acc/token", "grad_norm", "learning_rate")
+ORDER = (
+    "loss",
+    "perplexity",
+    "loss/ctc",
+    "loss/cr",
+    "loss/att",
+    "loss/count",
+    "acc/token",
+    "grad_norm",
+    "learning_rate",
+)
+
+SPEEDS = {"seconds": "audio_seconds_per_second", "tokens": "tokens_per_second"}
+"""What a step's speed is called, by what the task reads."""
 
 
 class Window:
@@ -40,7 +53,7 @@ class Window:
     def record(self, task: Task) -> dict[str, float]:
         seconds = max(time.perf_counter() - self.began, 1e-9)
         return task.values(self.metrics) | {
-            "audio_seconds_per_second": self.samples / task.input_rate / seconds,
+            SPEEDS[task.source.unit]: self.samples / task.input_rate / seconds,
             "padding_percent": 100.0 * (1.0 - self.samples / max(self.room, 1)),
             "waiting_percent": 100.0 * self.waiting / seconds,
         }
@@ -189,12 +202,13 @@ def _is_json(value: Any) -> bool:
 def short(record: dict[str, Any]) -> str:
     """The numbers of a record on one line."""
     labels = {"acc/token": "acc", "learning_rate": "lr", "grad_norm": "|g|", "audio_seconds_per_second": "audio s/s"}
+    labels |= {"tokens_per_second": "tokens/s"}
     labels |= {"padding_percent": "padding %", "waiting_percent": "waiting %"}
     parts = [f"{labels.get(name, name)} {_figure(record[name])}" for name in ORDER if name in record]
     parts += [f"{name} {100 * record[name]:.2f} %" for name in ("wer", "cer") if name in record]
     parts += [
         f"{labels[name]} {record[name]:.0f}"
-        for name in ("audio_seconds_per_second", "padding_percent", "waiting_percent")
+        for name in (*SPEEDS.values(), "padding_percent", "waiting_percent")
         if name in record
     ]
     if record.get("skipped"):
@@ -251,15 +265,17 @@ class StepLog:
             self._log.steps(self._window.record(self._task), step, total, epoch)
             self._window = Window()
 
+    def _length(self, samples: int) -> str:
+        source = self._task.source
+        return f"{samples / source.rate:.2f} s" if source.unit == "seconds" else f"{samples} {source.unit}"
+
     def _check(self, step: int, hosts: Sequence[HostBatch], values: Metrics) -> None:
         if not values["skipped"].total:
             return
         ids, shapes = [i for host in hosts for i in host.ids], [host.planned.shape for host in hosts]
         self._log.event(split="skipped", step=step, shapes=shapes, ids=ids)
         if values["skipped_in_a_row"].total >= self._nonfinite_limit:
-            buckets = " and ".join(
-                dict.fromkeys(f"{s.rows} rows x {s.samples / self._task.input_rate:.2f} s" for s in shapes)
-            )
+            buckets = " and ".join(dict.fromkeys(f"{s.rows} rows x {self._length(s.samples)}" for s in shapes))
             raise TrainingError(
                 f"step {step}: loss or gradient is not finite for {self._nonfinite_limit} steps in a row, last on the "
                 f"bucket of {buckets} with {', '.join(ids[:8])}; finite ones were expected; lower "

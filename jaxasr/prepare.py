@@ -14,7 +14,7 @@ from jaxasr import checkpoint, config, finetune
 from jaxasr.cmvn import estimate
 from jaxasr.data import manifest
 from jaxasr.data.manifest import Utterance
-from jaxasr.data.probe import probe
+from jaxasr.data.probe import headers
 from jaxasr.data.selection import split_valid, why_unreadable
 from jaxasr.errors import CheckpointError, DataError
 from jaxasr.inputs import Inputs, check_feasible, evaluation_inputs, training_inputs, write_left_out
@@ -59,10 +59,10 @@ def prepare(
         task,
         train,
         speeds=task.training_speeds(),
-        batch_seconds=cfg.batch_seconds,
+        batch_seconds=cfg.batch_units,
         max_buckets=cfg.max_buckets,
         rows_multiple=cfg.rows_multiple,
-        max_seconds=cfg.max_seconds,
+        max_seconds=cfg.max_units,
         leave_out_unknown=task.leaves_out_unknown(),
         seed=cfg.seed,
         weights=cfg.train_weights,
@@ -71,7 +71,7 @@ def prepare(
     )
     for shape in inputs.shapes:
         devices.check_rows(shape.rows)
-    accounting = f"train: {inputs.selection.accounting()}; {inputs.hours:.2f} h"
+    accounting = f"train: {inputs.selection.accounting()}; {amount(inputs.size, task.source.of_corpora[0])}"
     console.print(accounting, highlight=False, markup=False, soft_wrap=True)
     if sounds := task.sounds_drawn_from():
         console.print(f"--preprocess: {len(sounds)} sound files of noises and rooms", highlight=False)
@@ -80,7 +80,9 @@ def prepare(
     for fault in list(inputs.selection.faults.values())[:SHOWN_FAULTS]:
         console.print(f"  unreadable: {fault}", highlight=False, markup=False, soft_wrap=True)
     write_left_out(inputs.selection, workdir, console)
-    console.print(check_feasible(inputs.selection, task.frame_ms, cfg.max_infeasible), highlight=False, soft_wrap=True)
+    if task.frame_ms is not None:
+        line = check_feasible(inputs.selection, task.frame_ms, cfg.max_infeasible)
+        console.print(line, highlight=False, soft_wrap=True)
     task = task.with_statistics(lambda features_of: estimate(features_of, plain(inputs, cfg), devices, console))
     if is_main_process() and not checkpoint.has_state(workdir):
         finetune.keep_options(cfg, workdir)
@@ -93,13 +95,18 @@ def prepare(
     return Prepared(task, inputs, held_out[0], held_out[1:])
 
 
+def amount(size: float, unit: str) -> str:
+    """`1.50 h` or `12345 tokens`."""
+    return f"{size:.2f} h" if unit == "hours" else f"{size:.0f} {unit}"
+
+
 def read_manifests(cfg: TrainConfig, console: rich.console.Console) -> tuple[list[Utterance], list[Utterance]]:
     """Training and validation utterances; says where the latter come from when no manifest does."""
     source = cfg.task.source
     train = manifest.read_all(cfg.train, kind=source.kind)
     if cfg.valid:
         return train, manifest.read_all(cfg.valid, kind=source.kind)
-    infos = probe([u.audio for u in train], source, whole=cfg.check_sound)
+    infos = headers(train, source, whole=cfg.check_sound)
     faults = [why_unreadable(u, infos, source) for u in train]
     if all(faults):
         raise DataError(
@@ -123,7 +130,7 @@ def held_out_inputs(cfg: TrainConfig, task: Task, utterances: list[Utterance], c
     inputs = evaluation_inputs(
         task,
         utterances,
-        batch_seconds=max(cfg.batch_seconds, 200.0),
+        batch_seconds=max(cfg.batch_units, 200.0),
         max_buckets=min(cfg.max_buckets, 4),
         rows_multiple=cfg.rows_multiple,
         check_sound=cfg.check_sound,

@@ -29,7 +29,7 @@ class Recognizer:
     def __init__(
         self,
         task: Task,
-        search: Search | str | Callable[..., Hypotheses],
+        search: Search | str | Callable[..., Hypotheses] | None,
         devices: Devices,
         *,
         fusion: Fusion = NO_FUSION,
@@ -38,12 +38,14 @@ class Recognizer:
         """What `fusion` weighs may be changed between calls (`weighed`), of which no program is compiled anew.
 
         Args:
-          search: one of the task's, or a function as `Task.decode_fn` gives it.
+          search: one of the task's, or a function as `Task.decode_fn` gives it; None finds metrics, and no hypotheses.
         """
-        decode, loss_fn = search if callable(search) else task.decode_fn(search), task.loss_fn() if loss else None
+        decode = search if search is None or callable(search) else task.decode_fn(search)
+        loss_fn = task.loss_fn() if loss else None
 
         def run(params: Params, batch: Any, fusion: Fusion) -> tuple[Any, Metrics]:
-            return decode(params, batch, fusion), {} if loss_fn is None else loss_fn(params, batch, None)[1]
+            said = None if decode is None else decode(params, batch, fusion)
+            return said, {} if loss_fn is None else loss_fn(params, batch, None)[1]
 
         self.task = task
         self.decode = decode
@@ -55,6 +57,10 @@ class Recognizer:
             lambda shape: (self._abstract, devices.spec(task.batch_spec(shape)), devices.abstract(self.fusion)),
         )
 
+    def weighed(self, fusion: Fusion) -> None:
+        """From now on by other weights; what weighs what must be as it was."""
+        self.fusion = jax.device_put(fusion, self.devices.replicated)
+
     def announce(self, params: Params, shapes: Sequence[BucketShape]) -> None:
         """Compiles for `shapes` ahead of time; of `params` only shapes and places matter."""
         if self._abstract is None:
@@ -64,6 +70,7 @@ class Recognizer:
     def tells_times(self, params: Params) -> bool:
         """Whether hypotheses say where their tokens are."""
         spec = self.task.batch_spec(BucketShape(1, int(2 * self.task.input_rate), 1))
+        assert self.decode is not None
         return jax.eval_shape(self.decode, params, spec, self.fusion).spans is not None
 
     def __call__(
@@ -74,15 +81,19 @@ class Recognizer:
         found: dict[int, Hypothesis] = {}
         metrics: Metrics = {}
         for indices, hypotheses, batch_metrics in self._batches(params, inputs, progress):
-            for row, index in enumerate(indices):
-                utterance_id, samples = (
-                    inputs.selection.utterances[index].id,
-                    int(inputs.selection.plain_samples[index]),
-                )
-                found[int(index)] = hypothesis_of(self.task, hypotheses, row, utterance_id, samples)
+            if hypotheses is not None:
+                found |= self._rows(inputs, indices, hypotheses)
             for name, mean in batch_metrics.items():
                 metrics[name] = metrics[name] + mean if name in metrics else mean
         return [found[i] for i in range(len(found))], metrics
+
+    def _rows(self, inputs: Inputs, indices: Any, hypotheses: Any) -> dict[int, Hypothesis]:
+        """Of a batch, by the utterances' places in the inputs."""
+        utterances, samples = inputs.selection.utterances, inputs.selection.plain_samples
+        return {
+            int(i): hypothesis_of(self.task, hypotheses, row, utterances[i].id, int(samples[i]))
+            for row, i in enumerate(indices)
+        }
 
     def _batches(self, params: Params, inputs: Inputs, progress: Any) -> Iterator[tuple[Any, Any, Metrics]]:
         loader = inputs.epoch(0)

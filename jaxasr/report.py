@@ -62,7 +62,7 @@ def _content(run: Run, worst: int) -> page.Content:
     notes: list[str] = []
     model = _model(run, notes)
     scored = run.tests
-    if not any(item.score for item in scored) and model is not None:
+    if not any(item.score for item in scored) and model is not None and model[0].searches():
         scored = [*scored, *_validation(run, model, notes)]
     elif scored and run.log.kept is None:
         notes.append("The test scores are those of an earlier end of this run; it has been trained further since.")

@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping
 
 from jaxasr.errors import ConfigError
+from jaxasr.language_models import neural_lm
 from jaxasr.search.choices import EVERY, Fusion, Search
 from jaxasr.search.hotwords import read_hotwords
 from jaxasr.search.ngram import read_ngram
@@ -12,7 +13,7 @@ from jaxasr.search.scorers import Scorer, Weighted
 from jaxasr.tasks.base import Task
 from jaxasr.tasks.speech import SpeechTask
 
-SCORERS = {"ngram": "ngram_weight", "hotwords": "hotwords_weight"}
+SCORERS = {"lm": "lm_weight", "ngram": "ngram_weight", "hotwords": "hotwords_weight"}
 """Options that name what a beam search asks beside the model, and what each is weighed by."""
 BEAM = ("beam", "nbest", "token_beam", "length_bonus", *SCORERS, *SCORERS.values())
 READ_BY = {
@@ -48,6 +49,10 @@ class SearchFlags:
     end where what goes on is far worse than what has ended."""
     minlenratio: float = 0.0
     """Fewest tokens for each encoded frame that joint finds; below 0 that many tokens."""
+    lm: str | None = None
+    """Workdir, or model folder, of a language model (--task=lm) that a beam search asks."""
+    lm_weight: float = 0.3
+    """What its log-probabilities are multiplied by."""
     ngram: str | None = None
     """ARPA file, .gz packed, of an n-gram model of the model's tokens (python -m jaxasr.ngram) that a beam search
     asks."""
@@ -60,7 +65,7 @@ class SearchFlags:
 
     def choices(self, task: Task) -> Search:
         """Raises ConfigError where they cannot be."""
-        name = self.search or task.searches()[0]
+        name = self.search or task.usual_search()
         self._check_idle(name, task)
         self._check_ranges()
         token_beam = self.token_beam
@@ -72,6 +77,8 @@ class SearchFlags:
         """What the search asks beside the model, by the option that weighs it; read from disk."""
         found: dict[str, Scorer] = {}
         if isinstance(task, SpeechTask) and task.vocabulary is not None:
+            if self.lm is not None:
+                found["lm_weight"] = neural_lm(self.lm, task.vocabulary)
             if self.ngram is not None:
                 found["ngram_weight"] = read_ngram(self.ngram, task.vocabulary, task.tokens)
             if self.hotwords is not None:
@@ -83,6 +90,12 @@ class SearchFlags:
         """What the search weighs, of these scorers."""
         weighted = tuple(Weighted(scorer, getattr(self, name)) for name, scorer in scorers.items())
         return Fusion(self.ctc_weight, self.length_bonus, self.blank_skip, weighted)
+
+    def weights(self, task: Task, scorers: Mapping[str, Scorer]) -> tuple[str, ...]:
+        """The options that weigh something in the search, those of `scorers` among them."""
+        name = self.choices(task).name
+        read = {*READ_BY.get(name, ())} - {*task.idle_options(name)}
+        return (*scorers, *(option for option in ("ctc_weight", "length_bonus") if option in read))
 
     def _check_ranges(self) -> None:
         if not 0 < self.nbest <= self.beam:

@@ -20,6 +20,7 @@ SHOWN_IDS = 10
 
 def session(cfg: TrainConfig, data: Prepared) -> dict[str, Any]:
     """A record that JSON can hold; the report is made from it."""
+    unit, _ = data.task.source.of_corpora
     shares = zip(cfg.train, data.train.shares(len(cfg.train)), strict=True)
     return {
         "command": shlex.join([pathlib.Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]]),
@@ -27,11 +28,11 @@ def session(cfg: TrainConfig, data: Prepared) -> dict[str, Any]:
         "machine": machine(),
         "versions": versions(),
         "data": {
-            "train": _used(data.train.selection) | {"hours": data.train.hours, "frame_ms": data.task.frame_ms},
-            "valid": {"utterances": len(data.valid.selection.utterances), "hours": data.valid.hours},
-            "tests": [{"utterances": len(t.selection.utterances), "hours": t.hours} for t in data.tests],
+            "train": _used(data.train.selection) | {unit: data.train.size, "frame_ms": data.task.frame_ms},
+            "valid": {"utterances": len(data.valid.selection.utterances), unit: data.valid.size},
+            "tests": [{"utterances": len(t.selection.utterances), unit: t.size} for t in data.tests],
         },
-        "corpora": [{"path": path, "utterances": u, "hours": h, "in_epoch": n} for path, (u, h, n) in shares],
+        "corpora": [{"path": path, "utterances": u, unit: size, "in_epoch": n} for path, (u, size, n) in shares],
         "buckets": buckets(data.train),
     }
 

@@ -13,7 +13,7 @@ import rich.console
 import rich.live
 import rich.text
 
-from jaxasr.data.audio import to_int16
+from jaxasr.data.audio import SoundSource, to_int16
 from jaxasr.data.utterance import Utterance
 from jaxasr.errors import ConfigError
 from jaxasr.tasks.base import Task
@@ -144,7 +144,9 @@ def _with_end(parts: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
 
 def played(listener: Listener, utterance: Utterance, pace: float) -> Iterator[bytes]:
     """An utterance's sound as it plays, `pace` times as fast as it was spoken; with 0 as fast as it is taken."""
-    pcm = to_int16(listener.task.source.read(utterance)).astype("<i2").tobytes()
+    source = listener.task.source
+    assert isinstance(source, SoundSource)
+    pcm = to_int16(source.read(utterance)).astype("<i2").tobytes()
     block = 2 * max(int(BLOCK_SECONDS * listener.task.sample_rate), 1)
     began = time.perf_counter()
     for end in range(block, len(pcm) + block, block):

@@ -125,7 +125,7 @@ def loop(
     if stop.requested:
         raise Stopped(stop.signal, step, workdir)
     if ends.out_of_patience:
-        log.say(f"--patience={cfg.patience}: no better {cfg.best_metric} for so long; the run ends at step {step}")
+        log.say(f"--patience={cfg.patience}: no better {cfg.metric} for so long; the run ends at step {step}")
     validator.finish()
 
 
@@ -174,13 +174,14 @@ def options_below(cfg: TrainConfig) -> command_line.Below | None:
 def digits_recipe(asked: Mapping[str, Sequence[str]]) -> str:
     """The recipe for the bundled digits that suits the task and the encoder that flags ask for, if they do.
 
-    Stacked frames suit an encoder that keeps their rate, those of 10 ms the others; Paraformer's leaves it open.
+    Stacked frames suit an encoder that keeps their rate, those of 10 ms the others; other tasks have their own.
     """
     from jaxasr.nn.encoders import ENCODERS
+    from jaxasr.recipes import RECIPES
 
     task, encoder = (" ".join(asked.get(name, ())) for name in ("task", "encoder"))
-    if task == "paraformer":
-        return "digits_paraformer"
+    if (RECIPES / f"digits_{task}.yaml").is_file():
+        return f"digits_{task}"
     divides = encoder in ENCODERS and ENCODERS[encoder]().output_lengths(1000) < 1000
     return "digits_transformer" if divides else "digits"
 

@@ -67,6 +67,8 @@ class TrainConfig:
 
     batch_seconds: float = 80.0
     """Seconds of sound in a batch, padding included, over all devices."""
+    batch_tokens: int = 4000
+    """Tokens in a batch, padding included, over all devices, of a task that reads text."""
     accumulate: int = 1
     """Batches to an update, which equals that of one batch with all their rows; an epoch's last may have fewer."""
     max_buckets: int = 5
@@ -75,6 +77,8 @@ class TrainConfig:
     """Rows of a batch come in multiples of it; the number of devices must divide it."""
     max_seconds: float = 40.0
     """Longer training utterances are left out and counted."""
+    max_tokens: int = 1000
+    """So are longer lines of a task that reads text."""
     max_infeasible: float = 0.01
     """Share of training utterances that may have fewer frames than CTC needs."""
     check_sound: bool = True
@@ -84,8 +88,9 @@ class TrainConfig:
     """Validate and save every so many steps; None: after every epoch."""
     search: str | None = None
     """How validation and test are decoded, such as ctc_greedy or attention_greedy; None: the task's usual way."""
-    best_metric: Literal["wer", "cer", "loss"] = "wer"
-    """What the best models are chosen by, on the validation set."""
+    best_metric: Literal["wer", "cer", "loss"] | None = None
+    """What the best models are chosen by, on the validation set; None: wer, or the loss of a task that decodes
+    nothing."""
     keep_best: int = 5
     """Best models kept, and averaged into the final one."""
     log_steps: int = 20
@@ -132,9 +137,16 @@ class TrainConfig:
             self.average.check()
         self._check_patterns()
         self._check_weights()
+        self._check_units()
         searches = self.task.searches()
         if self.search is not None and self.search not in searches:
-            raise ConfigError(f"--search={self.search}: this model has {', '.join(searches)}; choose one of them.")
+            has = ", ".join(searches) or "none, since it decodes nothing"
+            raise ConfigError(f"--search={self.search}: this model has {has}; choose one of them.")
+        if not searches and self.metric != "loss":
+            raise ConfigError(
+                f"--best_metric={self.best_metric}: a {type(self.task).__name__} decodes nothing, so that it has no "
+                "error rates; loss was expected; remove it."
+            )
         for name in ("epochs", "steps", "minutes", "patience", "valid_steps"):
             if (value := getattr(self, name)) is not None and not 0 < value <= MOST:
                 raise ConfigError(
@@ -147,16 +159,33 @@ class TrainConfig:
                 raise ConfigError(f"--{name}={getattr(self, name)}: 0 to {MOST} was expected; change it.")
         for name in (
             "batch_seconds",
+            "batch_tokens",
             "accumulate",
             "max_buckets",
             "rows_multiple",
             "max_seconds",
+            "max_tokens",
             "keep_best",
             "log_steps",
             "nonfinite_limit",
         ):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"--{name}={getattr(self, name)}: a positive number was expected; change it.")
+
+    @property
+    def metric(self) -> str:
+        """What the best models are chosen by."""
+        return self.best_metric or ("wer" if self.task.searches() else "loss")
+
+    @property
+    def batch_units(self) -> float:
+        """What a batch holds, in the units of what the task reads: seconds, or tokens of text."""
+        return self.batch_tokens if self.task.source.unit == "tokens" else self.batch_seconds
+
+    @property
+    def max_units(self) -> float:
+        """The longest training utterance in these units."""
+        return self.max_tokens if self.task.source.unit == "tokens" else self.max_seconds
 
     @property
     def trainable(self) -> Trainable:
@@ -170,6 +199,18 @@ class TrainConfig:
             params, _ = split_stats(shapes)
             self.trainable.check_params(params, sizes_known=False)
             self.optimizer.check_params(jax.eval_shape(self.trainable.begun, jax.random.key(0), params))
+
+    def _check_units(self) -> None:
+        """Raises ConfigError where an option is set that is for what the task does not read."""
+        of_sound = ("batch_seconds", "max_seconds", "max_infeasible", "check_sound")
+        kind, of_text = self.task.source.kind, ("batch_tokens", "max_tokens")
+        idle = of_sound if self.task.source.unit == "tokens" else of_text
+        for name in idle:
+            if (value := getattr(self, name)) != (default := getattr(type(self), name)):
+                raise ConfigError(
+                    f"--{name}={value}: a {type(self.task).__name__} reads {kind}, for which it would change nothing; "
+                    f"{default} was expected; remove it."
+                )
 
     def _check_weights(self) -> None:
         weights = self.train_weights

@@ -12,7 +12,7 @@ from jaxasr.checkpoint import BestModels, Progress
 from jaxasr.evaluate import print_score
 from jaxasr.hypothesis import Hypothesis, with_words
 from jaxasr.inputs import Inputs
-from jaxasr.logs import RunLog
+from jaxasr.logs import RunLog, short
 from jaxasr.outputs import files
 from jaxasr.parallel import Devices, is_main_process, wait_for_processes
 from jaxasr.prepare import Prepared
@@ -42,7 +42,7 @@ class Validator:
         self._log = log
         self._progress = progress
         self._best = BestModels(workdir / "best", cfg.keep_best, progress.best)
-        self._search = cfg.search or data.task.searches()[0]
+        self._search = cfg.search or next(iter(data.task.searches()), None)
         self._recognizer = Recognizer(data.task, self._search, devices, loss=True)
 
     def announce(self, params: Params) -> None:
@@ -57,10 +57,13 @@ class Validator:
         self._recognizer.compiled.close()
 
     def score(self, params: Params) -> dict[str, float]:
-        """Loss and its parts, word and character error rate."""
+        """Loss and its parts; word and character error rate of a task that decodes."""
         hypotheses, metrics = self._recognizer(params, self._data.valid)
+        values = self._data.task.values(metrics)
+        if self._search is None:
+            return values
         found = score_of(self._data.valid, hypotheses)
-        return self._data.task.values(metrics) | {"wer": found.wer.rate, "cer": found.cer.rate}
+        return values | {"wer": found.wer.rate, "cer": found.cer.rate}
 
     def timed(self, params: Params) -> float:
         """Seconds that one validation takes once it is compiled."""
@@ -71,7 +74,7 @@ class Validator:
     def validate(self, params: Params, step: int, epochs: float) -> None:
         """Scores the model of `step`, keeps it where it is one of the best, and notes that in the progress."""
         record, progress = self.score(params), self._progress
-        metric = record[self._cfg.best_metric]
+        metric = record[self._cfg.metric]
         better = metric < (progress.best[0][0] if progress.best else float("inf"))  # NaN never is
         progress.since_best = 0 if better else progress.since_best + 1
         progress.best = self._best.add(progress.best, metric, step, params)
@@ -96,19 +99,32 @@ class Validator:
             checkpoint.save_params(workdir / "model" / checkpoint.PARAMS_FILE, params)
         on_device = jax.device_put(params, self._devices.replicated)
         for number, (path, inputs) in enumerate(zip(self._cfg.test, self._data.tests, strict=True)):
-            self._test("test" if len(self._cfg.test) == 1 else f"test{number}", path, inputs, on_device)
+            test = self._test if self._search is not None else self._measure
+            test("test" if len(self._cfg.test) == 1 else f"test{number}", path, inputs, on_device)
+        said = f"hypotheses: {workdir}/test*/   " if self._search is not None else ""
         log.say(
-            f"\nmodel: {workdir / 'model'}   hypotheses: {workdir}/test*/   log: {workdir / 'log.jsonl'}   curves: "
+            f"\nmodel: {workdir / 'model'}   {said}log: {workdir / 'log.jsonl'}   curves: "
             f"tensorboard --logdir {workdir / 'tensorboard'}\n"
-            f"decode: python -m jaxasr.decode --model={workdir} INPUT..."
+            f"decode: python -m jaxasr.decode {self._usage()} INPUT..."
         )
         if self._cfg.report and is_main_process():
             report.at_end(workdir, log.say)
 
+    def _usage(self) -> str:
+        """How the model is named to `jaxasr.decode`."""
+        return f"--model={self._workdir}" if self._search is not None else f"--model=DIR --lm={self._workdir}"
+
+    def _measure(self, name: str, path: str, inputs: Inputs, params: Params) -> None:
+        """What a task that decodes nothing says of a test set: its metrics."""
+        _, metrics = Recognizer(self._data.task, None, self._devices, loss=True)(params, inputs)
+        found = self._data.task.values(metrics)
+        self._log.say(f"\n{path}: {short(found)}")
+        self._log.event(split=name, search=None, path=path, **found)
+
     def _test(self, name: str, path: str, inputs: Inputs, params: Params) -> None:
         """Scores a test set by every search."""
         task, log = self._data.task, self._log
-        for search in dict.fromkeys([self._search, *task.searches()]):
+        for search in dict.fromkeys([self._search or task.usual_search(), *task.searches()]):
             hypotheses, _ = Recognizer(task, Search(search, times=True), self._devices)(params, inputs)
             found = score_of(inputs, hypotheses)
             if is_main_process():
@@ -128,12 +144,16 @@ class Validator:
             return checkpoint.load_params(paths[0]), f"the model of step {best[0][1]} is kept, the only one", {}
         averaged, single = checkpoint.average(paths), checkpoint.load_params(paths[0])
         found = [self.score(jax.device_put(params, self._devices.replicated)) for params in (averaged, single)]
-        lines = [f"loss {r['loss']:.3f}, WER {100 * r['wer']:.2f} %" for r in found]
+        lines = [f"loss {r['loss']:.3f}" + (f", WER {100 * r['wer']:.2f} %" if "wer" in r else "") for r in found]
         # by the loss: on a small validation set the best of many error rates is best by luck
         kept = lowest([r["loss"] for r in found])
         which = ("average", f"best model, of step {best[0][1]},")[kept]
         note = f"average of the best {len(paths)}: valid {lines[0]}; best alone: valid {lines[1]}; the {which} is kept"
-        return (averaged, single)[kept], note, {name: found[kept][name] for name in ("loss", "wer")}
+        return (
+            (averaged, single)[kept],
+            note,
+            {n: found[kept][n] for n in ("loss", "wer") if n in found[kept]},
+        )
 
 
 def lowest(losses: Sequence[float]) -> int:

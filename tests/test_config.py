@@ -144,12 +144,12 @@ def test_none_for_optional_values_and_slots(none):
         (["--config="], "Is a directory"),
         (
             ["--config=nowhere/x.yaml"],
-            "nowhere/x.yaml: no such file; a YAML file or one of the recipes an4_sanm, an4_transformer, digits",
+            "nowhere/x.yaml: no such file; a YAML file or one of the recipes an4_lm, an4_paraformer, an4_sanm, ",
         ),
         (
             ["--config=digit"],
-            "digit: no such file; a YAML file or one of the recipes an4_sanm, an4_transformer, digits, "
-            "digits_paraformer, digits_transformer was expected",
+            "digit: no such file; a YAML file or one of the recipes an4_lm, an4_paraformer, an4_sanm, an4_transformer, "
+            "digits, digits_lm, digits_paraformer, digits_transformer was expected",
         ),
         (["--config=digit"], "Did you mean 'digits'?"),
         (["--import=no_such_module"], "--import: no_such_module: No module named 'no_such_module'; a module that can"),

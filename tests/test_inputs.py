@@ -125,7 +125,7 @@ def test_shapes_keep_to_their_limits(task, utterances):
     made = training(task, utterances, rows_multiple=4)
     assert 1 <= len(made.shapes) <= 3
     assert all(s.rows % 4 == 0 and s.rows * s.samples <= 3.0 * 16_000 for s in made.shapes)
-    assert made.hours == pytest.approx(made.selection.plain_samples.sum() / 16_000 / 3600)
+    assert made.size == pytest.approx(made.selection.plain_samples.sum() / 16_000 / 3600)
 
 
 def test_what_cannot_be_used_is_counted(task, utterances):
@@ -300,7 +300,7 @@ def test_the_table_of_shares(task, utterances):
     cells = [re.split(r"\s*│\s*", line.strip().strip("│").strip()) for line in lines if "│" in line]
     hours = made.selection.plain_samples[::4].sum() / 16_000 / 3600
     assert cells[0] == ["data/[a]", "10", f"{hours:.2f}", "30", "75.0"]
-    assert cells[1] == ["b.csv", "30", f"{made.hours - hours:.2f}", "10", "25.0"]
+    assert cells[1] == ["b.csv", "30", f"{made.size - hours:.2f}", "10", "25.0"]
 
 
 # The table

@@ -15,7 +15,7 @@ import soundfile
 import soxr
 
 from jaxasr.data.batch import AsrExample
-from jaxasr.data.source import Header, Source, check_finite, place, segment, status
+from jaxasr.data.source import FileSource, Header, check_finite, place, segment, status
 from jaxasr.data.utterance import Kind, Utterance
 from jaxasr.errors import ConfigError, DataError
 
@@ -33,7 +33,7 @@ _LOUDEST = 8.0
 
 
 @dataclasses.dataclass(frozen=True)
-class SoundSource(Source):
+class SoundSource(FileSource):
     """Sound files of any rate, read at one."""
 
     sample_rate: int

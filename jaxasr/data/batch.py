@@ -48,6 +48,18 @@ class AsrFeatureExample(NamedTuple):
         return self.features
 
 
+class TextExample(NamedTuple):
+    """A line of text, ready to be put into a batch."""
+
+    id: str
+    tokens: np.ndarray
+    """int32 (U,) ids without sos and eos."""
+
+    @property
+    def inputs(self) -> np.ndarray:
+        return self.tokens
+
+
 class AsrBatch(NamedTuple):
     """Utterances side by side; the shapes are those of a `BucketShape`. A tree of arrays, as JAX takes it."""
 
@@ -91,6 +103,20 @@ class AsrFeatureBatch(NamedTuple):
         return self.feature_lengths
 
 
+class TextBatch(NamedTuple):
+    """Lines of text side by side."""
+
+    tokens: Any
+    """int32 (B, U), no sos or eos; -1 after the end."""
+    token_lengths: Any
+    weights: Any
+    """float32 (B,): 1 for a real line, 0 for a filler row."""
+
+    @property
+    def input_lengths(self) -> Any:
+        return self.token_lengths
+
+
 AnyAsrExample: TypeAlias = AsrExample | AsrFeatureExample
 AnyAsrBatch: TypeAlias = AsrBatch | AsrFeatureBatch
 
@@ -121,10 +147,7 @@ class Collate:
         Raises:
           DataError: there are more examples than rows, or one is longer than the shape or of another type.
         """
-        if len(examples) > shape.rows:
-            raise DataError(
-                f"Collate: {len(examples)} examples; at most {shape.rows} fit into {shape}; give one with more rows."
-            )
+        _check_rows(examples, shape)
         planned = layout(shape, self.width)
         batch = type(planned)(*(np.zeros(*array) for array in planned))
         batch.inputs.fill(self.float_pad_value)
@@ -137,6 +160,40 @@ class Collate:
             batch.token_lengths[row] = len(example.tokens)
             batch.weights[row] = 1.0
         return batch
+
+
+def text_layout(shape: BucketShape) -> TextBatch:
+    """(dimensions, type) of each array of a batch."""
+    B, _, U = shape
+    return TextBatch(((B, U), np.int32), ((B,), np.int32), ((B,), np.float32))
+
+
+def collate_text(examples: Sequence[TextExample], shape: BucketShape) -> TextBatch:
+    """As `Collate`, of text."""
+    _check_rows(examples, shape)
+    batch = TextBatch(*(np.zeros(*array) for array in text_layout(shape)))
+    batch.tokens.fill(-1)
+    for row, example in enumerate(examples):
+        _check_tokens(example, shape)
+        batch.tokens[row, : len(example.tokens)] = example.tokens
+        batch.token_lengths[row] = len(example.tokens)
+        batch.weights[row] = 1.0
+    return batch
+
+
+def _check_rows(examples: Sequence[Any], shape: BucketShape) -> None:
+    if len(examples) > shape.rows:
+        raise DataError(
+            f"Collate: {len(examples)} examples; at most {shape.rows} fit into {shape}; give one with more rows."
+        )
+
+
+def _check_tokens(example: TextExample, shape: BucketShape) -> None:
+    if not np.issubdtype(example.tokens.dtype, np.integer) or len(example.tokens) > shape.tokens:
+        raise DataError(
+            f"Collate: {example.id} has {len(example.tokens)} tokens of {example.tokens.dtype}; at most {shape.tokens} "
+            "whole numbers were expected; take int32, or give a larger shape."
+        )
 
 
 def _check(example: AnyAsrExample, room: np.ndarray, shape: BucketShape) -> None:

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, ClassVar, NamedTuple
 import numpy as np
 
 from jaxasr.data.batch import AsrFeatureExample
-from jaxasr.data.source import Header, Source, check_finite, place, segment, status
+from jaxasr.data.source import FileSource, Header, check_finite, place, segment, status
 from jaxasr.data.utterance import Kind, Utterance, check_kind
 from jaxasr.errors import ConfigError, DataError, JaxasrError
 
@@ -18,7 +18,7 @@ _BLOCK = 4096
 
 
 @dataclasses.dataclass(frozen=True)
-class FeatureSource(Source):
+class FeatureSource(FileSource):
     """Frames of one width from `.npy` files (T, F) of floats and from `PATH.ark:OFFSET`."""
 
     num_features: int

@@ -54,6 +54,15 @@ def read(folder: str, need_text: bool, kind: Kind | None) -> Iterator[tuple[str,
         yield span.where, Utterance(name, span.audio, texts.get(name, ""), speaker, span.start, span.seconds)
 
 
+def read_texts(folder: str) -> Iterator[tuple[str, Utterance]]:
+    """As `read`, the transcripts alone."""
+    path = os.path.join(folder, "text")
+    rows = _table(path)
+    speakers = _column(os.path.join(folder, "utt2spk"), "text", rows, needed=False)
+    for name, (where, text) in rows.items():
+        yield where, Utterance(name, path, text, speakers.get(name, ""))
+
+
 def _table(path: str) -> dict[str, _Row]:
     """The rest of each line by the line's first word."""
     seen: dict[str, str] = {}
@@ -113,7 +122,7 @@ def _time(where: str, word: str) -> float:
     return value
 
 
-def _column(path: str, owner: str, spans: Mapping[str, _Span], *, needed: bool) -> dict[str, str]:
+def _column(path: str, owner: str, spans: Mapping[str, object], *, needed: bool) -> dict[str, str]:
     """The values of a table that lists the ids of `owner`; none where it may be and is absent."""
     if not os.path.exists(path):
         if needed:

@@ -1,4 +1,4 @@
-"""Utterances from Kaldi folders, JSON lines and tables; every fault names its file and line."""
+"""Utterances from Kaldi folders, JSON lines, tables and text files; every fault names its file and line."""
 
 import dataclasses
 import itertools
@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 
 from jaxasr.data import kaldi, tables
-from jaxasr.data.textfile import claim
+from jaxasr.data.textfile import claim, physical_lines
 from jaxasr.data.utterance import Kind
 from jaxasr.data.utterance import Utterance as Utterance
 from jaxasr.errors import DataError
@@ -19,7 +19,8 @@ def read(path: PathLike, *, need_text: bool = True, kind: Kind | None = "sound")
 
     A folder with a `wav.scp` is a Kaldi folder (with a `feats.scp` where features are read); a `.jsonl` or `.json`
     file has one object a line, a `.csv` or `.tsv` file a header and one row an utterance, with the fields that
-    `tables` knows; `.gz` may stand behind each. Relative audio paths start at the manifest's folder.
+    `tables` knows; `.gz` may stand behind each. Relative audio paths start at the manifest's folder. Where text is
+    read, their transcripts count alone, and a `.txt` file has one sentence a line.
 
     Args:
       need_text: without it a missing transcript is an empty one.
@@ -66,12 +67,25 @@ def _names(utterance: Utterance, number: int) -> Iterator[str]:
 def _located(path: str, need_text: bool, kind: Kind | None) -> Iterator[tuple[str, Utterance]]:
     """Each utterance with the `file:line` it came from; its id is empty where none is written."""
     if os.path.isdir(path):
-        return kaldi.read(path, need_text, kind)
+        return kaldi.read_texts(path) if kind == "text" else kaldi.read(path, need_text, kind)
     if not os.path.exists(path):
         raise DataError(f"{path}: no such file or folder; a manifest was expected; check the path.")
+    if kind == "text" and path.removesuffix(".gz").endswith(TEXT):
+        return _sentences(path)
     if not tables.is_table(path):
+        suffixes = (*tables.SUFFIXES, TEXT) if kind == "text" else tables.SUFFIXES
         raise DataError(
-            f"{path}: neither a folder nor a {' or '.join(tables.SUFFIXES)} file; a manifest is one of these, and "
+            f"{path}: neither a folder nor a {' or '.join(suffixes)} file; a manifest is one of these, and "
             ".gz may stand behind; convert it, or rename it."
         )
-    return tables.read(path, need_text, kind)
+    return tables.read_lines(path) if kind == "text" else tables.read(path, need_text, kind)
+
+
+TEXT = ".txt"
+"""What the name of a file ends in that has one sentence a line, and no ids."""
+
+
+def _sentences(path: str) -> Iterator[tuple[str, Utterance]]:
+    """The lines; an empty one is an utterance without text, so that training counts it."""
+    for number, line in enumerate(physical_lines(path), 1):
+        yield f"{path}:{number}", Utterance("", path, line.strip())

@@ -4,10 +4,10 @@ import dataclasses
 
 import numpy as np
 
-from jaxasr.data.batch import AnyAsrExample
+from jaxasr.data.batch import AnyAsrExample, TextExample
 from jaxasr.data.manifest import Utterance
 from jaxasr.data.perturb import Perturb
-from jaxasr.data.source import Source
+from jaxasr.data.source import FileSource
 from jaxasr.data.tokenizer import Tokenizer, Vocabulary
 
 
@@ -15,7 +15,7 @@ from jaxasr.data.tokenizer import Tokenizer, Vocabulary
 class Preprocess:
     """Utterance and random generator in, example out; holds no state and travels to workers."""
 
-    source: Source
+    source: FileSource
     tokenizer: Tokenizer
     vocabulary: Vocabulary | None
     """None leaves the transcript out, as in decoding."""
@@ -33,3 +33,15 @@ class Preprocess:
         if self.vocabulary is None:
             return np.zeros(0, np.int32)
         return self.vocabulary.encode(self.tokenizer.tokens(text))
+
+
+@dataclasses.dataclass(frozen=True)
+class PreprocessText:
+    """As `Preprocess`, of text."""
+
+    tokenizer: Tokenizer
+    vocabulary: Vocabulary
+
+    def __call__(self, utterance: Utterance, rng: np.random.Generator) -> TextExample:
+        del rng
+        return TextExample(utterance.id, self.vocabulary.encode(self.tokenizer.tokens(utterance.text)))

@@ -9,20 +9,30 @@ import os
 import pathlib
 import sqlite3
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import rich.console
 import rich.progress
 
-from jaxasr.data.source import Header, Source, status
+from jaxasr.data.source import FileSource, Header, Source, status
+from jaxasr.data.utterance import Utterance
 from jaxasr.errors import DataError
 
 _LOG = logging.getLogger(__name__)
 _KEPT_AT_ONCE = 1000
 
 
+def headers(
+    utterances: Sequence[Utterance], source: Source, *, whole: bool = False
+) -> Mapping[str, Header | DataError]:
+    """By path, what there is to know of the utterances' files; of text, which was read with its manifest, nothing."""
+    if isinstance(source, FileSource):
+        return probe([u.audio for u in utterances], source, whole=whole)
+    return dict.fromkeys((u.audio for u in utterances), Header(0, 0, 0))
+
+
 def probe(
-    paths: Iterable[str | os.PathLike[str]], source: Source, *, whole: bool = False, progress: bool = True
+    paths: Iterable[str | os.PathLike[str]], source: FileSource, *, whole: bool = False, progress: bool = True
 ) -> dict[str, Header | DataError]:
     """The header of what is at each path, or the DataError that reading it raised.
 
@@ -65,7 +75,9 @@ class _Entry:
     """Whether it was read to its end."""
 
 
-def _probe(path: str, known: _Entry | None, *, source: Source, whole: bool) -> tuple[Header | DataError, _Entry | None]:
+def _probe(
+    path: str, known: _Entry | None, *, source: FileSource, whole: bool
+) -> tuple[Header | DataError, _Entry | None]:
     """The header or fault, and the entry to keep where it is not the known one."""
     try:
         # Taken before the file is read: one that changes in between is read again next time.

@@ -1,11 +1,12 @@
-"""What a task reads its utterances from: sound, or features given instead of it."""
+"""What a task reads its utterances from: sound, features given instead of it, or text alone."""
 
 import abc
 import dataclasses
 import math
 import os
 import stat
-from typing import Any, ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -27,14 +28,48 @@ class Header:
 
 @dataclasses.dataclass(frozen=True)
 class Source(abc.ABC):
-    """Reads utterances; a value that travels to workers."""
+    """Measures utterances."""
 
     kind: ClassVar[Kind]
+    unit: ClassVar[Literal["seconds", "tokens"]] = "seconds"
+    """What there are `rate` samples of."""
+    of_corpora: ClassVar[tuple[str, int]] = ("hours", 3600)
+    """What corpora are measured in, and how many units that is."""
 
     @property
     @abc.abstractmethod
     def rate(self) -> float:
-        """Samples, or frames, a second of what `read` gives."""
+        """Samples, or frames, a second."""
+
+    @abc.abstractmethod
+    def length(self, utterance: Utterance, header: Header, speed: float) -> int:
+        """Samples, frames or tokens of the utterance.
+
+        Raises:
+          DataError: the utterance is no part of the file, or what the file holds does not suit the task.
+        """
+
+
+@dataclasses.dataclass(frozen=True)
+class TextSource(Source):
+    """Text, which was read with its manifest and is counted in tokens; these have no length in seconds."""
+
+    num_tokens: Callable[[str], int]
+    kind: ClassVar[Kind] = "text"
+    unit: ClassVar[Literal["seconds", "tokens"]] = "tokens"
+    of_corpora: ClassVar[tuple[str, int]] = ("tokens", 1)
+
+    @property
+    def rate(self) -> float:
+        return 1.0
+
+    def length(self, utterance: Utterance, header: Header, speed: float) -> int:
+        return self.num_tokens(utterance.text)
+
+
+@dataclasses.dataclass(frozen=True)
+class FileSource(Source):
+    """Reads utterances from files that manifests name; a value that travels to workers."""
 
     @property
     @abc.abstractmethod
@@ -56,14 +91,6 @@ class Source(abc.ABC):
     @abc.abstractmethod
     def check(self, path: str, header: Header) -> None:
         """Reads it to its end; raises DataError where it ends early, or holds what is no number."""
-
-    @abc.abstractmethod
-    def length(self, utterance: Utterance, header: Header, speed: float) -> int:
-        """S or T of what `read` gives.
-
-        Raises:
-          DataError: the utterance is no part of the file, or what the file holds does not suit the task.
-        """
 
     @abc.abstractmethod
     def read(self, utterance: Utterance) -> np.ndarray:

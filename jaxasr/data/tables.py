@@ -57,6 +57,13 @@ def read_texts(path: str) -> Iterator[tuple[str, Utterance]]:
             yield where, Utterance("", _string(where, row, fields.audio) or "", text, start=start)
 
 
+def read_lines(path: str) -> Iterator[tuple[str, Utterance]]:
+    """As `read`, transcripts alone, of rows that need nothing else."""
+    for where, row, fields in _rows(path, _fields_of_lines):
+        text, speaker = (_string(where, row, name) or "" for name in (fields.text, fields.speaker))
+        yield where, Utterance(_id(where, row, fields), path, text.strip(), speaker)
+
+
 # Rows --------------------------------------------------------------------------------------------------------
 
 _Rows = Iterator[tuple[str, Mapping[str, Any], _Fields]]
@@ -170,6 +177,13 @@ def _fields_of_results(where: str, row: Mapping[str, Any]) -> _Fields:
     fields = _fields(row)
     if fields.id is None and fields.audio is None:
         raise _missing(where, row, ID, "an id")
+    if fields.text is None:
+        raise _missing(where, row, TEXT, "a transcript")
+    return fields
+
+
+def _fields_of_lines(where: str, row: Mapping[str, Any]) -> _Fields:
+    fields = _fields(row)
     if fields.text is None:
         raise _missing(where, row, TEXT, "a transcript")
     return fields

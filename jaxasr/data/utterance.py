@@ -8,7 +8,7 @@ from typing import Literal
 from jaxasr.data.textfile import show
 from jaxasr.errors import DataError
 
-Kind = Literal["sound", "features"]
+Kind = Literal["sound", "features", "text"]
 """What a task reads."""
 
 _FEATURES = re.compile(r".+\.(npy|ark:\d+)", re.ASCII | re.DOTALL)
@@ -23,7 +23,7 @@ class Utterance:
 
     id: str
     audio: str
-    """Path of the sound; of features a .npy file, or PATH.ark:OFFSET."""
+    """Path of the sound; of features a .npy file, or PATH.ark:OFFSET; of text the file that it is a line of."""
     text: str
     speaker: str = ""
     start: float = 0.0

@@ -48,6 +48,11 @@ class Log:
     """Numbers of lines that are no records, as a power cut leaves them."""
 
     @property
+    def measured(self) -> list[Record]:
+        """Of every test set its metrics, of a task that decodes nothing."""
+        return [record for record in self.tests.values() if record.get("search") is None]
+
+    @property
     def start(self) -> Record:
         """The newest record of a session's start; empty where there is none."""
         return next((s.start for s in reversed(self.sessions) if s.start), {})
@@ -131,7 +136,8 @@ def read(workdir: pathlib.Path) -> Run:
     config.import_modules(mapping.get("imports") or (), f"{file}: imports")
     cfg = config.from_mapping(TrainConfig, mapping, where=str(file))
     run = Run(workdir, cfg, read_log(workdir / "log.jsonl"), [], is_running(workdir))
-    return dataclasses.replace(run, tests=[scored(run, *key, record) for key, record in ordered(cfg, run.log)])
+    decoded = [(key, record) for key, record in ordered(cfg, run.log) if record.get("search") is not None]
+    return dataclasses.replace(run, tests=[scored(run, *key, record) for key, record in decoded])
 
 
 def read_log(path: pathlib.Path) -> Log:

@@ -143,7 +143,7 @@ def decode_validation(run: Run, task: Task, params: Params) -> Scored:
     else:
         _, utterances = read_manifests(dataclasses.replace(cfg, **paths), rich.console.Console(quiet=True))
     chosen = sorted(utterances, key=lambda u: id_hash(u.id))[:MOST_DECODED]
-    search, devices = cfg.search or task.searches()[0], Devices.first()
+    search, devices = cfg.search or task.usual_search(), Devices.first()
     recognizer = Recognizer(task, search, devices)
     inputs = evaluation_inputs(task, chosen, batch_seconds=200.0, max_buckets=2)
     hypotheses, _ = recognizer(jax.device_put(params, devices.replicated), inputs)

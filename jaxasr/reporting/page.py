@@ -11,6 +11,7 @@ import yaml
 
 import jaxasr
 from jaxasr import config
+from jaxasr.logs import short
 from jaxasr.reporting import results
 from jaxasr.reporting.gather import Log, Record, Run, Scored
 from jaxasr.reporting.html import Html, count, duration, el, join, percent, table
@@ -118,11 +119,12 @@ def _tile(item: Scored) -> Html:
 def _facts(content: Content) -> Html:
     run, log = content.run, content.run.log
     mapping = config.to_mapping(run.cfg)
-    facts = [(name.capitalize(), _part(mapping[name])) for name in ("encoder", "decoder") if name in mapping]
+    facts = [(name.capitalize(), _part(mapping[name])) for name in ("encoder", "decoder", "lm") if name in mapping]
     if content.parameters is not None:
         facts.append(("Parameters", count(content.parameters)))
     if (train := log.start.get("data", {}).get("train")) is not None:
-        facts.append(("Training data", _as_logged(lambda: f"{train['hours']:.2f} h, {train['utterances']} utterances")))
+        facts.append(("Training data", _as_logged(lambda: _size(train))))
+    facts += [(f"{r['split'].capitalize()} set", short(r)) for r in log.measured]
     if log.train or log.valid:
         last = max(log.train[-1:] + log.valid[-1:], key=lambda r: r.get("step", 0))
         steps = f"{last.get('step', 0)} steps, {last.get('epoch', 0):.1f} epochs"
@@ -191,20 +193,26 @@ LOOKS = (
 BUCKETS = "The shapes of batches, as they are filled in the first epoch; each is compiled once."
 
 
+def _size(train: Record) -> str:
+    size = f"{train['hours']:.2f} h" if "hours" in train else f"{train['tokens']:.0f} tokens"
+    return f"{size}, {train['utterances']} utterances"
+
+
 def _data(data: Record, corpora: Sequence[Record]) -> Html:
     train = data["train"]
+    unit, digits = ("hours", 3) if "hours" in train else ("tokens", 0)
     speeds = ", ".join(f"{speed:g}" for speed in train["speeds"])
-    rows = [["training", train["utterances"], f"{train['hours']:.3f}"]]
-    rows.append(["validation", data["valid"]["utterances"], f"{data['valid']['hours']:.3f}"])
+    rows = [["training", train["utterances"], f"{train[unit]:.{digits}f}"]]
+    rows.append(["validation", data["valid"]["utterances"], f"{data['valid'][unit]:.{digits}f}"])
     for number, test in enumerate(data["tests"]):
         name = "test" if len(data["tests"]) == 1 else f"test{number}"
-        rows.append([name, test["utterances"], f"{test['hours']:.3f}"])
-    about = f"Speed factors {speeds}. One encoder frame stands for {train['frame_ms']:g} ms."
-    mixed = [[c["path"], c["utterances"], f"{c['hours']:.3f}", c["in_epoch"]] for c in corpora]
-    parts = [table(["set", "utterances", "hours"], rows)]
+        rows.append([name, test["utterances"], f"{test[unit]:.{digits}f}"])
+    about = f"Speed factors {speeds}. One encoder frame stands for {train['frame_ms']:g} ms." if digits else ""
+    mixed = [[c["path"], c["utterances"], f"{c[unit]:.{digits}f}", c["in_epoch"]] for c in corpora]
+    parts = [table(["set", "utterances", unit], rows)]
     if len(mixed) > 1:
-        parts += [el("h3", "Training corpora"), table(["", "utterances", "hours", "in an epoch"], mixed)]
-    return el("div", parts, el("p", about, class_="after"), _left_out(train))
+        parts += [el("h3", "Training corpora"), table(["", "utterances", unit, "in an epoch"], mixed)]
+    return el("div", parts, el("p", about, class_="after") if about else None, _left_out(train))
 
 
 def _left_out(train: Record) -> Html:

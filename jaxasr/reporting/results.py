@@ -26,11 +26,13 @@ MARKS = {"equal": "", "substitute": "S", "delete": "D", "insert": "I"}
 SPELT = {"equal": "", "substitute": "substituted", "delete": "deleted", "insert": "inserted"}
 NAMES = {
     "loss": "Loss",
+    "perplexity": "Perplexity",
     "acc/token": "Token accuracy",
     "error/count": "Tokens counted too many or too few, an utterance",
     "learning_rate": "Learning rate",
     "grad_norm": "Gradient norm",
     "audio_seconds_per_second": "Audio seconds per second",
+    "tokens_per_second": "Tokens per second",
     "infeasible": "Too few frames for CTC",
 }
 HIDDEN = {"skipped", "skipped_in_a_row", "time", "step", "epoch"}

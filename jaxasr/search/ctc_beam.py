@@ -118,7 +118,7 @@ def ctc_beam(
         return n + 1, *_advanced(n, beam, tree, candidates, total + frame.blank[:, None], scorer)
 
     tree = _Tree(*(jnp.zeros((rows, T * K), jnp.int32) for _ in _Tree._fields))
-    start = jnp.zeros((), jnp.int32), _start(rows, K, scorer), tree
+    start = jnp.zeros((), jnp.int32), _start(rows, K, T, scorer), tree
     _, beam, tree = lax.while_loop(lambda s: s[0] < count, lambda s: step(*s), start)
     ends = scorer.score(beam.state, jnp.full((rows * K, 1), eos, jnp.int32)).reshape(rows, K)
     scores = jnp.logaddexp(beam.blank, beam.token) + beam.fused + ends
@@ -162,12 +162,14 @@ def _frames(
     return frame, jnp.max(counts), certain
 
 
-def _start(rows: int, K: int, scorer: Sum) -> _Beam:
+def _start(rows: int, K: int, T: int, scorer: Sum) -> _Beam:
     """Of each row the empty prefix alone."""
     none, pairs = jnp.full((rows, K), -1, jnp.int32), jnp.full((rows, K, K), -1, jnp.int32)
     never = jnp.full((rows, K), NEVER)
     certain = jnp.where(jnp.arange(K)[None] == 0, 0.0, never)
-    return _Beam(certain, never, jnp.zeros((rows, K)), none, none + 1, none + 1, pairs, pairs, scorer.start(rows * K))
+    return _Beam(
+        certain, never, jnp.zeros((rows, K)), none, none + 1, none + 1, pairs, pairs, scorer.start(rows * K, T)
+    )
 
 
 def _candidates(beam: _Beam, total: Float[Array, "B K"], frame: _Frame, scorer: Sum, length_bonus: Any) -> _Candidates:

@@ -47,7 +47,7 @@ class HotWords(Scorer):
     confirm: Float[Array, "S"]
     """Of that what stays if a word begins with the next token."""
 
-    def start(self, rows: int) -> Int[Array, "R"]:
+    def start(self, rows: int, max_tokens: int) -> Int[Array, "R"]:
         return jnp.full((rows,), OPEN, jnp.int32)
 
     def score(self, state: Int[Array, "R"], tokens: Int[Array, "R C"]) -> Float[Array, "R C"]:

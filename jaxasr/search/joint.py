@@ -169,7 +169,7 @@ class _Joint:
             jnp.repeat(self.speaker.first[:, None], K, axis=1),
             jax.tree.map(lambda x: jnp.repeat(x[:, None], K, axis=1), self.speaker.cache),
             None if self.emitted is None else no_tokens(self.emitted, K),
-            self.judges.start(B * K),
+            self.judges.start(B * K, N),
         )
         P = self.search.nbest
         by_step = jnp.full((B, END_DELAY + END_STEPS - 1 + N), -jnp.inf)

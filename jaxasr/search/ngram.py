@@ -42,7 +42,7 @@ class NgramScorer(Scorer):
     levels: int = flax.struct.field(pytree_node=False)
     """How many times a context can become shorter."""
 
-    def start(self, rows: int) -> Int[Array, "R"]:
+    def start(self, rows: int, max_tokens: int) -> Int[Array, "R"]:
         return jnp.full((rows,), self.begin)
 
     def score(self, state: Int[Array, "R"], tokens: Int[Array, "R C"]) -> Float[Array, "R C"]:

@@ -94,6 +94,6 @@ def _judged(judges: Sum, targets: Int[Array, "B K N+1"], longest: Any, eos: int)
         its = judges.advance(its, jnp.where(one == eos, 0, one)[:, 0])
         return at + 1, its, lax.dynamic_update_slice_in_dim(judged, new, at, axis=1)
 
-    state = jnp.zeros((), jnp.int32), judges.start(B * K), jnp.zeros(rows.shape, jnp.float32)
+    state = jnp.zeros((), jnp.int32), judges.start(B * K, N), jnp.zeros(rows.shape, jnp.float32)
     _, _, judged = lax.while_loop(lambda s: s[0] <= longest, token, state)
     return judged.reshape(B, K, N)

@@ -20,8 +20,8 @@ class Scorer(abc.ABC):
     """
 
     @abc.abstractmethod
-    def start(self, rows: int) -> State:
-        """Of hypotheses without a token."""
+    def start(self, rows: int, max_tokens: int) -> State:
+        """Of hypotheses without a token, none of which will have more than `max_tokens`."""
 
     @abc.abstractmethod
     def score(self, state: State, tokens: Int[Array, "R C"]) -> Float[Array, "R C"]:
@@ -53,8 +53,8 @@ class Sum:
     def __init__(self, parts: tuple[Weighted, ...]):
         self.parts = parts
 
-    def start(self, rows: int) -> State:
-        return tuple(p.scorer.start(rows) for p in self.parts)
+    def start(self, rows: int, max_tokens: int) -> State:
+        return tuple(p.scorer.start(rows, max_tokens) for p in self.parts)
 
     def score(self, state: State, tokens: Int[Array, "R C"]) -> Float[Array, "R C"]:
         total = jnp.zeros(tokens.shape, jnp.float32)

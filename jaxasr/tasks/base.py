@@ -158,9 +158,9 @@ class Task(abc.ABC, Generic[ExampleT, BatchT]):
         return Cleaning()
 
     @property
-    @abc.abstractmethod
-    def frame_ms(self) -> float:
-        """Milliseconds of sound in one encoder frame."""
+    def frame_ms(self) -> float | None:
+        """Milliseconds of sound in one encoder frame; None where there is no sound."""
+        return None
 
     @abc.abstractmethod
     def training_speeds(self) -> tuple[float, ...]:
@@ -207,9 +207,21 @@ class Task(abc.ABC, Generic[ExampleT, BatchT]):
         """
         return {name: float(np.asarray(mean.value)) for name, mean in metrics.items() if np.any(mean.count)}
 
-    @abc.abstractmethod
     def searches(self) -> tuple[str, ...]:
-        """Names of the quick searches this model can be decoded with, the usual one first; a run is tested by each."""
+        """Names of the quick searches this model can be decoded with, the usual one first; a run is tested by each.
+
+        None where there is nothing to decode; the run is then tested by its loss.
+        """
+        return ()
+
+    def usual_search(self) -> str:
+        """The first of `searches`; raises ConfigError where there is none."""
+        for name in self.searches():
+            return name
+        raise ConfigError(
+            f"--model: a {type(self).__name__}, which decodes nothing; a model that hears speech was expected; give "
+            "one, and a language model as its --lm."
+        )
 
     def beam_searches(self) -> tuple[str, ...]:
         """Names of the searches that keep several hypotheses at a time."""
@@ -220,9 +232,9 @@ class Task(abc.ABC, Generic[ExampleT, BatchT]):
         del search
         return ()
 
-    @abc.abstractmethod
     def decode_fn(self, search: Search | str) -> Callable[..., Hypotheses]:
-        """(params, batch, fusion=NO_FUSION) to hypotheses."""
+        """(params, batch, fusion=NO_FUSION) to hypotheses, by one of the searches."""
+        raise NotImplementedError(f"{type(self).__name__} has no search {search}")
 
     def align_fn(self) -> Callable[..., Hypotheses]:
         """As `decode_fn`, to the batch's own tokens and where they are in its sound.
@@ -240,4 +252,4 @@ class Task(abc.ABC, Generic[ExampleT, BatchT]):
         """The text of a hypothesis."""
 
 
-TASKS: Registry[Task] = Registry("task", Task, ("model", "loss_fn", "decode_fn", "preprocess_fn", "collate_fn"))
+TASKS: Registry[Task] = Registry("task", Task, ("model", "loss_fn", "preprocess_fn", "collate_fn"))

@@ -14,18 +14,15 @@ from flax import linen as nn
 
 from jaxasr.config import beside, naming_files, resource, slot
 from jaxasr.convert.bert import read_blocks
-from jaxasr.data import textfile
 from jaxasr.data.audio import SoundSource
 from jaxasr.data.batch import AnyAsrBatch, AnyAsrExample, BucketShape, Collate, layout
-from jaxasr.data.cleaners import Cleaning, read_symbols
 from jaxasr.data.features import FeatureSource
-from jaxasr.data.lexicon import PhoneTokenizer, SegDictTokenizer  # noqa: F401 (registers them)
 from jaxasr.data.manifest import Utterance
 from jaxasr.data.perturb import PREPROCESSORS, CommonPreprocessor, Perturber
 from jaxasr.data.preprocess import Preprocess
 from jaxasr.data.sounds import SoundFile
-from jaxasr.data.source import Source
-from jaxasr.data.tokenizer import SPACE, SYMBOLS_FILE, TOKENIZERS, CharTokenizer, Tokenizer, Vocabulary
+from jaxasr.data.source import FileSource
+from jaxasr.data.tokenizer import Vocabulary
 from jaxasr.errors import ConfigError
 from jaxasr.nn.batch_norm import MOMENTS, STATS, gathered, variables_of, with_stats
 from jaxasr.nn.encoders import ENCODERS, Encoder, SanmEncoder
@@ -40,10 +37,11 @@ from jaxasr.nn.specaug import SPECAUGS, SpecAugment, SpecAugmenter
 from jaxasr.search.alignment import ctc_align, with_spans
 from jaxasr.search.choices import NO_FUSION, Fusion, Search
 from jaxasr.search.hypotheses import Hypotheses
-from jaxasr.tasks import speech_resources
-from jaxasr.tasks.base import Counts, Mean, Metrics, Model, Task, denominator
+from jaxasr.tasks import resources
+from jaxasr.tasks.base import Counts, Mean, Metrics, Model, denominator
 from jaxasr.tasks.loss_parts import views_of
 from jaxasr.tasks.speech_choices import LONG, check_choices
+from jaxasr.tasks.tokens import TokensTask, toy_vocabulary
 from jaxasr.typing import Array, Float, Int, Key, Params, Scalar
 
 MANY = 10**9
@@ -51,7 +49,7 @@ MANY = 10**9
 
 
 @dataclasses.dataclass(frozen=True)
-class SpeechTask(Task[AnyAsrExample, AnyAsrBatch]):
+class SpeechTask(TokensTask[AnyAsrExample, AnyAsrBatch]):
     """Abstract: what a concrete task adds is its network behind the encoder, its losses and its searches.
 
     These defaults are those of `--task=asr`.
@@ -77,17 +75,6 @@ class SpeechTask(Task[AnyAsrExample, AnyAsrBatch]):
     """What encoded frames go through before CTC head and decoder."""
     decoder: nn.Module | None = None
     """A slot of each concrete task: frames to tokens."""
-    cleaners: tuple[str, ...] = ()
-    """What is done to transcripts first, in this order: lower, upper, punctuation, whitespace, nfc, nfkc,
-    english_numbers; or none."""
-    non_linguistic_symbols: tuple[str, ...] = naming_files(())
-    """Such as <noise> [laughter], or one file with a symbol a line: each one token, no cleaner's concern, no error."""
-    tokenizer: Tokenizer = slot(TOKENIZERS, CharTokenizer())
-    """Transcript to tokens."""
-    token_list: str | None = naming_files()
-    """File with one token a line, in FunASR's order; None makes the list from the training text."""
-    unknown_symbols: Literal["leave_out", "unk"] = "leave_out"
-    """Training utterances with a symbol outside the token list: left out and counted, or read as <unk>."""
     cmvn_file: str | None = naming_files()
     """Statistics: Kaldi's (FunASR's am.mvn) or ESPnet's feats_stats.npz; None estimates them on the training set."""
     ctc_weight: float = 0.3
@@ -110,8 +97,6 @@ class SpeechTask(Task[AnyAsrExample, AnyAsrBatch]):
     """Draw all weights by one rule, with biases 0, as FunASR's and ESPnet's init; none leaves it to each module."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """What encoder and decoder compute in; parameters, norms, softmax, logits and losses stay float32."""
-    symbols: tuple[str, ...] | None = resource()
-    vocabulary: Vocabulary | None = resource()
     cmvn: Cmvn | None = resource()
 
     # --- resources -------------------------------------------------------------------------------------------
@@ -121,15 +106,7 @@ class SpeechTask(Task[AnyAsrExample, AnyAsrBatch]):
         return dataclasses.replace(self, vocabulary=vocabulary or self.vocabulary, cmvn=cmvn or self.cmvn)
 
     def prepared(self, utterances: Sequence[Utterance]) -> Self:
-        texts = [u.text for u in utterances]
-        tokenizer = self._tokenizer.prepared(texts)
-        task = dataclasses.replace(self, tokenizer=tokenizer, symbols=tokenizer.cleaning.symbols)
-        if task.vocabulary is None:
-            task = task.with_resources(
-                vocabulary=Vocabulary.from_file(self.token_list)
-                if self.token_list
-                else Vocabulary.from_texts(texts, tokenizer)
-            )
+        task = super().prepared(utterances)
         if task.cmvn is None and self.cmvn_file:
             task = task.with_resources(cmvn=read_mvn(self.cmvn_file))
         return task
@@ -144,47 +121,20 @@ class SpeechTask(Task[AnyAsrExample, AnyAsrBatch]):
         return self.normalizer is not None and self.normalizer.needs_statistics
 
     def save_resources(self, folder: pathlib.Path) -> None:
-        speech_resources.save(folder, self._vocabulary, self._tokenizer, self.cmvn)
+        super().save_resources(folder)
+        resources.save_statistics(folder, self.cmvn)
 
     def load_resources(self, folder: pathlib.Path) -> Self:
-        symbols = tuple(textfile.lines(folder / SYMBOLS_FILE)) if self.non_linguistic_symbols else ()
-        task = dataclasses.replace(self, tokenizer=self.tokenizer.load(folder), symbols=symbols)
-        vocabulary = Vocabulary.from_file(folder / speech_resources.TOKENS_FILE)
-        cmvn = speech_resources.load_statistics(folder, needed=self._needs_statistics)
-        return task.with_resources(vocabulary=vocabulary, cmvn=cmvn)
-
-    def resources_hash(self) -> str:
-        return speech_resources.hash_of_texts(self._vocabulary, self._tokenizer)
+        cmvn = resources.load_statistics(folder, needed=self._needs_statistics)
+        return super().load_resources(folder).with_resources(cmvn=cmvn)
 
     def statistics_hash(self) -> str | None:
         return None if self.cmvn is None else self.cmvn.hash
 
-    @functools.cached_property
-    def _tokenizer(self) -> Tokenizer:
-        """The tokenizer, told how to clean."""
-        symbols = self.symbols
-        if symbols is None:
-            reserved = (*Vocabulary.FIRST, Vocabulary.LAST, SPACE)
-            symbols = read_symbols(self.non_linguistic_symbols, "--non_linguistic_symbols", reserved)
-        return dataclasses.replace(self.tokenizer, cleaning=Cleaning.of(self.cleaners, symbols))
-
-    @property
-    def cleaning(self) -> Cleaning:
-        return self._tokenizer.scored
-
-    @property
-    def _vocabulary(self) -> Vocabulary:
-        if self.vocabulary is None:
-            raise ConfigError(
-                f"{type(self).__name__}: no token list yet; a network's size depends on it; call "
-                "task.with_resources(vocabulary=...) or task.prepared(utterances)."
-            )
-        return self.vocabulary
-
     # --- data ------------------------------------------------------------------------------------------------
 
     @property
-    def source(self) -> Source:
+    def source(self) -> FileSource:
         given = self.frontend.input_frames
         return SoundSource(self.sample_rate, self.channel) if given is None else FeatureSource(*given)
 
@@ -213,19 +163,9 @@ class SpeechTask(Task[AnyAsrExample, AnyAsrBatch]):
         ids = self._vocabulary.encode(self.tokens(text))
         return len(ids) + int(np.sum(ids[1:] == ids[:-1]))
 
-    def tokens(self, text: str) -> list[str]:
-        """Those of a transcript, which is cleaned first."""
-        return self._tokenizer.tokens(text)
-
     def word_bounds(self) -> tuple[list[bool], list[bool]]:
         """For each token whether a word begins with it, or ends with it, whatever stands beside it."""
         return self._tokenizer.bounds(self._vocabulary.tokens)
-
-    def num_tokens(self, text: str) -> int:
-        return len(self.tokens(text))
-
-    def unknown(self, text: str) -> list[str]:
-        return self._vocabulary.unknown(self.tokens(text))
 
     def training_speeds(self) -> tuple[float, ...]:
         return self.preprocess.speeds if self.preprocess else (1.0,)
@@ -233,17 +173,12 @@ class SpeechTask(Task[AnyAsrExample, AnyAsrBatch]):
     def sounds_drawn_from(self) -> Sequence[SoundFile]:
         return self.preprocess.files(self.sample_rate) if self.preprocess else ()
 
-    def leaves_out_unknown(self) -> bool:
-        return self.unknown_symbols == "leave_out"
-
-    def text(self, tokens: Sequence[int]) -> str:
-        return self._tokenizer.join(self._vocabulary.decode(tokens)).strip()  # characters may be spaces at the ends
-
     # --- network and loss ------------------------------------------------------------------------------------
 
     def check(self) -> None:
+        super().check()
         check_choices(self)
-        for part in (self.preprocess, self.normalizer, self.specaug, self._tokenizer):
+        for part in (self.preprocess, self.normalizer, self.specaug):
             if part is not None:
                 part.check()
         self.parameter_shapes()
@@ -259,7 +194,7 @@ class SpeechTask(Task[AnyAsrExample, AnyAsrBatch]):
         """With a toy vocabulary: what the network's parts refuse, they refuse before data is read."""
         width = self._frontend.output_width
         task = self.with_resources(
-            vocabulary=Vocabulary((*Vocabulary.FIRST, *map(str, range(4, num_tokens)), Vocabulary.LAST)),
+            vocabulary=toy_vocabulary(num_tokens),
             cmvn=Cmvn(np.zeros(width, np.float32), np.ones(width, np.float32)),
         )
         spec = task.batch_spec(BucketShape(1, int(2 * self.input_rate), 1))

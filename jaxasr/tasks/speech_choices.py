@@ -38,11 +38,6 @@ def _check_inputs(task: "SpeechTask") -> None:
             f"--frontend={FRONTENDS.name_of(type(task.frontend))} with --preprocess or --channel: these are for "
             "sound, and features are given; add --preprocess=none, remove --channel (--specaug may stay)."
         )
-    if task.token_list and task.tokenizer.learns:
-        raise ConfigError(
-            f"--token_list={task.token_list} with a tokenizer that learns its tokens: these are not on a list made "
-            "before; one of the two was expected; remove --token_list, or give --tokenizer.model."
-        )
     rate = getattr(task.preencoder, "sample_rate", task.sample_rate)
     if rate != task.sample_rate:
         raise ConfigError(

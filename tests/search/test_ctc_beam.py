@@ -23,7 +23,7 @@ class Bigram(flax.struct.PyTreeNode, Scorer):
 
     table: jax.Array
 
-    def start(self, rows):
+    def start(self, rows, max_tokens):
         return jnp.zeros((rows, 2), jnp.int32)
 
     def score(self, state, tokens):

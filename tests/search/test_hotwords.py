@@ -56,7 +56,7 @@ def test_bonuses_are_those_of_a_search_of_strings(seed):
     scorer = automaton(phrases, begins, ends, eos=EOS)
     score, advance = jax.jit(type(scorer).score), jax.jit(type(scorer).advance)
     said = rng.choice(tokens, (40, 12))
-    state, totals = scorer.start(len(said)), np.zeros(len(said))
+    state, totals = scorer.start(len(said), 99), np.zeros(len(said))
     for length in range(1, said.shape[1] + 1):
         last = said[:, length - 1]
         totals += np.asarray(score(scorer, state, last[:, None]))[:, 0]
@@ -103,7 +103,7 @@ def test_phrases_are_whole_words(tmp_path, tokenizer, vocabulary, phrase, text, 
 
 
 def total(scorer, ids):
-    state, found = scorer.start(1), 0.0
+    state, found = scorer.start(1, 99), 0.0
     for token in [*ids, EOS]:
         found += float(scorer.score(state, np.array([[token]]))[0, 0])
         state = scorer.advance(state, np.array([token])) if token != EOS else state

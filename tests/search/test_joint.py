@@ -27,7 +27,7 @@ class Pairs(Scorer):
 
     table: jax.Array
 
-    def start(self, rows):
+    def start(self, rows, max_tokens):
         return jnp.full(rows, SOS)
 
     def score(self, state, tokens):

@@ -52,7 +52,7 @@ def test_scores_are_those_of_the_file(tmp_path, order):
     said = rng.integers(3, len(VOCABULARY), (6, 8))
     every = np.tile(np.arange(2, len(VOCABULARY)), (6, 1))
     names = ["</s>", *TOKENS[:6], "<unk>", "<unk>", "<unk>"]
-    state = scorer.start(6)
+    state = scorer.start(6, 9)
     for position in range(said.shape[1]):
         found = np.asarray(score(scorer, state, every))
         for row in range(6):
@@ -74,4 +74,4 @@ def test_words_that_the_model_does_not_have_may_be_more(tmp_path):
     arpa.write(tmp_path / "a.arpa", estimated(["bad cab", "cab"], 2, kneser_ney.FALLBACK)[0])
     scorer = read_ngram(tmp_path / "a.arpa", vocabulary, str.split)
     wanted = by_gram(arpa.read(tmp_path / "a.arpa"))["<s> cab"][0] * math.log(10.0)
-    assert scorer.score(scorer.start(1), np.array([[3]]))[0, 0] == pytest.approx(wanted, rel=1e-5)
+    assert scorer.score(scorer.start(1, 9), np.array([[3]]))[0, 0] == pytest.approx(wanted, rel=1e-5)

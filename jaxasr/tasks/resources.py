@@ -1,4 +1,4 @@
-"""The files in which a model's folder has what only data could tell the task `asr`."""
+"""The files in which a model's folder has what only data could tell its task."""
 
 import hashlib
 import pathlib
@@ -10,11 +10,15 @@ from jaxasr.nn.normalize import Cmvn, read_kaldi_mvn, write_kaldi_mvn
 TOKENS_FILE, STATISTICS_FILE = "tokens.txt", "am.mvn"
 
 
-def save(folder: pathlib.Path, vocabulary: Vocabulary, tokenizer: Tokenizer, cmvn: Cmvn | None) -> None:
-    """Writes the token list, the tokenizer's files and the statistics, where there are any."""
+def save(folder: pathlib.Path, vocabulary: Vocabulary, tokenizer: Tokenizer) -> None:
+    """Writes the token list and the tokenizer's files."""
     vocabulary.save(folder / TOKENS_FILE)
     for name, content in tokenizer.files().items():
         (folder / name).write_bytes(content)
+
+
+def save_statistics(folder: pathlib.Path, cmvn: Cmvn | None) -> None:
+    """Writes the statistics, where there are any."""
     if cmvn is not None:
         write_kaldi_mvn(folder / STATISTICS_FILE, cmvn)
 
