@@ -219,9 +219,8 @@ def _at_once(
     )
     if options.tune is not None:
         utterances = manifest.read(options.tune, kind=task.source.kind)
-        found = tuning.tuned(
-            recognizer, params, evaluation_inputs(task, utterances, **dataclasses.asdict(batching)), flags, scorers
-        )
+        inputs = evaluation_inputs(task, utterances, **dataclasses.asdict(batching))
+        found = tuning.tuned(recognizer, params, inputs, flags, scorers)
         tuning.show(found, options.tune, rich.console.Console(stderr=True, quiet=not is_main_process()))
         options = dataclasses.replace(options, searching=found.flags(flags))
         recognizer.weighed(options.searching.fusion(scorers))

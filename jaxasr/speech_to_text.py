@@ -111,7 +111,7 @@ class SpeechToText:
         return [by_place[str(i)] for i in range(len(sounds))]
 
 
-def _samples(source: Source, sound: Any) -> np.ndarray:
+def _samples(source: FileSource, sound: Any) -> np.ndarray:
     """What is in memory, as the source gives it."""
     if isinstance(sound, np.ndarray):
         return source.from_array("transcribe", sound)
