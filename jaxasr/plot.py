@@ -64,11 +64,11 @@ def plot(options: PlotOptions) -> pathlib.Path:
             f"{options.model}: a model of the task {type(task).__name__}; one of speech recognition was expected; give "
             "another."
         )
-    utterance = as_utterance(output.stem, options.audio, task.source.kind)
+    utterance = as_utterance(pathlib.Path(options.audio).stem, options.audio, task.source.kind)
     utterance = dataclasses.replace(utterance, start=options.start, seconds=options.seconds)
     check_length(task, utterance)
     said = _recognized(task, params, utterance, options.searching)
-    text = page.document(utterance.id, _body(task, params, utterance, said))
+    text = page.document(utterance.id, _body(task, params, utterance, said, heard=output.suffix == ".html"))
     if output.suffix == ".html":
         checkpoint.write_atomically(output, text.encode())
         return output
@@ -98,13 +98,13 @@ def _recognized(task: Task, params: Params, utterance: Utterance, searching: Sea
     return recognizer(jax.device_put(params, devices.replicated), inputs)[0][0]
 
 
-def _body(task: SpeechTask, params: Params, utterance: Utterance, said: Hypothesis) -> list[Html]:
+def _body(task: SpeechTask, params: Params, utterance: Utterance, said: Hypothesis, *, heard: bool) -> list[Html]:
     example = task.preprocess_fn(train=False)(utterance, np.random.default_rng(0))
     [found] = looks.look(task, params, [example._replace(tokens=np.array(said.tokens, np.int32))])
     assert task.vocabulary is not None
     sound = getattr(example, "audio", None)
     figure = results.look(utterance.id, sound, found, task.vocabulary.tokens, task.sample_rate)
-    player = None if sound is None else results.player(utterance.id, sound, task.sample_rate)[0]
+    player = None if sound is None or not heard else results.player(utterance.id, sound, task.sample_rate)[0]
     head = el("header", el("h1", el("bdi", utterance.id)), el("p", el("bdi", said.text)), class_="headline")
     return [head, el("div", player, figure, class_="look")]
 

@@ -111,6 +111,8 @@ class ParaformerNetwork(SpeechNetwork, kw_only=True):
             return say
 
         few = -(-room // SPEECH)  # where that is enough, it costs a quarter of the time
+        if self.is_mutable_collection("intermediates"):  # of which both sow the same shapes
+            few = room
         logits = nn.cond(jnp.max(counts) <= few, of_first(few), of_first(room), self.decoder)
         return out._replace(attention_logits=logits, predicted=predicted)
 
