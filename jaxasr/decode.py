@@ -20,6 +20,7 @@ from jaxasr.data import kaldi, manifest
 from jaxasr.data.audio import SUFFIXES
 from jaxasr.data.manifest import Utterance
 from jaxasr.data.segmenter import Segmenter
+from jaxasr.data.source import of_files
 from jaxasr.data.utterance import Kind, holds_features
 from jaxasr.errors import ConfigError, DataError, exit_with_message
 from jaxasr.fetch import arrived, is_url
@@ -229,7 +230,7 @@ def _at_once(
     with tempfile.TemporaryDirectory() as folder:
         others = arrived(
             options.input,
-            task.source,
+            of_files(task.source),
             pathlib.Path(folder),
             standard_input=sys.stdin.buffer,
             hosts=options.allow_url,

@@ -9,7 +9,7 @@ import urllib.request
 from collections.abc import Collection, Sequence
 from typing import IO, Any, BinaryIO
 
-from jaxasr.data.source import Source
+from jaxasr.data.source import FileSource
 from jaxasr.data.utterance import check_kind
 from jaxasr.errors import ConfigError, DataError, JaxasrError
 
@@ -26,7 +26,7 @@ def is_url(name: str) -> bool:
 
 
 def arrived(
-    names: Sequence[str], source: Source, folder: pathlib.Path, *, standard_input: BinaryIO, hosts: Collection[str]
+    names: Sequence[str], source: FileSource, folder: pathlib.Path, *, standard_input: BinaryIO, hosts: Collection[str]
 ) -> dict[str, str]:
     """For every name that is `-` or a URL the file in `folder` that now holds its sound.
 

@@ -14,6 +14,7 @@ from jaxasr.data.pipeline import HostBatch
 from jaxasr.data.probe import probe
 from jaxasr.data.segmenter import Segment, Segmenter
 from jaxasr.data.selection import lengths
+from jaxasr.data.source import of_files
 from jaxasr.data.utterance import Utterance
 from jaxasr.hypothesis import Hypothesis, hypothesis_of, joined, with_words
 from jaxasr.inputs import Inputs, evaluation_inputs
@@ -87,7 +88,7 @@ def recognized(
     Raises:
       DataError: a file cannot be read.
     """
-    source = recognizer.task.source
+    source = of_files(recognizer.task.source)
     infos = probe([u.audio for u in utterances], source)
     samples = [int(lengths(u, infos, source, (1.0,))[0]) for u in utterances]
     cut = {u.id: n for u, n in zip(utterances, samples, strict=True) if segmenter.cuts(n, source)}
@@ -161,7 +162,7 @@ def _batches(
     for index, segment in enumerate(segments):
         number = next(i for i, shape in enumerate(shapes) if len(segment.audio) <= shape.samples)
         rows = waiting[number]
-        rows.append((index, task.source.example(str(index), segment.audio, np.zeros(0, np.int32))))
+        rows.append((index, of_files(task.source).example(str(index), segment.audio, np.zeros(0, np.int32))))
         if len(rows) == shapes[number].rows:
             yield batch(shapes[number], rows)
     for shape, rows in zip(shapes, waiting, strict=True):

@@ -77,6 +77,15 @@ class Devices:
         """Shapes, types and places of a tree of arrays, for compiling and restoring."""
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), tree)
 
+    def copied(self, tree: PyTree) -> PyTree:
+        """Arrays and numbers that are the same in every process, whole on every device."""
+
+        def copy(x: Any) -> jax.Array:
+            array = np.asarray(x, np.float32) if isinstance(x, float) else np.asarray(x)
+            return jax.make_array_from_process_local_data(self.replicated, array)
+
+        return jax.tree.map(copy, tree)
+
     def put(self, batch: PyTree) -> PyTree:
         """A global batch from every process's own rows."""
         return jax.tree.map(lambda x: jax.make_array_from_process_local_data(self.by_row, x), batch)

@@ -13,6 +13,7 @@ import tyro
 
 from jaxasr import checkpoint
 from jaxasr.compiled import use_persistent_cache
+from jaxasr.data.source import of_files
 from jaxasr.data.utterance import Utterance
 from jaxasr.errors import ConfigError, DataError, exit_with_message
 from jaxasr.hypothesis import Hypothesis
@@ -81,7 +82,7 @@ def plot(options: PlotOptions) -> pathlib.Path:
 
 def check_length(task: Task, utterance: Utterance) -> None:
     """Raises DataError where there is nothing to see, or too much."""
-    samples = task.source.length(utterance, task.source.info(utterance.audio), 1.0)
+    samples = task.source.length(utterance, of_files(task.source).info(utterance.audio), 1.0)
     seconds = samples / task.input_rate
     if not (task.frames(samples) > 0 and seconds <= LONGEST_SECONDS):
         raise DataError(

@@ -50,7 +50,7 @@ class Recognizer:
         self.task = task
         self.decode = decode
         self.devices = devices
-        self.fusion = jax.device_put(fusion, devices.replicated)
+        self.fusion = devices.copied(fusion)
         self._abstract: Any = None
         self.compiled = CompiledByShape(
             devices.compiled_for(run, batch_out=True, kept=1),
@@ -59,7 +59,7 @@ class Recognizer:
 
     def weighed(self, fusion: Fusion) -> None:
         """From now on by other weights; what weighs what must be as it was."""
-        self.fusion = jax.device_put(fusion, self.devices.replicated)
+        self.fusion = self.devices.copied(fusion)
 
     def announce(self, params: Params, shapes: Sequence[BucketShape]) -> None:
         """Compiles for `shapes` ahead of time; of `params` only shapes and places matter."""

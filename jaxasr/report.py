@@ -14,6 +14,7 @@ import tyro
 from jaxasr import checkpoint
 from jaxasr.compiled import use_persistent_cache
 from jaxasr.data.manifest import Utterance
+from jaxasr.data.source import of_files
 from jaxasr.errors import ConfigError, JaxasrError, exit_with_message
 from jaxasr.evaluate import worst_first
 from jaxasr.nn.batch_norm import split_stats
@@ -177,7 +178,7 @@ def _seconds(task: Task, utterance: Utterance) -> float:
     if utterance.seconds is not None:
         return utterance.seconds
     try:
-        return task.source.length(utterance, task.source.info(utterance.audio), 1.0) / task.input_rate
+        return task.source.length(utterance, of_files(task.source).info(utterance.audio), 1.0) / task.input_rate
     except JaxasrError:
         return 0.0
 

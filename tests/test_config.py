@@ -149,7 +149,8 @@ def test_none_for_optional_values_and_slots(none):
         (
             ["--config=digit"],
             "digit: no such file; a YAML file or one of the recipes an4_lm, an4_paraformer, an4_sanm, an4_transformer, "
-            "digits, digits_lm, digits_paraformer, digits_transformer was expected",
+            "digits, digits_lm, digits_paraformer, digits_transformer, mandarin_words_ctc, mandarin_words_paraformer "
+            "was expected",
         ),
         (["--config=digit"], "Did you mean 'digits'?"),
         (["--import=no_such_module"], "--import: no_such_module: No module named 'no_such_module'; a module that can"),

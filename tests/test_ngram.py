@@ -50,7 +50,7 @@ def test_a_search_adds_up_what_its_flags_name(tmp_path, task):
     @jax.jit
     def scored(fusion, said):
         several = Sum(fusion.scorers)
-        state, total = several.start(1, 8), 0.0
+        state, total = several.start(1, len(said)), 0.0
         for token in said:
             total += several.score(state, token[None, None])[0, 0]
             state = several.advance(state, token[None])

@@ -14,6 +14,7 @@ import rich.console
 
 from jaxasr import logs
 from jaxasr.averages import Ema
+from jaxasr.data.audio import SoundSource
 from jaxasr.data.batch import AsrBatch, BucketShape, Collate
 from jaxasr.data.bucketing import PlannedBatch
 from jaxasr.data.pipeline import HostBatch
@@ -38,6 +39,7 @@ class Sum:
     noise: float = 0.0
     input_rate: float = 1.0
     values = Task.values
+    source = SoundSource(1)
 
     def batch_spec(self, shape):
         return jax.ShapeDtypeStruct((shape.rows,), jnp.float32)

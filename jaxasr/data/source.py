@@ -153,3 +153,9 @@ def segment(utterance: Utterance, frames: int, rate: float) -> tuple[int, int]:
 def _frames(seconds: float, rate: float) -> int:
     # The limit keeps an absurd time from overflowing to infinity, which no int holds.
     return math.floor(min(seconds * rate, 2.0**62) + 0.5)
+
+
+def of_files(source: Source) -> FileSource:
+    """The source of a task that reads files, as one whose files can be looked at."""
+    assert isinstance(source, FileSource)
+    return source

@@ -74,7 +74,7 @@ def picture(page: pathlib.Path, file: pathlib.Path, *flags: str, width: int = 11
     done = _run(page, f"--screenshot={file.resolve()}", f"--window-size={width},{height}", *flags)
     if not file.exists():
         said = done.stderr.strip().splitlines()[-1:] or ["nothing"]
-        raise ConfigError(f"{file}: Chromium wrote no picture and said: {said[0]}; look at that.")
+        raise ConfigError(f"{file}: Chromium said {said[0]}; a picture was expected; see what is wrong there.")
     return loaded
 
 

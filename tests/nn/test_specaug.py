@@ -316,4 +316,4 @@ def test_views_are_warped_alike_and_masked_each_in_its_own_way():
     masked = views()
     seen = masked != 0
     assert np.any(seen[:, 0] != seen[:, 1], axis=(1, 2)).all()
-    np.testing.assert_array_equal(masked[seen], warped[seen])
+    np.testing.assert_allclose(masked[seen], warped[seen], atol=1e-5)  # of two programs
