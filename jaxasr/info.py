@@ -46,7 +46,7 @@ def describe(path: str | pathlib.Path) -> dict[str, Any]:
         "reads": task.source.kind,
         "input_rate": task.input_rate,
         "frame_ms": task.frame_ms,
-        "searches": list(task.searches()),
+        "searches": [*task.searches(), *task.beam_searches()],
         "dtype": getattr(task, "dtype", "float32"),
         "resources": resources(task),
         "run": None if workdir is None else training(gather.read(workdir)),

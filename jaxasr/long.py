@@ -180,7 +180,7 @@ def merged(task: Task, heard: Sequence[tuple[Place, Hypothesis]]) -> list[Hypoth
     for number, (place, said) in enumerate(heard):
         if said.times is not None:
             start = place.start / task.input_rate
-            said = said._replace(times=[(start + begin, start + end) for begin, end in said.times])
+            said = said._replace(times=[(start + first, start + last) for first, last in said.times])
         if place.cut is None or not parts:
             parts.append(said)
             begin = place.start

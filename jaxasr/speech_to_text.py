@@ -15,7 +15,7 @@ from jaxasr.data.batch import BucketShape
 from jaxasr.data.manifest import Utterance
 from jaxasr.data.segmenter import Segmenter
 from jaxasr.data.selection import Selection
-from jaxasr.data.source import FileSource
+from jaxasr.data.source import FileSource, of_files
 from jaxasr.data.utterance import Kind, check_kind, check_name
 from jaxasr.errors import DataError
 from jaxasr.hypothesis import Hypothesis, with_words
@@ -96,8 +96,7 @@ class SpeechToText:
 
     def _recognized(self, sounds: list[Sound], search: How, segmenter: Segmenter) -> list[Hypothesis]:
         """In the order of the sounds, of which the ids are the places."""
-        source, batching = self.task.source, Batching()
-        assert isinstance(source, FileSource)
+        source, batching = of_files(self.task.source), Batching()
         paths = {str(i): sound for i, sound in enumerate(sounds) if isinstance(sound, str | pathlib.Path)}
         arrays = {str(i): _samples(source, sound) for i, sound in enumerate(sounds) if str(i) not in paths}
         files = [as_utterance(name, path, source.kind) for name, path in paths.items()]
@@ -170,5 +169,4 @@ def _array_inputs(task: Task, sounds: dict[str, np.ndarray]) -> Inputs:
     inputs = evaluation_inputs_of(
         task, selection, batch_seconds=200.0, max_buckets=6, rows=None, rows_multiple=1, extra_seconds=0.0
     )
-    assert isinstance(task.source, FileSource)
-    return dataclasses.replace(inputs, preprocess=_Lookup(task.source, sounds))
+    return dataclasses.replace(inputs, preprocess=_Lookup(of_files(task.source), sounds))

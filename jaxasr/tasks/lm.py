@@ -63,13 +63,6 @@ class LmTask(TokensTask[TextExample, TextBatch]):
         super().check()
         self.parameter_shapes()
 
-    def parameter_shapes(self, num_tokens: int = 4) -> Params:
-        return self._shapes if num_tokens == 4 else self._shapes_with(num_tokens)
-
-    @functools.cached_property
-    def _shapes(self) -> Params:
-        return self._shapes_with(4)
-
     def _shapes_with(self, num_tokens: int) -> Params:
         task = dataclasses.replace(self, vocabulary=toy_vocabulary(num_tokens))
         return jax.eval_shape(task.model().init, jax.random.key(0), task.batch_spec(BucketShape(1, 1, 1)))

@@ -183,13 +183,6 @@ class SpeechTask(TokensTask[AnyAsrExample, AnyAsrBatch]):
                 part.check()
         self.parameter_shapes()
 
-    def parameter_shapes(self, num_tokens: int = 4) -> Params:
-        return self._shapes if num_tokens == 4 else self._shapes_with(num_tokens)
-
-    @functools.cached_property
-    def _shapes(self) -> Params:
-        return self._shapes_with(4)
-
     def _shapes_with(self, num_tokens: int) -> Params:
         """With a toy vocabulary: what the network's parts refuse, they refuse before data is read."""
         width = self._frontend.output_width

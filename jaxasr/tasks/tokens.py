@@ -1,5 +1,6 @@
 """What tasks have in common whose texts become tokens of a list, by a tokenizer that cleans them first."""
 
+import abc
 import dataclasses
 import functools
 import pathlib
@@ -15,6 +16,7 @@ from jaxasr.data.tokenizer import SPACE, SYMBOLS_FILE, TOKENIZERS, CharTokenizer
 from jaxasr.errors import ConfigError
 from jaxasr.tasks import resources
 from jaxasr.tasks.base import BatchT, ExampleT, Task
+from jaxasr.typing import Params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,6 +90,17 @@ class TokensTask(Task[ExampleT, BatchT]):
                 f"--token_list={self.token_list} with a tokenizer that learns its tokens: these are not on a list made "
                 "before; one of the two was expected; remove --token_list, or give --tokenizer.model."
             )
+
+    def parameter_shapes(self, num_tokens: int = 4) -> Params:
+        return self._shapes if num_tokens == 4 else self._shapes_with(num_tokens)
+
+    @functools.cached_property
+    def _shapes(self) -> Params:
+        return self._shapes_with(4)
+
+    @abc.abstractmethod
+    def _shapes_with(self, num_tokens: int) -> Params:
+        """Those of the parameters with a toy vocabulary of this size."""
 
     def tokens(self, text: str) -> list[str]:
         """Those of a transcript, which is cleaned first."""
