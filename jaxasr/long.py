@@ -264,6 +264,6 @@ def together(name: str, parts: Sequence[Hypothesis]) -> Hypothesis:
         found = [getattr(part, field) for part in parts]
         return None if any(f is None for f in found) else [item for items in found for item in items]
 
-    score, text = sum(part.score for part in parts), joined([part.text for part in parts])
+    score, text = sum((part.score for part in parts), 0.0), joined([part.text for part in parts])
     of_tokens = {field: all_of(field) for field in ("tokens", "confidences", "times", "words", "pieces")}
     return Hypothesis(name, text, score, **of_tokens)

@@ -3,6 +3,7 @@
 import dataclasses
 import html
 import json
+import os
 import re
 from types import SimpleNamespace
 
@@ -203,7 +204,9 @@ def test_what_a_search_cannot_say_is_not_written():
     assert row["nbest"][1] == {"text": "b", "score": -2.0, "tokens": [4]}
 
 
-def test_files_of_a_folder(tmp_path):
+def test_files_of_a_folder(tmp_path, monkeypatch):
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
     said = [spoken("a b", (0.0, 0.5), (0.5, 1.0))._replace(id=name) for name in ("one", "deep/er/two")]
     files.write(tmp_path, said, list(FORMATS))
     each = {f"{s.id}.{name}" for s in said for name in ("txt", "json", "srt", "vtt", "tsv", "TextGrid")}
@@ -211,12 +214,13 @@ def test_files_of_a_folder(tmp_path):
     assert found == each | {"text", "hyp.jsonl", "ctm"}
     assert (tmp_path / "text").read_text() == "one a b\ndeep/er/two a b\n"
     assert (tmp_path / "deep" / "er" / "two.txt").read_text() == "a b\n"
+    assert len(synced) == 3  # not one for every utterance
     assert use_times(["json"]) and not use_times(["text", "txt"]) and needing_times(FORMATS) == [
         "ctm", "srt", "vtt", "tsv", "TextGrid"
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["../a", "/etc/a", "a/../../b", "a/", "a\0b"])
+@pytest.mark.parametrize("name", ["../a", "/etc/a", "a/../../b", "a/", "./a", "a\0b", "é" * 101])
 def test_no_file_outside_of_the_folder(tmp_path, name):
     with pytest.raises(DataError, match=r"an id that names no file in .*; change it, or take text, jsonl or ctm"):
         files.write(tmp_path / "out", [spoken("")._replace(id=name)], ["txt"])

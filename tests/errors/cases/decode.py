@@ -1,7 +1,9 @@
 """Decoding: options, inputs and arrays."""
 
 import dataclasses
+import errno
 import io
+import os
 import pathlib
 from typing import Any, NamedTuple
 
@@ -34,6 +36,14 @@ def fetched(url: str, *hosts: str) -> None:
     fetch.arrived([url], SoundSource(8000), pathlib.Path(), standard_input=io.BytesIO(), hosts=hosts)
 
 
+def no_room() -> None:
+    class Full(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    fetch.arrived(["-"], SoundSource(8000), pathlib.Path(), standard_input=Full(), hosts=())
+
+
 class Answer(NamedTuple):
     """Of a server that says nothing, and how many bytes of it are still to come."""
 
@@ -59,6 +69,8 @@ CASES = {
     "alignment without CTC": lambda: dataclasses.replace(tiny.TASK, ctc_weight=0.0).align_fn(),
     "nothing to align": align_unknown_text,
     "an output that is a file": lambda: check(output=write("out")),
+    "a file of another kind": lambda: read_inputs([write("a.m4a")], "sound"),
+    "no room for standard input": no_room,
     "no input": lambda: decode(DecodeOptions((), "model")),
     "batches of a stream": lambda: decode(DecodeOptions(("a.wav",), "model", stream=True, rows=3)),
     "a pace without a stream": lambda: check(pace=2.0),
