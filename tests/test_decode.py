@@ -201,6 +201,12 @@ def test_faults_are_named(model, kaldi, tmp_path):
         decode.decode(DecodeOptions((str(tmp_path / "empty"),), model))
     with pytest.raises(DataError, match=r"nowhere\.wav"):
         decode.decode(DecodeOptions((str(tmp_path / "nowhere.wav"),), model))
+    for name in "ab":
+        (tmp_path / f"{name}.wav").touch()
+    with pytest.raises(
+        DataError, match=r"^2 of 2 utterances cannot be read \('a', 'b'\): .*a.wav .utterance a.: cannot"
+    ):
+        decode.decode(DecodeOptions((str(tmp_path),), model))
     with pytest.raises(ConfigError, match=r"--output=.*: File exists; a folder to write in was expected"):
         decode.decode(DecodeOptions((str(tmp_path / "nowhere.wav"),), model, output=f"{model}/config.yaml"))
 

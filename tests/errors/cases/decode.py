@@ -15,6 +15,7 @@ from jaxasr.data.segmenter import Segmenter
 from jaxasr.data.tokenizer import Vocabulary
 from jaxasr.decode import DecodeOptions, check_times, decode, read_inputs
 from jaxasr.hypothesis import Hypothesis
+from jaxasr.long import samples_of
 from jaxasr.outputs import files
 from jaxasr.searching import SearchFlags
 from jaxasr.speech_to_text import SpeechToText
@@ -70,6 +71,9 @@ CASES = {
     "nothing to align": align_unknown_text,
     "an output that is a file": lambda: check(output=write("out")),
     "a file of another kind": lambda: read_inputs([write("a.m4a")], "sound"),
+    "files that are no sound": lambda: samples_of(
+        read_inputs([write("a.wav"), write("b.wav")], "sound"), SoundSource(8000)
+    ),
     "no room for standard input": no_room,
     "no input": lambda: decode(DecodeOptions((), "model")),
     "batches of a stream": lambda: decode(DecodeOptions(("a.wav",), "model", stream=True, rows=3)),
