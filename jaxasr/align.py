@@ -87,7 +87,7 @@ def align(options: AlignOptions) -> list[Hypothesis]:
     found = [with_words(task, said) for said in found]
     if is_main_process():
         files.write(folder, found, options.formats)
-        files.write_options(folder / "align.yaml", options, options.model)
+        files.write_options(folder / "align.yaml", options)
     files.tell(found, time.perf_counter() - began, console)
     return found
 

@@ -162,7 +162,7 @@ def decode(options: DecodeOptions) -> list[Hypothesis]:
     if options.output is not None and is_main_process():
         hypotheses = [with_words(task, said) for said in hypotheses]
         files.write(pathlib.Path(options.output), hypotheses, options.formats)
-        files.write_options(pathlib.Path(options.output) / "decode.yaml", options, options.model)
+        files.write_options(pathlib.Path(options.output) / "decode.yaml", options)
     return hypotheses
 
 

@@ -1,6 +1,7 @@
 """Every format is read again, by readers that know nothing of what wrote it."""
 
 import dataclasses
+import hashlib
 import html
 import json
 import os
@@ -10,15 +11,18 @@ from types import SimpleNamespace
 import jax
 import numpy as np
 import pytest
+import yaml
 from rich.cells import cell_len
 
 from jaxasr.data.tokenizer import CharTokenizer, Vocabulary
+from jaxasr.decode import DecodeOptions
 from jaxasr.errors import DataError
 from jaxasr.hypothesis import Alternative, Hypothesis, Word, hypothesis_of, with_words
 from jaxasr.outputs import files
 from jaxasr.outputs.formats import FORMATS, needing_times, use_times
 from jaxasr.outputs.subtitles import cues
 from jaxasr.search.alignment import ctc_align
+from jaxasr.searching import SearchFlags
 
 from . import tiny
 
@@ -225,6 +229,22 @@ def test_no_file_outside_of_the_folder(tmp_path, name):
     with pytest.raises(DataError, match=r"an id that names no file in .*; change it, or take text, jsonl or ctm"):
         files.write(tmp_path / "out", [spoken("")._replace(id=name)], ["txt"])
     assert not list(tmp_path.rglob("*"))
+
+
+def test_what_was_asked_is_kept_beside_the_options(tmp_path):
+    for folder in ("asr", "lm"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "config.yaml").touch()
+        (tmp_path / folder / "params.safetensors").write_text(folder)
+    words = tmp_path / "words.txt"
+    words.write_text("ONE\n")
+    searching = SearchFlags("ctc_beam", lm=str(tmp_path / "lm"), hotwords=str(words))
+    files.write_options(tmp_path / "decode.yaml", DecodeOptions(("a.wav",), str(tmp_path / "asr"), searching))
+    kept = yaml.safe_load((tmp_path / "decode.yaml").read_text())
+    assert kept["hotwords"] == {"file": str(words), "sha256": hashlib.sha256(b"ONE\n").hexdigest()}
+    for name, folder in (("model", "asr"), ("lm", "lm")):
+        assert kept[name] == {"folder": str(tmp_path / folder), "sha256": hashlib.sha256(folder.encode()).hexdigest()}
+    assert kept["options"]["search"] == "ctc_beam" and "ngram" not in kept and kept["versions"]
 
 
 def test_what_is_told_at_the_end():

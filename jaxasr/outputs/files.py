@@ -68,18 +68,23 @@ def make_folder(path: str) -> None:
         ) from error
 
 
-def write_options(file: pathlib.Path, options: Any, model: str, **more: Mapping[str, Any]) -> None:
-    """Writes every option (a dataclass), which model it was, by folder and SHA-256, and the versions."""
-    folder = checkpoint.model_folder(model)
-    with (folder / checkpoint.PARAMS_FILE).open("rb") as params:
-        digest = hashlib.file_digest(params, "sha256").hexdigest()
-    content = {
-        "options": flat(dataclasses.asdict(options)),
-        **more,
-        "model": {"folder": str(folder.resolve()), "sha256": digest},
-        "versions": versions(),
-    }
+def write_options(file: pathlib.Path, options: Any) -> None:
+    """Writes every option (a dataclass), the versions, and which models and files were asked, by path and SHA-256."""
+    given = flat(dataclasses.asdict(options))
+    models = {name: _model(given[name]) for name in ("model", "lm") if given.get(name) is not None}
+    asked = {name: _file(given[name]) for name in ("ngram", "hotwords") if given.get(name) is not None}
+    content = {"options": given, **models, **asked, "versions": versions()}
     checkpoint.write_atomically(file, yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode())
+
+
+def _model(path: str) -> dict[str, str]:
+    folder = checkpoint.model_folder(path)
+    return {"folder": str(folder.resolve()), "sha256": _file(folder / checkpoint.PARAMS_FILE)["sha256"]}
+
+
+def _file(path: str | pathlib.Path) -> dict[str, str]:
+    with open(path, "rb") as file:
+        return {"file": str(pathlib.Path(path).resolve()), "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
 
 def flat(options: Mapping[str, Any]) -> dict[str, Any]:
