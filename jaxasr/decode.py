@@ -160,8 +160,9 @@ def decode(options: DecodeOptions) -> list[Hypothesis]:
     else:
         hypotheses, options = _at_once(task, params, options, console)
     if options.output is not None and is_main_process():
-        hypotheses = [with_words(task, said) for said in hypotheses]
-        files.write(pathlib.Path(options.output), hypotheses, options.formats)
+        if options.input:
+            hypotheses = [with_words(task, said) for said in hypotheses]
+            files.write(pathlib.Path(options.output), hypotheses, options.formats)
         files.write_options(pathlib.Path(options.output) / "decode.yaml", options)
     return hypotheses
 
@@ -231,7 +232,7 @@ def _at_once(
     if options.tune is not None:
         utterances = manifest.read(options.tune, kind=task.source.kind)
         inputs = evaluation_inputs(task, utterances, **dataclasses.asdict(batching))
-        found = tuning.tuned(recognizer, params, inputs, flags, scorers)
+        found = tuning.tuned(recognizer, params, inputs, flags, scorers, files.shown_on(console))
         tuning.show(found, options.tune, rich.console.Console(stderr=True, quiet=not is_main_process()))
         options = dataclasses.replace(options, searching=found.flags(flags))
         recognizer.weighed(options.searching.fusion(scorers))
