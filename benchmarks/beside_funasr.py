@@ -11,7 +11,7 @@ the folder of those two:
 and for the joint beam search, of 16 utterances at a time, with the weights that the peer's first run leaves,
 
   python $HARNESS/duel.py --apy $PEER/venv/bin/python --cases 'beam.funasr*' --n 7 \
-      --b benchmarks/beside_funasr.py --bpy .venv/bin/python --out benchmarks/results/joint_2core.jsonl
+      --b benchmarks/beside_funasr.py --bpy .venv/bin/python --out benchmarks/results/joint_beside_funasr_2core.jsonl
 
 GLIBC_TUNABLES is what `python -m jaxasr.train` sets for itself; both sides have it here. The other cases, by the same
 names as the peers' (`--cases 'fbank*' 'enc_fwd*' 'ctc_loss*' 'train.conformer*'`), are run alike.
