@@ -212,14 +212,15 @@ class _Joint:
         every = jnp.arange(V, dtype=jnp.int32)
         judged = self.judges.score(reach.judges, jnp.broadcast_to(every[None], (B * K, V))).reshape(B, K, V)
         others = self.speaker.weight * log_probs + self.fusion.length_bonus + judged
-        early = (every == self.eos)[None] & (position < self.bounds.least)[:, None]
-        unsaid = early | jnp.isin(every, np.array(self.forbidden, np.int32))[None]
-        others = jnp.where(unsaid[:, None], -jnp.inf, others)
         tokens = jnp.broadcast_to(every[None, None], (B, K, V))
-        if (wanted := self.search.token_beam or int(PRE_BEAM * K)) < V:
+        enough = max(int(PRE_BEAM * K), K + len(self.forbidden))
+        if (wanted := self.search.token_beam or enough) < V:
             # one that a decoder without a weight says nothing of is no better than another
             _, tokens = lax.top_k(jnp.where(self.speaker.weight == 0.0, others + log_probs, others), wanted)
             log_probs, others = (jnp.take_along_axis(x, tokens, axis=2) for x in (log_probs, others))
+        early = (tokens == self.eos) & (position < self.bounds.least)[:, None, None]
+        unsaid = early | jnp.isin(tokens, np.array(self.forbidden, np.int32))
+        others = jnp.where(unsaid, -jnp.inf, others)
         others = running.others[:, :, None] + others
         if reach.prefixes is None or self.emitted is None:
             return Next(tokens, log_probs, others, jnp.zeros_like(others), others)

@@ -181,17 +181,6 @@ def test_rows_and_padding_change_nothing(rows):
         assert_same(listed(alone, row), listed(whole, 32 - rows + row))
 
 
-def test_what_cannot_be_said_takes_no_place():
-    """Of one token that goes on, where blank, sos and an end that is too early are likelier than all others."""
-    arrays, lengths = toy(2, 1), np.array([5, 4])
-    arrays["pairs"][:, [BLANK, SOS, EOS]] = 50.0
-    for beam, tokens in ((1, 0), (2, 1)):
-        search = Search("joint", beam, maxlenratio=-3, minlenratio=-2, token_beam=tokens)
-        found = jax.device_get(run(arrays, lengths, fusion_of(arrays, pairs=1.0), search))
-        assert found.lengths.tolist() == [2, 2]
-        assert np.all(found.tokens[:, :2] > EOS)
-
-
 def test_a_hot_word_that_is_cut_off_counts_nothing():
     arrays, every = toy(1, 7), np.ones(V, bool)
     scorers = (Weighted(automaton({(3, 4, 5): 1.0, (5, 3): 1.0}, every, every, eos=EOS), 4.0),)
