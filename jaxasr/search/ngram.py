@@ -18,9 +18,9 @@ from jaxasr.search.edges import Edges
 from jaxasr.search.scorers import Scorer
 from jaxasr.typing import Array, Float, Int
 
-    """The number of the model's word for each token.
-
-    One that it does not know is its `<unk>`, which is told; where it has none either, one more than its words.
+_LOG = logging.getLogger(__name__)
+NO_WORD = -100.0
+"""Log10 of the probability of `<unk>` in a model without it, as KenLM has it."""
 
 
 @flax.struct.dataclass
@@ -86,12 +86,9 @@ def read_ngram(
 
 
 def words_of(path: str, model: NgramModel, vocabulary: Vocabulary, split: Callable[[str], Sequence[str]]) -> np.ndarray:
-    if unknown:
-        _LOG.warning(
-            "--ngram=%s: %d of this model's %d tokens are not in it and count as its <unk>: %s",
-            *(path, len(unknown), len(needed) + 1, few(unknown)),
-        )
-    unk = model.ids.get(NgramModel.UNK, len(model.words))
+    """The number of the model's word for each token.
+
+    One that it does not know is its `<unk>`, which is told; where it has none either, one more than its words.
 
     Raises:
       ConfigError: the model's words are several tokens each, or it lacks what cannot be left out.
@@ -118,16 +115,12 @@ def words_of(path: str, model: NgramModel, vocabulary: Vocabulary, split: Callab
             f"--ngram={path}: has no word <unk>, nor {few(unknown)}, which are tokens of this model; all of them, or "
             "<unk>, were expected; make one by python -m jaxasr.ngram TEXT --model=DIR."
         )
-<<<<<<< HEAD
     if unknown:
         _LOG.warning(
             "--ngram=%s: %d of this model's %d tokens are not in it and count as its <unk>: %s",
             *(path, len(unknown), len(needed) + 1, few(unknown)),
         )
-    unk = model.ids.get(NgramModel.UNK, 0)
-=======
     unk = model.ids.get(NgramModel.UNK, len(model.words))
->>>>>>> h_rs
     return np.array([model.ids.get(token, unk) for token in vocabulary.tokens])
 
 
