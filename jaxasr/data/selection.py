@@ -137,8 +137,13 @@ INFEASIBLE = "with fewer frames than CTC needs"
 def lengths(
     utterance: Utterance, infos: Mapping[str, Header | DataError], source: Source, speeds: tuple[float, ...]
 ) -> np.ndarray:
-    """(speeds,) samples that the utterance has as it is read; an unreadable file is raised as its DataError."""
-    info = infos[utterance.audio]
+    """(speeds,) samples that the utterance has as it is read; an unreadable file is raised as its DataError.
+
+    Of a file that is not among the `infos` the manifest says how much it has at most.
+    """
+    info = infos.get(utterance.audio)
+    if info is None:
+        return np.array([source.stated_length(utterance, speed) for speed in speeds])
     if isinstance(info, DataError):
         error = str(info).removeprefix(f"{utterance.audio}: ")  # which names the file alone
         raise DataError(f"{place(utterance)}: {error}") from info
