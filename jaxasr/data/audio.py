@@ -257,7 +257,7 @@ def cut_out(utterance: Utterance) -> tuple[bytes, Header]:
     with _opened(utterance.audio, where) as file:
         header, form, subtype = _header(where, file), file.format, _WHOLE_NUMBERS.get(file.subtype)
         first, count = segment(utterance, header.frames, header.rate)
-        whole_numbers = subtype is not None and 0 < count and header.channels <= 8 and header.rate <= 655_350
+        whole_numbers = subtype is not None and count > 0 and header.channels <= 8 and header.rate <= 655_350
         sound = _frames_from(where, file, first, count, "int32" if whole_numbers else "float32")
     check_finite(where, sound, "samples")
     if count == header.frames and not (whole_numbers and form != "FLAC"):

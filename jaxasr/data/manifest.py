@@ -17,10 +17,10 @@ PathLike = str | os.PathLike[str]
 def read(path: PathLike, *, need_text: bool = True, kind: Kind | None = "sound") -> list[Utterance]:
     """The utterances of one manifest, in its order.
 
-    A folder that `jaxasr.data.pack` made is a pack; one with a `wav.scp` is a Kaldi folder (with a `feats.scp` where features are read); a `.jsonl` or `.json`
-    file has one object a line, a `.csv` or `.tsv` file a header and one row an utterance, with the fields that
-    `tables` knows; `.gz` may stand behind each. Relative audio paths start at the manifest's folder. Where text is
-    read, their transcripts count alone, and a `.txt` file has one sentence a line.
+    A folder that `jaxasr.data.pack` made is a pack; one with a `wav.scp` is a Kaldi folder (with a `feats.scp` where
+    features are read); a `.jsonl` or `.json` file has one object a line, a `.csv` or `.tsv` file a header and one row
+    an utterance, with the fields that `tables` knows; `.gz` may stand behind each. Relative audio paths start at the
+    manifest's folder. Where text is read, their transcripts count alone, and a `.txt` file has one sentence a line.
 
     Args:
       need_text: without it a missing transcript is an empty one.

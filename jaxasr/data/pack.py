@@ -97,8 +97,8 @@ def pack(options: PackOptions, console: rich.console.Console | None = None) -> P
 def _checked(options: PackOptions) -> tuple[str, ...]:
     if len(options.paths) < 2:
         raise ConfigError(
-            f"{' '.join(options.paths) or 'no path'}: MANIFEST... FOLDER was expected; name what to pack, and then the "
-            "folder to make."
+            f"{' '.join(options.paths)}: {len(options.paths)} paths; MANIFEST... FOLDER was expected; name what to pack, "
+            "and then the folder to make."
         )
     for name in ("shard_mib", "workers"):
         if (value := getattr(options, name)) <= 0:
@@ -176,7 +176,7 @@ def _write_part(
     folder: str, number: int, members: Sequence[Utterance], threads: concurrent.futures.ThreadPoolExecutor
 ) -> _Part:
     path = os.path.join(folder, packs.shard(number))
-    writer = packs.array_record(path).ArrayRecordWriter(f"{path}.part", "group_size:1")
+    writer = packs.array_record(path).ArrayRecordWriter(f"{path}.part", "group_size:1,uncompressed")
     faults: dict[str, str] = {}
     kept: list[tuple[Utterance, Header, bytes]] = []
     for first in range(0, len(members), _AT_ONCE):

@@ -2,6 +2,7 @@
 
 import functools
 import io
+import itertools
 import json
 import os
 import re
@@ -61,8 +62,9 @@ class Index(NamedTuple):
     @classmethod
     def of_parts(cls, parts: Sequence["Index"]) -> "Index":
         """One index of shards that have one each."""
-        columns = zip(*parts, strict=True)
-        return cls(*(sum(c, []) if isinstance(c[0], list) else np.concatenate(c) for c in columns))
+        names = ([*itertools.chain(*column)] for column in zip(*(part[:3] for part in parts), strict=True))
+        numbers = (np.concatenate(column) for column in zip(*(part[3:] for part in parts), strict=True))
+        return cls(*names, *numbers)
 
 
 def _joined(texts: Sequence[str]) -> np.ndarray:
@@ -192,7 +194,7 @@ def array_record(where: str) -> Any:
         from array_record.python import array_record_module
     except ImportError as error:
         raise ConfigError(
-            f"{where}: packs are read and written by array_record, which is not installed; pip install array_record "
+            f"{where}: no module array_record; it was expected, since it reads and writes packs; pip install array_record "
             "(Linux and macOS), or name the manifest that was packed."
         ) from error
     return array_record_module
