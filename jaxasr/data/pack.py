@@ -97,8 +97,8 @@ def pack(options: PackOptions, console: rich.console.Console | None = None) -> P
 def _checked(options: PackOptions) -> tuple[str, ...]:
     if len(options.paths) < 2:
         raise ConfigError(
-            f"{' '.join(options.paths)}: {len(options.paths)} paths; MANIFEST... FOLDER was expected; name what to pack, "
-            "and then the folder to make."
+            f"{' '.join(options.paths)}: {len(options.paths)} paths; MANIFEST... FOLDER was expected; name what to "
+            "pack, and then the folder to make."
         )
     for name in ("shard_mib", "workers"):
         if (value := getattr(options, name)) <= 0:

@@ -50,7 +50,7 @@ class Index(NamedTuple):
     def load(cls, path: str) -> "Index":
         try:
             with np.load(path, allow_pickle=False) as stored:
-                columns = {name: stored[name] for name in cls._fields}
+                columns: dict[str, Any] = {name: stored[name] for name in cls._fields}
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise DataError(
                 f"{path}: cannot be read ({error}); the index of a pack was expected; pack the corpus again."
@@ -62,9 +62,8 @@ class Index(NamedTuple):
     @classmethod
     def of_parts(cls, parts: Sequence["Index"]) -> "Index":
         """One index of shards that have one each."""
-        names = ([*itertools.chain(*column)] for column in zip(*(part[:3] for part in parts), strict=True))
-        numbers = (np.concatenate(column) for column in zip(*(part[3:] for part in parts), strict=True))
-        return cls(*names, *numbers)
+        columns: list[Any] = [*zip(*parts, strict=True)]
+        return cls(*([*itertools.chain(*c)] for c in columns[:3]), *(np.concatenate(c) for c in columns[3:]))
 
 
 def _joined(texts: Sequence[str]) -> np.ndarray:
@@ -191,10 +190,10 @@ def _reader(file: str) -> Any:
 def array_record(where: str) -> Any:
     """The module that reads and writes shards."""
     try:
-        from array_record.python import array_record_module
+        from array_record.python import array_record_module  # pyright: ignore[reportAttributeAccessIssue]
     except ImportError as error:
         raise ConfigError(
-            f"{where}: no module array_record; it was expected, since it reads and writes packs; pip install array_record "
-            "(Linux and macOS), or name the manifest that was packed."
+            f"{where}: no module array_record; it was expected, since it reads and writes packs; pip install "
+            "array_record (Linux and macOS), or name the manifest that was packed."
         ) from error
     return array_record_module

@@ -92,7 +92,7 @@ def _text(path: str | os.PathLike[str], raw: bytes) -> bytes:
 
 @contextlib.contextmanager
 def _readable(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
-    opened = gzip.open if os.fspath(path).endswith(".gz") else open
+    opened: Any = gzip.open if os.fspath(path).endswith(".gz") else open
     try:
         with opened(path, "rb") as file:
             yield file

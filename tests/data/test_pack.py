@@ -11,6 +11,7 @@ from jaxasr.data import audio, manifest, pack, packs
 from jaxasr.data.audio import SoundSource
 from jaxasr.data.pack import PackOptions
 from jaxasr.data.probe import headers
+from jaxasr.data.selection import lengths
 from jaxasr.errors import ConfigError, DataError
 
 SOURCE = SoundSource(16_000)
@@ -59,10 +60,10 @@ def test_a_pack_is_the_corpus_to_the_bit(corpus, tmp_path):
     for one, other in zip(kept, copies, strict=True):
         assert (one.id, one.text, one.speaker) == (other.id, other.text, other.speaker)
         for speed in (1.0, 0.9):
-            sounds = [SOURCE.read(dataclasses.replace(u, speed=speed)) for u in (one, other)]
-            np.testing.assert_array_equal(*sounds)
-            lengths = SOURCE.length(one, known[one.audio], speed), SOURCE.length(other, found[other.audio], speed)
-            assert lengths == (len(sounds[0]),) * 2
+            plain, copy = (SOURCE.read(dataclasses.replace(u, speed=speed)) for u in (one, other))
+            np.testing.assert_array_equal(plain, copy)
+            for utterance, infos in ((one, known), (other, found)):
+                assert lengths(utterance, infos, SOURCE, (speed,)).tolist() == [len(plain)]
     names = {packs.INDEX, pack.LEFT_OUT, *(packs.shard(number) for number in range(done.shards))}
     assert set(os.listdir(tmp_path / "p")) == names
     listed = (tmp_path / "p" / pack.LEFT_OUT).read_text()
