@@ -8,7 +8,7 @@ import io
 import math
 import os
 from collections.abc import Iterator
-from typing import BinaryIO, ClassVar
+from typing import BinaryIO, ClassVar, Literal
 
 import numpy as np
 import soundfile
@@ -224,7 +224,9 @@ def _decode(utterance: Utterance) -> tuple[np.ndarray, int]:
         return _frames_from(where, file, *segment(utterance, header.frames, header.rate)), header.rate
 
 
-def _frames_from(where: str, file: soundfile.SoundFile, first: int, count: int, dtype: str = "float32") -> np.ndarray:
+def _frames_from(
+    where: str, file: soundfile.SoundFile, first: int, count: int, dtype: Literal["float32", "int32"] = "float32"
+) -> np.ndarray:
     """(count, channels) from frame `first` on."""
     if first:
         file.seek(first)

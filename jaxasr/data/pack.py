@@ -60,7 +60,7 @@ class Packed(NamedTuple):
 class _Part(NamedTuple):
     """A shard that is written: its index, and what could not be read."""
 
-    index: Index
+    columns: Index
     faults: dict[str, str]
 
 
@@ -85,7 +85,7 @@ def pack(options: PackOptions, console: rich.console.Console | None = None) -> P
         ):
             parts.append(_kept_part(folder, number) or _write_part(folder, number, members, threads))
             faults |= parts[-1].faults
-    if not any(part.index.ids for part in parts):
+    if not any(part.columns.ids for part in parts):
         raise DataError(
             f"{folder}: none of {len(utterances)} utterances can be read; at least one was expected; correct the data. "
             + next(iter(faults.values()), "")
@@ -154,7 +154,7 @@ def _finish(folder: str, parts: Sequence[_Part], faults: dict[str, str]) -> None
     rows = [json.dumps({"id": name, "fault": fault}, ensure_ascii=False) + "\n" for name, fault in faults.items()]
     if rows:
         packs.write_atomically(os.path.join(folder, LEFT_OUT), "".join(rows).encode())
-    Index.of_parts([part.index for part in parts]).save(os.path.join(folder, packs.INDEX))
+    Index.of_parts([part.columns for part in parts]).save(os.path.join(folder, packs.INDEX))
     for name in (PLAN, *(f"{packs.shard(number)}{suffix}" for number in range(len(parts)) for suffix in _NOTES)):
         os.remove(os.path.join(folder, name))
 
@@ -192,9 +192,17 @@ def _write_part(
     writer.close()
     _verify(f"{path}.part", [digest for _, _, digest in kept])
     os.replace(f"{path}.part", path)
-    columns = np.array([(h.frames, h.rate, h.channels) for _, h, _ in kept], np.int64).reshape(-1, 3).T
-    names = ([u.id for u, _, _ in kept], [u.text for u, _, _ in kept], [u.speaker for u, _, _ in kept])
-    index = Index(*names, *columns, np.array([len(kept)]), np.array([os.path.getsize(path)]))
+    frames, rates, channels = np.array([(h.frames, h.rate, h.channels) for _, h, _ in kept], int).reshape(-1, 3).T
+    index = Index(
+        ids=[u.id for u, _, _ in kept],
+        texts=[u.text for u, _, _ in kept],
+        speakers=[u.speaker for u, _, _ in kept],
+        frames=frames,
+        rates=rates,
+        channels=channels,
+        records=np.array([len(kept)]),
+        sizes=np.array([os.path.getsize(path)]),
+    )
     packs.write_atomically(f"{path}.json", json.dumps(faults).encode())
     index.save(f"{path}.npz")
     return _Part(index, faults)

@@ -41,29 +41,32 @@ class Index(NamedTuple):
 
     def save(self, path: str) -> None:
         """Writes it whole or not at all."""
-        joined = {name: _joined(column) for name, column in self._asdict().items() if isinstance(column, list)}
+        columns: Any = self._asdict() | {name: _joined(getattr(self, name)) for name in _TEXTS}
         content = io.BytesIO()
-        np.savez_compressed(content, **(self._asdict() | joined))
+        np.savez_compressed(content, **columns)
         write_atomically(path, content.getvalue())
 
     @classmethod
     def load(cls, path: str) -> "Index":
         try:
             with np.load(path, allow_pickle=False) as stored:
-                columns: dict[str, Any] = {name: stored[name] for name in cls._fields}
+                columns: Any = {name: stored[name] for name in cls._fields}
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise DataError(
                 f"{path}: cannot be read ({error}); the index of a pack was expected; pack the corpus again."
             ) from error
         number = len(columns["frames"])
-        split = {name: _split(columns[name], number) for name in ("ids", "texts", "speakers")}
-        return cls(**(columns | split))
+        return cls(**(columns | {name: _split(columns[name], number) for name in _TEXTS}))
 
     @classmethod
     def of_parts(cls, parts: Sequence["Index"]) -> "Index":
         """One index of shards that have one each."""
         columns: list[Any] = [*zip(*parts, strict=True)]
-        return cls(*([*itertools.chain(*c)] for c in columns[:3]), *(np.concatenate(c) for c in columns[3:]))
+        joined: Any = ([*itertools.chain(*c)] if isinstance(c[0], list) else np.concatenate(c) for c in columns)
+        return cls(*joined)
+
+
+_TEXTS = ("ids", "texts", "speakers")
 
 
 def _joined(texts: Sequence[str]) -> np.ndarray:
