@@ -66,10 +66,10 @@ def _table(path: str) -> dict[str, str]:
     """The rest of each line by the line's first word, in the order of the lines: one each."""
     rows: dict[str, str] = {}
     for number, line in enumerate(each_line(path), 1):
-        key, *rest = line.split(maxsplit=1)
+        key, value, *_ = *line.split(maxsplit=1), ""
         if key in rows:
             raise twice(f"{path}:{number}", key, _where(path, rows, key))
-        rows[sys.intern(key)] = rest[0].strip() if rest else ""  # every table has the same ids
+        rows[sys.intern(key)] = value.rstrip()  # every table has the same ids
     return rows
 
 

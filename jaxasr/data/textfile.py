@@ -25,7 +25,7 @@ def lines(path: str | os.PathLike[str]) -> list[str]:
 def each_line(path: str | os.PathLike[str]) -> Iterator[str]:
     """`lines`, one by one."""
     for number, line in enumerate(each_physical_line(path), 1):
-        if not line.strip():
+        if not line or line.isspace():
             raise blank_line(f"{path}:{number}")
         yield line
 
@@ -45,28 +45,25 @@ def each_physical_line(path: str | os.PathLike[str]) -> Iterator[str]:
     empty = True
     # Not text mode nor splitlines(): U+2028 and form feeds may stand in a transcript.
     for number, raw in enumerate(_raw_lines(path), 1):
-        line = _decoded(path, number, raw).removesuffix("\n").removesuffix("\r")
+        try:
+            line = raw.decode().removesuffix("\n").removesuffix("\r")
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"{path}:{number}: byte 0x{raw[error.start]:02x} is not UTF-8; UTF-8 was expected; "
+                "convert the file with iconv."
+            ) from error
         if "\0" in line:
             raise DataError(f"{path}:{number}: a NUL character; text was expected; remove it.")
-        if not line.strip():
+        if not line or line.isspace():
             blank.append(line)
             continue
-        yield from blank
-        blank.clear()
+        if blank:
+            yield from blank
+            blank.clear()
         empty = False
         yield line
     if empty:
         raise DataError(f"{path}: no lines; at least one was expected; check what wrote the file.")
-
-
-def _decoded(path: str | os.PathLike[str], number: int, raw: bytes) -> str:
-    try:
-        return raw.decode()
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path}:{number}: byte 0x{raw[error.start]:02x} is not UTF-8; UTF-8 was expected; "
-            "convert the file with iconv."
-        ) from error
 
 
 def _raw_lines(path: str | os.PathLike[str]) -> Iterator[bytes]:
