@@ -53,20 +53,24 @@ def fitted(
             found = {"batch_seconds": units}
         shapes = shapes_of(int(units * task.input_rate))
         most = max(shapes, key=need)
-        if need(most) > limit:
-            longest = inputs.selection.utterances[int(np.argmax(inputs.selection.plain_samples))].id
-            raise ConfigError(
-                f"--fit={cfg.fit}: {shown(most, task.source)}, the fewest that {longest} can stand among, take "
-                f"{need(most) / GIB:.3f} GiB; at most {limit / GIB:.3f}, {SHARE:.0%} of the memory, were expected; "
-                "leave out long utterances (--max_seconds), compute blocks anew (--encoder.remat), or give a smaller "
-                "--rows_multiple or more --microbatches."
-            )
+        longest = inputs.selection.utterances[int(np.argmax(inputs.selection.plain_samples))].id
+        check_fits(cfg.fit, shown(most, task.source), need(most), limit, longest)
         say(
             f"--fit={cfg.fit}: --{next(iter(found))}={units:g}: {shown(most, task.source)} take {need(most) / GIB:.3f} "
             f"GiB on each device, a step {steps.memory(most)} and, while one is saved, the state once more; "
             f"{need.cache_info().misses} shapes compiled in {time.perf_counter() - began:.0f} s"
         )
     return dataclasses.replace(cfg, fit=None, **found), dataclasses.replace(inputs, shapes=shapes)
+
+
+def check_fits(fit: float | str, rows: str, need: float, limit: float, longest: str) -> None:
+    """Raises ConfigError where not even the fewest rows fit; `longest` is the utterance that is the reason."""
+    if need > limit:
+        raise ConfigError(
+            f"--fit={fit}: {rows}, the fewest that {longest} can stand among, take {need / GIB:.3f} GiB; at most "
+            f"{limit / GIB:.3f}, {SHARE:.0%} of the memory, were expected; leave out long utterances (--max_seconds), "
+            "compute blocks anew (--encoder.remat), or give a smaller --rows_multiple or more --microbatches."
+        )
 
 
 def memory_of_device(fit: float | str) -> int:

@@ -61,6 +61,7 @@ def teller(source: Any, log: Any) -> Told:
 
     def tell(shape: BucketShape, found: StepMemory) -> None:
         log.say(f"memory  {shown(shape, source)}: {found}")
-        log.event(split="memory", **shape._asdict(), **found._asdict(), total=found.total)
+        bucket = {"rows": shape.rows, "seconds": shape.samples / source.rate, "tokens": shape.tokens}
+        log.event(split="memory", **bucket, **found._asdict(), total=found.total)
 
     return tell

@@ -70,7 +70,8 @@ class Devices:
         if rows % (least := self.mesh.size * microbatches):
             raise ConfigError(
                 f"{rows} rows a batch on {self.mesh.size} devices, --microbatches={microbatches}: every device takes "
-                f"as many rows of each; --rows_multiple must be a multiple of the product; give --rows_multiple={least}."
+                "as many rows of each part; --rows_multiple must be a multiple of the product; give "
+                f"--rows_multiple={least}."
             )
 
     def abstract(self, tree: PyTree) -> PyTree:
