@@ -16,7 +16,8 @@ _LINE = re.compile(
     r"\s*(?:ROOT )?%?(?P<name>[\w.\-]+) = (?P<type>\((?:[^()]|\([^()]*\))*\)|\S+) (?P<op>[\w\-]+)\((?P<rest>.*)"
 )
 _ARRAY = re.compile(r"\b([a-z]+\d*)\[([\d,]*)\]")
-_CALLED = re.compile(r"(?:calls|to_apply|body|condition|branch_computations)=\{?((?:%?[\w.\-]+(?:, )?)+)\}?")
+_CALLED = re.compile(r"\b(?:calls|to_apply|body|condition|true_computation)=%?([\w.\-]+)")
+_BRANCHES = re.compile(r"\bbranch_computations=\{%?([\w.\-]+)")
 
 
 class Instruction(NamedTuple):
@@ -79,8 +80,7 @@ class Program:
         if instruction.op not in ("while", "fusion", "call", "conditional", "async-start", "custom-call"):
             return
         trips = re.search(r'known_trip_count\W+"?n"?\W+(\d+)', instruction.rest)
-        names = [name.strip(" %") for found in _CALLED.findall(instruction.rest) for name in found.split(",")]
-        for name in names[:1] if instruction.op == "conditional" else names:
+        for name in _CALLED.findall(instruction.rest) + _BRANCHES.findall(instruction.rest):
             if name in self.computations:
                 yield name, int(trips[1]) if instruction.op == "while" and trips else 1
 

@@ -1,6 +1,8 @@
 """Where arrays live: one mesh, rows of a batch and parts of a state for every device, and how processes meet."""
 
+import contextlib
 import dataclasses
+import functools
 import math
 import threading
 from collections.abc import Callable, Sequence
@@ -8,12 +10,13 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
+from flax import linen as nn
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxasr.errors import ConfigError
 from jaxasr.fsdp import FSDP_AXIS, Fsdp
-from jaxasr.nn.rows import DATA_AXIS
+from jaxasr.nn.rows import DATA_AXIS, rows_spread
 from jaxasr.paths import path_of
 from jaxasr.typing import PyTree
 
@@ -191,11 +194,34 @@ class Devices:
         mode: Literal["jit", "pmap"] = "jit",
         donate: tuple[int, ...] = (),
     ) -> Any:
-        """`fn`, jitted: its arguments and what it returns in these places, one for a whole tree or a tree of them."""
+        """`fn`, jitted: its arguments and what it returns in these places, one for a whole tree or a tree of them.
+
+        A batch among them is `by_row`.
+        """
         if mode == "pmap":
             specs = jax.tree.map(lambda place: place.spec, (tuple(places), out))
             return pmapped(fn, self.mesh, *specs, donate=donate)
-        return jax.jit(fn, in_shardings=tuple(places), out_shardings=out, donate_argnums=donate)
+
+        @functools.wraps(fn)
+        def spread(*args: Any) -> Any:
+            with rows_spread(self.by_row), self._staying():
+                return fn(*args)
+
+        return jax.jit(spread, in_shardings=tuple(places), out_shardings=out, donate_argnums=donate)
+
+    def _staying(self) -> Any:
+        """What is traced inside, of a divided state, sends parameters to the rows of a batch and no rows to them.
+
+        XLA would otherwise divide some products as their kernels are; so it is told where each module's outputs stand.
+        """
+        if self.fsdp.devices == 1:
+            return contextlib.nullcontext()
+
+        def keep(x: Any) -> Any:
+            of_rows = isinstance(x, jax.Array) and x.ndim > 2 and x.shape[0] % self.mesh.size == 0
+            return jax.lax.with_sharding_constraint(x, self.by_row) if of_rows else x
+
+        return nn.intercept_methods(lambda call, args, kwargs, _: jax.tree.map(keep, call(*args, **kwargs)))
 
 
 def _mesh(devices: Sequence[Any], width: int) -> Mesh:
