@@ -1,4 +1,7 @@
-"""What a compiled program computes and sends, counted in its text; bodies of loops count as often as they run."""
+"""What a compiled program computes and sends, counted in its text.
+
+Bodies of loops count as often as they run; those of unknown length, once.
+"""
 
 import dataclasses
 import functools

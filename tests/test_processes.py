@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from jaxasr import config
+from jaxasr.optim import Sgd
 
 from . import tiny
 from .test_train import assert_same, final_params, losses, rerun
@@ -43,8 +44,12 @@ def wait_for(path: pathlib.Path, pattern: str, process: subprocess.Popen) -> Non
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """A run that nothing happens to."""
-    cfg = tiny.config(tmp_path_factory.mktemp("whole"), epochs=None, steps=16, valid_steps=6, test=())
+    """A run that nothing happens to.
+
+    Not by Adam, which makes steps as long as any of what is 0 but for rounding: the gradient of the keys' bias.
+    """
+    ends = {"epochs": None, "steps": 16, "valid_steps": 6}
+    cfg = tiny.config(tmp_path_factory.mktemp("whole"), optimizer=Sgd(learning_rate=0.02), test=(), **ends)
     subprocess.run(command(cfg), check=True, stdout=subprocess.DEVNULL)
     return cfg
 
@@ -100,7 +105,7 @@ def assert_agree(cfg, whole):
     ours, theirs = (final_params(run) for run in (cfg, whole))
     assert ours.keys() == theirs.keys()
     for name, value in theirs.items():
-        np.testing.assert_allclose(ours[name], value, rtol=1e-3, atol=1e-4, err_msg=name)
+        np.testing.assert_allclose(ours[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
 
 
 def test_two_processes_that_share_a_state_agree_with_one(whole, tmp_path):
