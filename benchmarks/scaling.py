@@ -181,7 +181,7 @@ def show(results: list[dict[str, Any]]) -> None:
         mesh = f"{found['devices'] // found['fsdp']} x {found['fsdp']}"
         row = (str(found["devices"]), mesh, f"{found['losses'][-1]:.6f}", f"{found['step_ms']:.0f}")
         table.add_row(*row, *(f"{size / 1e6:.2f}" for size in sizes))
-    rich.console.Console().print(table)
+    rich.console.Console(width=120).print(table)
 
 
 def differing(results: list[dict[str, Any]]) -> float:
