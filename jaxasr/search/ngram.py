@@ -1,5 +1,6 @@
 """N-gram language models inside a search."""
 
+import logging
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -16,6 +17,8 @@ from jaxasr.errors import ConfigError
 from jaxasr.search.edges import Edges
 from jaxasr.search.scorers import Scorer
 from jaxasr.typing import Array, Float, Int
+
+_LOG = logging.getLogger(__name__)
 
 
 @flax.struct.dataclass
@@ -81,7 +84,7 @@ def read_ngram(
 
 
 def words_of(path: str, model: NgramModel, vocabulary: Vocabulary, split: Callable[[str], Sequence[str]]) -> np.ndarray:
-    """The number of the model's word for each token: `<unk>` for one that it does not know.
+    """The number of the model's word for each token: `<unk>` for one that it does not know, which is told.
 
     Raises:
       ConfigError: the model's words are several tokens each, or it lacks what cannot be left out.
@@ -107,6 +110,11 @@ def words_of(path: str, model: NgramModel, vocabulary: Vocabulary, split: Callab
         raise ConfigError(
             f"--ngram={path}: has no word <unk>, nor {few(unknown)}, which are tokens of this model; all of them, or "
             "<unk>, were expected; make one by python -m jaxasr.ngram TEXT --model=DIR."
+        )
+    if unknown:
+        _LOG.warning(
+            "--ngram=%s: %d of this model's %d tokens are not in it and count as its <unk>: %s",
+            *(path, len(unknown), len(needed) + 1, few(unknown)),
         )
     unk = model.ids.get(NgramModel.UNK, 0)
     return np.array([model.ids.get(token, unk) for token in vocabulary.tokens])

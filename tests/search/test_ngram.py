@@ -69,6 +69,12 @@ def test_a_model_of_other_words_is_refused(tmp_path):
         read_ngram(tmp_path / "a.arpa", VOCABULARY, list)
 
 
+def test_tokens_that_are_not_in_it_are_told(tmp_path, caplog):
+    arpa.write(tmp_path / "a.arpa", estimated(["a b", "b h"], 2, kneser_ney.FALLBACK)[0])
+    read_ngram(tmp_path / "a.arpa", VOCABULARY, list)
+    assert "5 of this model's 9 tokens are not in it and count as its <unk>: 'c', 'd', 'e', ..." in caplog.text
+
+
 def test_words_that_the_model_does_not_have_may_be_more(tmp_path):
     vocabulary = Vocabulary(("<blank>", "<s>", "</s>", "cab", "<unk>"))
     arpa.write(tmp_path / "a.arpa", estimated(["bad cab", "cab"], 2, kneser_ney.FALLBACK)[0])
