@@ -42,8 +42,8 @@ class Job:
 
     hours: float = 10_000.0
     epochs: float = 20.0
-    padding: float = 0.03
-    """Share of a batch that is no sound."""
+    padding: float = 0.04
+    """Share of a batch that is no sound, with `--max_buckets=12`."""
     utilisation: float = 0.30
     """Share of the devices' peak that a step reaches."""
     batch_seconds: float = 400.0
