@@ -94,6 +94,8 @@ CASES = {
     "padding below 0": lambda: check(extra_padding=-1.0),
     "a folder without sound": lambda: read_inputs(["."], "sound"),
     "a search that the model does not have": lambda: tiny.TASK.decode_fn("beam"),
+    "a misspelt search with a beam": lambda: SearchFlags("ctc_baem", beam=5).choices(tiny.TASK),
+    "half a token at most": lambda: SearchFlags("joint", maxlenratio=-0.5).choices(tiny.TASK),
     "more hypotheses than the beam has": lambda: SearchFlags("ctc_beam", beam=2, nbest=3).choices(tiny.TASK),
     "a probability above 1": lambda: SearchFlags("ctc_beam", blank_skip=1.5).choices(tiny.TASK),
     "a share above 1": lambda: SearchFlags("joint", ctc_weight=1.5).choices(tiny.TASK),
