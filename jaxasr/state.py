@@ -179,12 +179,20 @@ def state_creator(cfg: TrainConfig, task: Task, devices: Devices) -> Any:
 
         return init_state(start, cfg.optimizer, spec, key, cfg.average, cfg.trainable)
 
-    return jax.jit(create, out_shardings=devices.replicated)
+    made = jax.jit(create)  # traced once, here
+    places = devices.places(jax.eval_shape(made, jax.random.key(0), {}))
+    return jax.jit(made, out_shardings=places)
 
 
 def abstract_state(create: Any, devices: Devices) -> TrainState:
-    """Shapes, types and places of the state that `create` makes: what compiling and restoring need, and no array."""
-    return devices.replicated_spec(jax.eval_shape(create, jax.random.key(0), {}))
+    """Shapes, types and places of the state that `create` makes: what compiling and restoring need, and no array.
+
+    Raises:
+      ConfigError: a rule for the places does not fit a parameter.
+    """
+    state = jax.eval_shape(create, jax.random.key(0), {})
+    devices.fsdp.check_params(state.params)
+    return devices.placed(state)
 
 
 class Steps(abc.ABC):
@@ -233,8 +241,9 @@ class WholeSteps(Steps):
             return step_memory(compiled, state=bytes_on_device(abstract), batch=bytes_on_device(spec(shape)))
 
         self._memory = memory
+        places, out = devices.places(abstract), devices.replicated
         self._step = CompiledByShape(
-            devices.compiled_for(step, mode=cfg.parallel),
+            devices.compiled_for(step, (places, devices.by_row), (places, out), mode=cfg.parallel, donate=(0,)),
             lambda shape: (abstract, spec(shape)),
             lambda shape, compiled: told(shape, memory(shape, compiled)),
         )
@@ -277,14 +286,15 @@ class AccumulatedSteps(Steps):
             return devices.spec(task.batch_spec(shape))
 
         def by_shape(fn: Callable[..., Any], folded: PyTree, *kept: PyTree, done: Any = None) -> CompiledByShape:
-            jitted = devices.compiled_for(fn, mode=cfg.parallel, kept=len(kept))
-            folded, kept = devices.replicated_spec((folded, kept))
-            return CompiledByShape(jitted, lambda shape: (folded, spec(shape), *kept), done)
+            places, *others = [devices.places(tree) for tree in (folded, *kept)]
+            first, *rest = [devices.placed(tree) for tree in (folded, *kept)]
+            jitted = devices.compiled_for(fn, (places, devices.by_row, *others), places, mode=cfg.parallel, donate=(0,))
+            return CompiledByShape(jitted, lambda shape: (first, spec(shape), *rest), done)
 
         def memory(shape: BucketShape, compiled: Any) -> StepMemory:
             """With the batches that the update has beside it, were they like it."""
             batches = cfg.accumulate * bytes_on_device(spec(shape))
-            between = bytes_on_device(devices.replicated_spec((sums, counts)))
+            between = bytes_on_device(devices.placed((sums, counts)))
             return step_memory(compiled, state=bytes_on_device(abstract), batch=batches, between=between)
 
         self._memory = memory
@@ -298,10 +308,11 @@ class AccumulatedSteps(Steps):
         )
         self._zeros = jax.jit(
             lambda: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (counts, sums)),
-            out_shardings=devices.replicated,
+            out_shardings=devices.places((counts, sums)),
         )
         apply = make_apply(cfg.optimizer, cfg.schedule, cfg.average, trainable)
-        self._apply = jax.jit(apply, donate_argnums=0, out_shardings=devices.replicated)
+        out = devices.places(abstract), devices.replicated
+        self._apply = jax.jit(apply, donate_argnums=0, out_shardings=out)
         super().__init__(devices, self._count, self._add)
 
     def memory(self, shape: BucketShape) -> StepMemory:
@@ -325,9 +336,10 @@ def train_steps(
 
 
 def model_maker(cfg: TrainConfig, devices: Devices) -> Callable[[TrainState], Params]:
-    """From a state, on every device, to what is validated and saved of it; see `model_of`."""
+    """From a state to what is validated and saved of it, whole on every device; see `model_of`."""
     make = functools.partial(model_of, trainable=cfg.trainable)
-    return make if cfg.adapter is None else jax.jit(make, out_shardings=devices.replicated)
+    whole = cfg.adapter is None and devices.fsdp.devices == 1
+    return make if whole else jax.jit(make, out_shardings=devices.replicated)
 
 
 @jax.jit
