@@ -9,6 +9,8 @@ import time
 from typing import Annotated, Any
 
 import jax
+import rich
+import rich.box
 import rich.console
 import rich.table
 import tyro
@@ -29,6 +31,8 @@ BENCHMARKS = {
     "conv2d": "Convolutions before an encoder and their gradient",
 }
 """Module and title of each."""
+WIDTH = 140
+"""Characters of a table that is not shown in a wider terminal."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,24 +77,31 @@ def options_of(command: Command) -> dict[str, Any]:
 
 
 def show(title: str, rows: list[Row]) -> None:
-    """A table of the rows' numbers and words; a column that says nothing is left out."""
+    """A table of the rows' numbers and words; what all rows have in common stands below it."""
     names = list(dict.fromkeys(name for row in rows for name in row))
-    shown = [n for n in names if any(isinstance(row.get(n), str | int | float) for row in rows)]
-    table = rich.table.Table(title=f"{title} on {jax.devices()[0].device_kind}, jax {jax.__version__}")
-    for name in shown:
+    texts = {name: [text(row.get(name)) for row in rows] for name in names}
+    texts = {name: column for name, column in texts.items() if any(column)}
+    common = {name: column[0] for name, column in texts.items() if len(rows) > 1 and len(set(column)) == 1}
+    table = rich.table.Table(
+        title=f"{title}, on {jax.devices()[0].device_kind}",
+        caption=", ".join(f"{name.replace('_', ' ')} {value}" for name, value in common.items()),
+        box=rich.box.SIMPLE,
+        padding=(0, 1, 0, 0),
+    )
+    for name in (columns := [name for name in texts if name not in common]):
         words = any(isinstance(row.get(name), str) for row in rows)
-        table.add_column(name.replace("_", " "), justify="left" if words else "right", overflow="fold")
-    for row in rows:
-        table.add_row(*(text(row.get(name)) for name in shown))
-    console = rich.console.Console()
-    console.width = max(console.width, 150)
-    console.print(table)
+        table.add_column(name.replace("_", "\n"), justify="left" if words else "right", no_wrap=True)
+    for cells in zip(*(texts[name] for name in columns), strict=True):
+        table.add_row(*cells)
+    rich.print()
+    rich.console.Console(width=max(rich.console.Console().width, WIDTH)).print(table)
 
 
 def text(value: Any) -> str:
+    """Three digits of a number; nothing of a list, or of what is not known."""
     if isinstance(value, float):
         return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
-    return "" if value is None else str(value)
+    return str(value) if isinstance(value, str | int) else ""
 
 
 def main() -> None:

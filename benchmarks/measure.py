@@ -8,7 +8,6 @@ import dataclasses
 import functools
 import importlib.util
 import math
-import pathlib
 import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence

@@ -13,8 +13,8 @@ from jaxasr.search.ctc_beam import ctc_beam
 BEAM = 10
 SEARCHES = {
     "all tokens": (Search("ctc_beam", BEAM), Fusion()),
-    "10 tokens a frame": (Search("ctc_beam", BEAM, token_beam=10), Fusion()),
-    "all tokens, blank_skip 0.99": (Search("ctc_beam", BEAM), Fusion(blank_skip=0.99)),
+    "10 a frame": (Search("ctc_beam", BEAM, token_beam=10), Fusion()),
+    "blank_skip 0.99": (Search("ctc_beam", BEAM), Fusion(blank_skip=0.99)),
 }
 
 
