@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import math
 import os
 import pathlib
 import time
@@ -231,7 +232,7 @@ def write_left_out(selection: Selection, folder: pathlib.Path, console: rich.con
 def check_batches(options: Any) -> None:
     """Raises ConfigError where --rows, --batch_seconds or --max_buckets cannot be."""
     for name in ("rows", "batch_seconds", "max_buckets"):
-        if (value := getattr(options, name)) is not None and not value > 0:
+        if (value := getattr(options, name)) is not None and not 0 < value < math.inf:
             raise ConfigError(f"--{name}={value}: a positive number was expected; change it.")
 
 

@@ -81,7 +81,7 @@ class SoundSource(FileSource):
 
     def from_array(self, where: str, array: np.ndarray, rate: int | None = None) -> np.ndarray:
         """Takes samples (S,) as int16, or as float with full scale at 1; at the source's own rate, or another."""
-        if rate is not None and not (rate > 0 and rate == int(rate)):
+        if rate is not None and not (rate > 0 and float(rate).is_integer()):
             raise DataError(f"{where}: a rate of {rate}; whole samples a second were expected; correct it.")
         if array.ndim != 1 or not (array.dtype == np.int16 or np.issubdtype(array.dtype, np.floating)):
             raise DataError(

@@ -227,6 +227,12 @@ class Task(abc.ABC, Generic[ExampleT, BatchT]):
         """Names of the searches that keep several hypotheses at a time."""
         return ()
 
+    def check_search(self, name: str) -> None:
+        """Raises ConfigError where it has no search of this name."""
+        self.usual_search()
+        if name not in (names := (*self.searches(), *self.beam_searches())):
+            raise ConfigError(f"--search={name}: this model has {', '.join(names)}; choose one of them.")
+
     def idle_options(self, search: str) -> tuple[str, ...]:
         """Options of a search of this name, as `jaxasr.decode` has them, that change nothing with this model."""
         del search
