@@ -168,10 +168,11 @@ def training_inputs(
 
     Args:
       weights: what the corpora's shares of an epoch are by; () for every utterance once.
-      check_sound: read every file to its end first, and leave out those that cannot be.
+      check_sound: read every file to its end first, and leave out those that cannot be; else the seconds that a
+        manifest states are trusted.
     """
     preprocess = task.preprocess_fn(train=True)  # first, since it may look for noises
-    infos = headers(utterances, task.source, whole=check_sound)
+    infos = headers(utterances, task.source, whole=check_sound, trust=not check_sound)
     selection = select(
         utterances,
         infos,

@@ -82,7 +82,8 @@ class TrainConfig:
     max_infeasible: float = 0.01
     """Share of training utterances that may have fewer frames than CTC needs."""
     check_sound: bool = True
-    """Read every sound file to its end before training, once: damaged training files are left out and counted."""
+    """Read every sound file to its end before training, once: damaged training files are left out and counted. Without,
+    the seconds that a manifest states are trusted."""
 
     valid_steps: int | None = None
     """Validate and save every so many steps; None: after every epoch."""
