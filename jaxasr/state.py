@@ -207,12 +207,20 @@ def state_creator(cfg: TrainConfig, task: Task, devices: Devices) -> Any:
 
         return init_state(start, cfg.optimizer, spec, key, cfg.average, cfg.trainable)
 
-    return jax.jit(create, out_shardings=devices.replicated)
+    made = jax.jit(create)  # traced once, here
+    places = devices.places(jax.eval_shape(made, jax.random.key(0), {}))
+    return jax.jit(made, out_shardings=places)
 
 
 def abstract_state(create: Any, devices: Devices) -> TrainState:
-    """Shapes, types and places of the state that `create` makes: what compiling and restoring need, and no array."""
-    return devices.replicated_spec(jax.eval_shape(create, jax.random.key(0), {}))
+    """Shapes, types and places of the state that `create` makes: what compiling and restoring need, and no array.
+
+    Raises:
+      ConfigError: a rule for the places does not fit a parameter.
+    """
+    state = jax.eval_shape(create, jax.random.key(0), {})
+    devices.fsdp.check_params(state.params)
+    return devices.placed(state)
 
 
 class Steps(abc.ABC):
@@ -244,8 +252,9 @@ class WholeSteps(Steps):
 
     def __init__(self, cfg: TrainConfig, task: Task, devices: Devices, abstract: TrainState):
         step = make_train_step(task.loss_fn(), cfg.optimizer, cfg.schedule, cfg.average, cfg.trainable)
+        places, out = devices.places(abstract), devices.replicated
         self._step = CompiledByShape(
-            devices.compiled_for(step, mode=cfg.parallel),
+            devices.compiled_for(step, (places, devices.by_row), (places, out), mode=cfg.parallel, donate=(0,)),
             lambda shape: (abstract, devices.spec(task.batch_spec(shape))),
         )
         super().__init__(devices, self._step)
@@ -276,18 +285,20 @@ class AccumulatedSteps(Steps):
         sums = Sums(jax.ShapeDtypeStruct((), jnp.int32), Gradient(loss, metrics, grads))
 
         def by_shape(fn: Callable[..., Any], folded: PyTree, *kept: PyTree) -> CompiledByShape:
-            jitted = devices.compiled_for(fn, mode=cfg.parallel, kept=len(kept))
-            folded, kept = devices.replicated_spec((folded, kept))
-            return CompiledByShape(jitted, lambda shape: (folded, devices.spec(task.batch_spec(shape)), *kept))
+            places, *others = [devices.places(tree) for tree in (folded, *kept)]
+            first, *rest = [devices.placed(tree) for tree in (folded, *kept)]
+            jitted = devices.compiled_for(fn, (places, devices.by_row, *others), places, mode=cfg.parallel, donate=(0,))
+            return CompiledByShape(jitted, lambda shape: (first, devices.spec(task.batch_spec(shape)), *rest))
 
         self._count = by_shape(make_count(loss_fn, trainable), counts, abstract.params)
         self._add = by_shape(make_add(loss_fn, trainable), sums, abstract, counts)
         self._zeros = jax.jit(
             lambda: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (counts, sums)),
-            out_shardings=devices.replicated,
+            out_shardings=devices.places((counts, sums)),
         )
         apply = make_apply(cfg.optimizer, cfg.schedule, cfg.average, trainable)
-        self._apply = jax.jit(apply, donate_argnums=0, out_shardings=devices.replicated)
+        out = devices.places(abstract), devices.replicated
+        self._apply = jax.jit(apply, donate_argnums=0, out_shardings=out)
         super().__init__(devices, self._count, self._add)
 
     def __call__(self, state: TrainState, hosts: Sequence[HostBatch]) -> tuple[TrainState, Metrics]:
@@ -306,9 +317,10 @@ def train_steps(cfg: TrainConfig, task: Task, devices: Devices, abstract: TrainS
 
 
 def model_maker(cfg: TrainConfig, devices: Devices) -> Callable[[TrainState], Params]:
-    """From a state, on every device, to what is validated and saved of it; see `model_of`."""
+    """From a state to what is validated and saved of it, whole on every device; see `model_of`."""
     make = functools.partial(model_of, trainable=cfg.trainable)
-    return make if cfg.adapter is None else jax.jit(make, out_shardings=devices.replicated)
+    whole = cfg.adapter is None and devices.fsdp.devices == 1
+    return make if whole else jax.jit(make, out_shardings=devices.replicated)
 
 
 @jax.jit

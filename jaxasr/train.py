@@ -43,7 +43,7 @@ def train(cfg: TrainConfig, *, collate_fn: Callable[..., Any] | None = None) -> 
     use_persistent_cache()
     console = rich.console.Console(quiet=not is_main_process(), markup=False, emoji=False)
     with claimed(pathlib.Path(cfg.workdir)) as workdir, contextlib.ExitStack() as opened:
-        devices = Devices.all()
+        devices = Devices.all(cfg.fsdp)
         data = prepare(cfg, workdir, devices, console, collate_fn)
         loop(cfg, data, devices, workdir, console, opened)
     return workdir
@@ -73,7 +73,7 @@ def loop(
     began = time.perf_counter()
     create = state_creator(cfg, data.task, devices)
     abstract, model = abstract_state(create, devices), model_maker(cfg, devices)
-    if said := cfg.trainable.summary(abstract.params):
+    for said in filter(None, (cfg.trainable.summary(abstract.params), devices.summary(abstract))):
         console.print(said, highlight=False, soft_wrap=True)
     steps = closing(train_steps(cfg, data.task, devices, abstract))
     checkpoints = closing(Checkpoints(workdir / "checkpoints"))

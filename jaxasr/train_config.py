@@ -11,6 +11,7 @@ from jaxasr import adapters, averages, config, optim, schedules
 from jaxasr.adapters import ADAPTERS
 from jaxasr.averages import AVERAGES
 from jaxasr.errors import ConfigError
+from jaxasr.fsdp import Fsdp
 from jaxasr.init import Init
 from jaxasr.nn.batch_norm import split_stats
 from jaxasr.optim import OPTIMIZERS
@@ -101,12 +102,14 @@ class TrainConfig:
 
     parallel: Literal["jit", "pmap"] = "jit"
     """One program over all devices that XLA divides, or one program a device with explicit sums."""
+    fsdp: Fsdp | None = config.section(Fsdp, "devices")
+    """Divides the state between devices; none: each has all of it."""
     workers: int = 0
     """Processes that read data; 0 for threads."""
     nonfinite_limit: int = 10
     """Stop after so many steps in a row without a finite loss and gradient."""
     coordinator: str | None = None
-    """HOST:PORT of process 0, in a run of several processes."""
+    """HOST:PORT of process 0, in a run of several processes; auto: as SLURM, a TPU pod, GKE or Open MPI says."""
     num_processes: int | None = None
     """Processes in the run."""
     process_id: int | None = None
@@ -136,6 +139,8 @@ class TrainConfig:
         self.schedule.check()
         if self.average is not None:
             self.average.check()
+        if self.fsdp is not None:
+            self._check_fsdp(self.fsdp)
         self._check_patterns()
         self._check_weights()
         self._check_units()
@@ -199,7 +204,18 @@ class TrainConfig:
         if (shapes := self.task.parameter_shapes()) is not None:
             params, _ = split_stats(shapes)
             self.trainable.check_params(params, sizes_known=False)
-            self.optimizer.check_params(jax.eval_shape(self.trainable.begun, jax.random.key(0), params))
+            begun = jax.eval_shape(self.trainable.begun, jax.random.key(0), params)
+            self.optimizer.check_params(begun)
+            if self.fsdp is not None:
+                self.fsdp.check_params(begun, sizes_known=False)
+
+    def _check_fsdp(self, fsdp: Fsdp) -> None:
+        fsdp.check()
+        if fsdp.devices > 1 and self.parallel == "pmap":
+            raise ConfigError(
+                f"--parallel=pmap with --fsdp={fsdp.devices}: programs of their own have all of the state; "
+                "--parallel=jit was expected; change one of the two."
+            )
 
     def _check_units(self) -> None:
         """Raises ConfigError where an option is set that is for what the task does not read."""
@@ -224,5 +240,5 @@ class TrainConfig:
 
 RESUMABLE = {  # what the same run may be started again with; everything else decides its result
     "test", "workdir", "epochs", "steps", "minutes", "patience", "log_steps", "workers", "nonfinite_limit",
-    "check_sound", "report", "parallel", "coordinator", "num_processes", "process_id", "imports",
+    "check_sound", "report", "parallel", "fsdp", "coordinator", "num_processes", "process_id", "imports",
 }  # fmt: skip

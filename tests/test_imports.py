@@ -15,7 +15,7 @@ LAYERS = [
     {"errors", "typing", "registry", "corpora", "launch", "versions"},
     {"values", "recipes"},
     {"config", "command_line", "nn", "data", "scoring", "paths"},
-    {"search", "optim", "schedules", "averages", "convert", "adapters", "init", "params"},
+    {"search", "optim", "schedules", "averages", "convert", "adapters", "fsdp", "init", "params"},
     {"trainable"},
     {"tasks"},
     {"parallel", "compiled", "inputs", "train_config", "stream"},

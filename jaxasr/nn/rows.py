@@ -1,7 +1,13 @@
 """Where a batch's rows stand, on one device or on many."""
 
+import contextlib
+import contextvars
+from collections.abc import Callable, Iterator
+
+import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.sharding import NamedSharding
 
 from jaxasr.typing import Array, UInt32
 
@@ -27,6 +33,27 @@ def row_index(rows: int) -> UInt32[Array, "B"]:
     if inside_pmapped():
         index = index + lax.axis_index(DATA_AXIS).astype(jnp.uint32) * jnp.uint32(rows)
     return index
+
+
+_PLACES: contextvars.ContextVar[NamedSharding | None] = contextvars.ContextVar("places", default=None)
+
+
+@contextlib.contextmanager
+def rows_spread(places: NamedSharding) -> Iterator[None]:
+    """What is traced inside has the rows of a batch in these places, and XLA divides it."""
+    token = _PLACES.set(places)
+    try:
+        yield
+    finally:
+        _PLACES.reset(token)
+
+
+def on_own_rows(fn: Callable[[Array], Array], x: Array) -> Array:
+    """``fn(x)`` of (B, ...), by each device for its rows; of what XLA cannot divide, as an FFT, each would do all."""
+    places = _PLACES.get()
+    if places is None or places.mesh.size == 1:
+        return fn(x)
+    return jax.shard_map(fn, mesh=places.mesh, in_specs=places.spec, out_specs=places.spec, check_vma=False)(x)
 
 
 def repeat_rows(x: Array, views: int) -> Array:
