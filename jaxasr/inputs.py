@@ -187,18 +187,30 @@ def training_inputs(
             f"--train: nothing is left to train on: {selection.accounting()}; at least one utterance was expected; "
             f"correct the data.{first}"
         )
-    usable = selection.usable
-    tokens = np.broadcast_to(selection.tokens[:, None], usable.shape)[usable]
-    shapes = bucketing.choose(
-        selection.samples[usable],
-        tokens,
+    shapes = training_shapes(
+        selection,
         batch_samples=int(batch_seconds * task.input_rate),
         max_buckets=max_buckets,
         rows_multiple=rows_multiple,
-        variants=len(speeds),
-        uses=np.broadcast_to(mixing.uses(selection.corpora, weights)[:, None], usable.shape)[usable],
+        weights=weights,
     )
     return Inputs(task, selection, shapes, seed, collate=collate, preprocess=preprocess, weights=weights)
+
+
+def training_shapes(
+    selection: Selection, *, batch_samples: int, max_buckets: int, rows_multiple: int, weights: tuple[float, ...]
+) -> list[BucketShape]:
+    """The shapes that suit the lengths at every speed."""
+    usable = selection.usable
+    return bucketing.choose(
+        selection.samples[usable],
+        np.broadcast_to(selection.tokens[:, None], usable.shape)[usable],
+        batch_samples=batch_samples,
+        max_buckets=max_buckets,
+        rows_multiple=rows_multiple,
+        variants=len(selection.speeds),
+        uses=np.broadcast_to(mixing.uses(selection.corpora, weights)[:, None], usable.shape)[usable],
+    )
 
 
 def check_feasible(selection: Selection, frame_ms: float, limit: float) -> str:
