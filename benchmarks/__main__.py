@@ -26,7 +26,12 @@ BENCHMARKS = {
     "ctc": "CTC loss and its gradient",
     "encoder": "Encoder, forward",
     "train_step": "Training step: loss, gradient, clipping, Adam",
+    "pipeline": "Reading utterances, and manifests of a million",
+    "padding": "Padding of random epochs",
     "search": "Beam searches",
+    "startup": "Until something happens",
+    "scaling": "One training on 1 to 8 devices",
+    "memory": "What a training step takes, planned and measured",
     "cif": "Integrate-and-fire and its gradient",
     "conv2d": "Convolutions before an encoder and their gradient",
 }
@@ -63,13 +68,20 @@ def run(command: Command) -> dict[str, Any]:
     record = {"machine": machine(), "versions": versions(), "options": options_of(command), "results": results}
     for name in command.names():
         began = time.perf_counter()
-        rows = importlib.import_module(f"benchmarks.{name}").measure(command)
+        rows = measured(name, command)
         results[name] = {"seconds": time.perf_counter() - began, "rows": rows}
         show(BENCHMARKS[name], rows)
         if command.json is not None:
             command.json.parent.mkdir(parents=True, exist_ok=True)
             command.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     return record
+
+
+def measured(name: str, command: Command) -> list[Row]:
+    """Results of a benchmark; one with options of its own, which its own command line has, keeps their defaults."""
+    module = importlib.import_module(f"benchmarks.{name}")
+    own = getattr(module, "Options", Options)
+    return module.measure(command if own is Options else own())
 
 
 def options_of(command: Command) -> dict[str, Any]:

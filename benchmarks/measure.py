@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from benchmarks.program import Cost, cost_of
+from benchmarks.cost import Cost, cost_of
 from benchmarks.sizes import SIZES, Size
 from jaxasr.errors import ConfigError
 
