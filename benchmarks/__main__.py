@@ -36,6 +36,8 @@ BENCHMARKS = {
     "conv2d": "Convolutions before an encoder and their gradient",
 }
 """Module and title of each."""
+LONG = ("memory",)
+"""Those that `all` leaves out."""
 WIDTH = 140
 """Characters of a table that is not shown in a wider terminal."""
 
@@ -52,7 +54,7 @@ class Command(Options):
     def names(self) -> list[str]:
         """The benchmarks that are meant."""
         if self.name == "all":
-            return list(BENCHMARKS)
+            return [name for name in BENCHMARKS if name not in LONG]
         if self.name not in BENCHMARKS:
             raise ConfigError(
                 f"benchmark {self.name!r}: not known; one of {', '.join(BENCHMARKS)}, all was expected; choose one."
