@@ -55,8 +55,9 @@ def test_a_loop_counts_every_turn():
     def layers(x, kernels):
         return jax.lax.scan(lambda x, kernel: (jnp.tanh(x @ kernel), None), x, kernels)[0]
 
-    cost = cost_of(jax.jit(layers).lower(jnp.zeros((32, 16)), jnp.zeros((6, 16, 16))).compile())
-    assert cost.flops == 6 * 2 * 32 * 16 * 16
+    optimised = {"xla_backend_optimization_level": 3}  # without, XLA does not say how often a loop runs
+    cost = cost_of(jax.jit(layers).lower(jnp.zeros((32, 16)), jnp.zeros((6, 16, 16))).compile(optimised))
+    assert cost.flops == pytest.approx(6 * 2 * 32 * 16 * 16, rel=0.02)
     assert cost.bytes > 6 * 4 * (16 * 16 + 32 * 16)
 
 
@@ -70,5 +71,5 @@ def test_state_is_carried_and_cases_take_turns():
     counting = Case("count", lambda n, x: (n + 1, x), (jnp.zeros(()), jnp.ones(())), carried=True)
     rows = measured([[*cases, counting]], Options(size="tiny", rounds=2, seconds=0.0))
     assert [row["rounds"] for row in rows] == [2, 2, 2] and rows[0]["gflop"] is None
-    turns = "".join(order).replace("aa", "a").strip()
+    turns = "".join(order)
     assert turns.index("b") < turns.rindex("a")
