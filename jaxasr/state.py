@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from jaxasr.averages import Average, Averaged
-from jaxasr.compiled import CompiledByShape
+from jaxasr.compiled import ONCE, CompiledByShape
 from jaxasr.data.batch import BucketShape
 from jaxasr.data.pipeline import HostBatch
 from jaxasr.errors import ConfigError
@@ -207,12 +208,12 @@ def state_creator(cfg: TrainConfig, task: Task, devices: Devices) -> Any:
 
         return init_state(start, cfg.optimizer, spec, key, cfg.average, cfg.trainable)
 
-    return jax.jit(create, out_shardings=devices.replicated)
+    return jax.jit(create, out_shardings=devices.replicated, compiler_options=ONCE)
 
 
 def abstract_state(create: Any, devices: Devices) -> TrainState:
     """Shapes, types and places of the state that `create` makes: what compiling and restoring need, and no array."""
-    return devices.replicated_spec(jax.eval_shape(create, jax.random.key(0), {}))
+    return devices.replicated_spec(create.eval_shape(jax.random.key(0), {}))
 
 
 class Steps(abc.ABC):
@@ -226,9 +227,10 @@ class Steps(abc.ABC):
     def __call__(self, state: TrainState, hosts: Sequence[HostBatch]) -> tuple[TrainState, Metrics]: ...
 
     def announce(self, shapes: Sequence[BucketShape]) -> None:
-        """Starts compiling for these shapes."""
-        for compiled in self._by_shape:
-            compiled.announce(shapes)
+        """Starts compiling for these shapes, the first of them first."""
+        for shape in shapes:
+            for compiled in self._by_shape:
+                compiled.announce([shape])
 
     def ready(self) -> bool:
         return all(compiled.ready() for compiled in self._by_shape)
@@ -319,4 +321,4 @@ def copy_of(state: TrainState) -> TrainState:
 
 def with_total(state: TrainState, total_steps: int, devices: Devices) -> TrainState:
     """`state` with another length of the run."""
-    return state._replace(total_steps=jax.device_put(jnp.int32(total_steps), devices.replicated))
+    return state._replace(total_steps=jax.device_put(np.int32(total_steps), devices.replicated))
