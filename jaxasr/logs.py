@@ -53,8 +53,8 @@ class Start:
         parts = self.seconds | {"first batch": waited}
         whole = self._last - self._began
         said = ", ".join(f"{part} {seconds:.1f}" for part, seconds in parts.items())
-        log.say(f"first step after {whole:.1f} s: {said}")
         log.event(split="start", step=step, seconds=whole, parts=parts)
+        log.say(f"first step after {whole:.1f} s: {said}")
 
 
 class Window:
