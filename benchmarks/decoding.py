@@ -1,6 +1,6 @@
 """How fast models find text, search beside search: `python benchmarks/decoding.py DATA DIR:SEARCH ... [--output=FILE]`.
 
-  python benchmarks/decoding.py CORPORA/an4/test exp/a:parallel_greedy exp/b:attention_greedy --rows 32
+  python benchmarks/decoding.py CORPORA/an4/test exp/a:parallel_greedy "exp/b:joint --beam=5 --lm=exp/lm" --rows 1 32
 
 Timed is what is computed of sound that is in memory: features, network and search, for all batches of the data, one
 after the other; reading files is not. The models take turns, so that a busy machine slows all of them.
@@ -9,6 +9,7 @@ after the other; reading files is not. The models take turns, so that a busy mac
 import dataclasses
 import json
 import pathlib
+import shlex
 import statistics
 import time
 from collections.abc import Callable
@@ -20,11 +21,13 @@ import rich.table
 import tyro
 
 from jaxasr import checkpoint
+from jaxasr.compiled import use_persistent_cache
 from jaxasr.data import manifest, pipeline
 from jaxasr.errors import exit_with_message
 from jaxasr.inputs import evaluation_inputs
 from jaxasr.parallel import Devices
 from jaxasr.recognizer import Recognizer
+from jaxasr.searching import SearchFlags
 from jaxasr.validate import score_of
 
 
@@ -35,7 +38,7 @@ class Options:
     data: Annotated[str, tyro.conf.Positional]
     """Manifest or Kaldi folder with transcripts."""
     models: Annotated[tuple[str, ...], tyro.conf.Positional]
-    """DIR:SEARCH each."""
+    """"DIR:SEARCH [OPTION...]" each, with the options of that search."""
     rows: tuple[int, ...] = (32,)
     """Utterances in a batch; each number is timed."""
     rounds: int = 7
@@ -46,19 +49,21 @@ class Options:
 
 def measured(name: str, data: str, rows: int) -> tuple[dict[str, Any], Callable[[], None]]:
     """What is known of a model, a search and batches without timing, and what is to be timed."""
-    folder, search = name.rsplit(":", 1)
+    model, *options = shlex.split(name)
+    folder, search = model.rsplit(":", 1)
+    flags = tyro.cli(SearchFlags, args=[f"--search={search}", *options])
     task, params = checkpoint.load_model(folder)
     devices = Devices.first()
     inputs = evaluation_inputs(
         task, manifest.read(pathlib.Path(data), kind=task.source.kind), batch_seconds=200.0, max_buckets=6, rows=rows
     )
-    recognizer = Recognizer(task, search, devices)
+    recognizer = Recognizer(task, flags.choices(task), devices, fusion=flags.fusion(flags.scorers(task)))
     params = jax.device_put(params, devices.replicated)
     found = score_of(inputs, recognizer(params, inputs)[0])
     batches = [(h.planned.shape, devices.put(h.batch)) for h in pipeline.load(inputs.epoch(0))]
     known = {
         "model": pathlib.Path(folder).name,
-        "search": search,
+        "search": " ".join([search, *options]),
         "rows": rows,
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(params)),
         "utterances": len(inputs.selection.utterances),
@@ -66,11 +71,19 @@ def measured(name: str, data: str, rows: int) -> tuple[dict[str, Any], Callable[
         "wer": found.wer.rate,
         "cer": found.cer.rate,
     }
-    return known, lambda: jax.block_until_ready([recognizer.compiled[shape](params, b) for shape, b in batches])
+
+    def run() -> None:
+        jax.block_until_ready(
+            [recognizer.compiled[shape](params, batch, recognizer.fusion) for shape, batch in batches]
+        )
+
+    return known, run
 
 
 def timed(options: Options) -> list[dict[str, Any]]:
+    use_persistent_cache()
     cases = [measured(name, options.data, rows) for rows in options.rows for name in options.models]
+    print("all compiled; timing", flush=True)
     seconds: list[list[float]] = [[] for _ in cases]
     for _ in range(options.rounds):
         for (_, run), times in zip(cases, seconds, strict=True):

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxasr.errors import ConfigError
-from jaxasr.nn.initialization import FILTERS, STACKED
+from jaxasr.nn.initialization import FILTERS, is_stacked
 from jaxasr.paths import check_patterns, leaves, matches, unflatten, with_given
 from jaxasr.registry import Registry
 from jaxasr.typing import Key, Params
@@ -123,8 +123,7 @@ def kernels(params: Params, patterns: Sequence[str]) -> Iterator[tuple[str, Any]
 def is_matrix(path: str, array: Any) -> bool:
     """Whether this is the kernel of a dense layer, or of a stack of them, of more than one column; no filter is."""
     *modules, name = path.split("/")
-    stacked = any(module.startswith(STACKED) for module in modules)
-    dense = name == "kernel" and array.ndim == 2 + stacked and min(array.shape[-2:]) > 1
+    dense = name == "kernel" and array.ndim == 2 + is_stacked(path) and min(array.shape[-2:]) > 1
     return dense and not set(modules[-1:]) & set(FILTERS)
 
 

@@ -69,6 +69,7 @@ def align(options: AlignOptions) -> list[Hypothesis]:
     console = rich.console.Console(stderr=True, quiet=options.progress == "off" or not is_main_process())
     began, folder = time.perf_counter(), pathlib.Path(options.output)
     selection = alignable(task, options.manifest)
+    files.check_ids(folder, [u.id for u in selection.utterances], options.formats)
     console.print(f"align: {selection.accounting()}", highlight=False, markup=False, soft_wrap=True)
     write_left_out(selection, folder, console)
     devices = Devices.all() if (options.rows or 0) % jax.device_count() == 0 else Devices.first()
@@ -82,12 +83,11 @@ def align(options: AlignOptions) -> list[Hypothesis]:
         extra_seconds=0.0,
     )
     recognizer = Recognizer(task, aligned, devices)
-    shown = console if console.is_terminal and not console.quiet else None
-    found, _ = recognizer(jax.device_put(params, devices.replicated), inputs, progress=shown)
+    found, _ = recognizer(jax.device_put(params, devices.replicated), inputs, progress=files.shown_on(console))
     found = [with_words(task, said) for said in found]
     if is_main_process():
         files.write(folder, found, options.formats)
-        files.write_options(folder / "align.yaml", options, options.model)
+        files.write_options(folder / "align.yaml", options)
     files.tell(found, time.perf_counter() - began, console)
     return found
 

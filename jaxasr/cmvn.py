@@ -35,7 +35,7 @@ def estimate(
         spread = jnp.where(mask, features - mean[None, None], 0.0)
         return mask.sum(), mean, jnp.sum(jnp.square(spread), axis=(0, 1))
 
-    jitted = jax.jit(sums, in_shardings=devices.by_row, out_shardings=devices.replicated)
+    jitted = devices.compiled_for(sums, [devices.by_row], devices.replicated)
     count, total, squares = 0.0, np.zeros(()), np.zeros(())
     loader = inputs.epoch(0)
     batches = pipeline.load(loader)

@@ -1,14 +1,16 @@
 """Sound to text with a trained model: `python -m jaxasr.decode --model=DIR INPUT...`."""
 
 import dataclasses
+import io
 import math
+import os
 import pathlib
 import re
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, BinaryIO, Literal
 
 import jax
 import rich.console
@@ -16,19 +18,19 @@ import tyro
 
 from jaxasr import checkpoint, stream, tuning
 from jaxasr.compiled import use_persistent_cache
-from jaxasr.data import kaldi, manifest
+from jaxasr.data import kaldi, manifest, sounds, tables
 from jaxasr.data.audio import SUFFIXES
 from jaxasr.data.manifest import Utterance
 from jaxasr.data.segmenter import Segmenter
 from jaxasr.data.source import of_files
 from jaxasr.data.utterance import Kind, holds_features
 from jaxasr.errors import ConfigError, DataError, exit_with_message
-from jaxasr.fetch import arrived, is_url
+from jaxasr.fetch import arrived, id_of, is_url
 from jaxasr.hypothesis import Hypothesis, with_words
 from jaxasr.inputs import check_batches, evaluation_inputs
 from jaxasr.long import Batching, recognized
 from jaxasr.outputs import files
-from jaxasr.outputs.formats import USUAL, check_formats, needing_times, use_times
+from jaxasr.outputs.formats import USUAL, check_formats, kaldi_text, needing_times, use_times
 from jaxasr.parallel import Devices, is_main_process
 from jaxasr.recognizer import Recognizer
 from jaxasr.searching import SearchFlags
@@ -79,6 +81,10 @@ class DecodeOptions:
     """With --stream, how many times as fast as real time files play; 0 for as fast as they are decoded."""
 
 
+STREAMED = {"input", "model", "output", "formats", "progress", "stream", "pace"}
+"""The options that --stream reads."""
+
+
 def read_inputs(paths: Sequence[str], kind: Kind, arrived: Mapping[str, str] | None = None) -> list[Utterance]:
     """The utterances that INPUT arguments name, each id once; what is named must be of this kind.
 
@@ -91,17 +97,22 @@ def read_inputs(paths: Sequence[str], kind: Kind, arrived: Mapping[str, str] | N
     for name in paths:
         path = pathlib.Path(name)
         if arrived and name in arrived:
-            found.append(as_utterance(_id(pathlib.PurePosixPath(name).stem), arrived[name], kind))
+            found.append(as_utterance(_id(id_of(name)), arrived[name], kind))
         elif path.is_dir() and not (path / script).exists():
-            files = sorted(p for p in path.rglob("*") if p.suffix.lower() in suffixes and p.is_file())
-            if not files:
+            inside = sorted(map(pathlib.Path, sounds.inside(name, name, suffixes)))
+            if not inside:
                 raise DataError(
                     f"{name}: a folder without {script} and without {what} files; one of them was expected "
                     f"({', '.join(suffixes)}); give another path."
                 )
-            found += [as_utterance(_id(str(p.relative_to(path).with_suffix(""))), p, kind) for p in files]
+            found += [as_utterance(_id(str(p.relative_to(path).with_suffix(""))), p, kind) for p in inside]
         elif path.suffix.lower() in SUFFIXES or holds_features(name):
             found.append(as_utterance(_id(path.stem), path, kind))
+        elif path.exists() and not path.is_dir() and not tables.is_table(name):
+            raise DataError(
+                f"{name}: neither a {what} file ({', '.join(suffixes)}), nor a folder, nor a manifest "
+                f"({', '.join(tables.SUFFIXES)}); one of these was expected; convert it, or rename it."
+            )
         else:
             found += manifest.read(path, need_text=False, kind=kind)
     return _with_unique_ids(found)
@@ -131,9 +142,12 @@ def _with_unique_ids(utterances: list[Utterance]) -> list[Utterance]:
 def decode(options: DecodeOptions) -> list[Hypothesis]:
     """What the command line does, without printing the hypotheses."""
     if not options.input and options.tune is None:
-        raise ConfigError("INPUT: none; sound files, folders or manifests were expected; name what to decode.")
+        raise ConfigError(
+            "INPUT: none; sound files, folders or manifests were expected; name what to decode, before --formats and "
+            "--allow_url, which take all that stands behind them."
+        )
     check_batches(options)
-    if not options.extra_padding >= 0.0:
+    if not 0.0 <= options.extra_padding < math.inf:
         raise ConfigError(f"--extra_padding={options.extra_padding}: 0 or more seconds were expected; change it.")
     options.segmenter.check()
     _check_stream(options)
@@ -141,18 +155,15 @@ def decode(options: DecodeOptions) -> list[Hypothesis]:
     use_persistent_cache()
     task, params = checkpoint.load_model(options.model)
     console = rich.console.Console(stderr=True, quiet=options.progress == "off" or not is_main_process())
-    shown = console if console.is_terminal and not console.quiet else None
-    began = time.perf_counter()
     if options.stream:
-        hypotheses = list(_streamed(task, params, options, shown))
+        hypotheses = list(_streamed(task, params, options, files.shown_on(console)))
     else:
-        hypotheses, options = _at_once(task, params, options, shown)
+        hypotheses, options = _at_once(task, params, options, console)
     if options.output is not None and is_main_process():
-        hypotheses = [with_words(task, said) for said in hypotheses]
-        files.write(pathlib.Path(options.output), hypotheses, options.formats)
-        files.write_options(pathlib.Path(options.output) / "decode.yaml", options, options.model)
-    if not options.stream and options.tune is None:
-        files.tell(hypotheses, time.perf_counter() - began, console)
+        if options.input:
+            hypotheses = [with_words(task, said) for said in hypotheses]
+            files.write(pathlib.Path(options.output), hypotheses, options.formats)
+        files.write_options(pathlib.Path(options.output) / "decode.yaml", options)
     return hypotheses
 
 
@@ -175,12 +186,12 @@ def _check_output(options: DecodeOptions) -> None:
 
 def _check_stream(options: DecodeOptions) -> None:
     """Raises ConfigError where an option would change nothing."""
-    batches = ("searching", "tune", "segmenter", "allow_url", "rows", "batch_seconds", "max_buckets", "extra_padding")
-    for name in batches if options.stream else ("pace",):
-        if (value := getattr(options, name)) != getattr(DecodeOptions, name, None):
+    given, usual = (files.flat(dataclasses.asdict(each)) for each in (options, DecodeOptions((), "")))
+    for name in [n for n in given if n not in STREAMED] if options.stream else ["pace"]:
+        if given[name] != usual[name]:
             raise ConfigError(
-                f"--{name}={value} {'with' if options.stream else 'without'} --stream: it would change nothing; the "
-                "default was expected; remove one of the two, or add --stream."
+                f"--{name}={given[name]} {'with' if options.stream else 'without'} --stream: it would change nothing; "
+                f"{usual[name]} was expected; remove one of the two, or add --stream."
             )
     if not 0.0 <= options.pace < math.inf:
         raise ConfigError(f"--pace={options.pace}: a finite number from 0 was expected; change it.")
@@ -195,18 +206,18 @@ def _streamed(
 ) -> Iterator[Hypothesis]:
     listener = stream.Listener.of(task, jax.device_put(params, jax.devices()[0]))
     if options.input == ("-",):
-        sounds = [("-", stream.arriving(sys.stdin.buffer))]
+        heard = [("-", stream.arriving(_standard_input()))]
     else:
-        utterances = read_inputs(options.input, task.source.kind)
-        sounds = [(u.id, stream.played(listener, u, options.pace)) for u in utterances]
-    for name, ended in stream.shown(listener, sounds, console):
+        utterances = _written(read_inputs(options.input, task.source.kind), options)
+        heard = [(u.id, stream.played(listener, u, options.pace)) for u in utterances]
+    for name, ended in stream.shown(listener, heard, console):
         yield Hypothesis(name, listener.text(ended), ended.score, list(ended.tokens))
 
 
 def _at_once(
-    task: Task, params: Params, options: DecodeOptions, shown: rich.console.Console | None
+    task: Task, params: Params, options: DecodeOptions, console: rich.console.Console
 ) -> tuple[list[Hypothesis], DecodeOptions]:
-    """The hypotheses, and the options with the weights that they were found by."""
+    """The hypotheses, and the options with the weights that they were found by; tells how it went."""
     devices = Devices.all() if (options.rows or 0) % jax.device_count() == 0 else Devices.first()
     flags, formats = options.searching, () if options.output is None else options.formats
     search = dataclasses.replace(flags.choices(task), times=use_times(formats))
@@ -221,22 +232,38 @@ def _at_once(
     if options.tune is not None:
         utterances = manifest.read(options.tune, kind=task.source.kind)
         inputs = evaluation_inputs(task, utterances, **dataclasses.asdict(batching))
-        found = tuning.tuned(recognizer, params, inputs, flags, scorers)
+        found = tuning.tuned(recognizer, params, inputs, flags, scorers, files.shown_on(console))
         tuning.show(found, options.tune, rich.console.Console(stderr=True, quiet=not is_main_process()))
         options = dataclasses.replace(options, searching=found.flags(flags))
         recognizer.weighed(options.searching.fusion(scorers))
     if not options.input:
         return [], options
+    began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         others = arrived(
             options.input,
             of_files(task.source),
             pathlib.Path(folder),
-            standard_input=sys.stdin.buffer,
+            standard_input=_standard_input(),
             hosts=options.allow_url,
         )
-        utterances = read_inputs(options.input, task.source.kind, others)
-        return recognized(recognizer, params, utterances, options.segmenter, batching, progress=shown), options
+        utterances = _written(read_inputs(options.input, task.source.kind, others), options)
+        shown = files.shown_on(console)
+        found = recognized(recognizer, params, utterances, options.segmenter, batching, progress=shown)
+    files.tell(found, time.perf_counter() - began, console)
+    return found, options
+
+
+def _standard_input() -> BinaryIO:
+    """Empty where it is closed."""
+    return io.BytesIO() if sys.stdin is None else sys.stdin.buffer
+
+
+def _written(utterances: list[Utterance], options: DecodeOptions) -> list[Utterance]:
+    """The same, of which each can have its files."""
+    if options.output is not None:
+        files.check_ids(pathlib.Path(options.output), [u.id for u in utterances], options.formats)
+    return utterances
 
 
 def check_times(formats: Sequence[str], search: str, told: bool) -> None:
@@ -251,8 +278,12 @@ def check_times(formats: Sequence[str], search: str, told: bool) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     options = tyro.cli(DecodeOptions, args=argv, prog="python -m jaxasr.decode", config=(tyro.conf.FlagCreatePairsOff,))
-    for hypothesis in exit_with_message(decode, options):
-        print(f"{hypothesis.id} {hypothesis.text}".rstrip())
+    found = exit_with_message(decode, options)
+    try:
+        print("".join(map(kaldi_text, found)), end="", flush=True)
+    except BrokenPipeError:  # as of `| head`; what is left would be written, and fail, at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
 
 
 if __name__ == "__main__":

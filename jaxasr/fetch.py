@@ -25,6 +25,14 @@ def is_url(name: str) -> bool:
     return name.lower().startswith(("http://", "https://"))
 
 
+def id_of(name: str) -> str:
+    """Of what is on standard input, or at a URL: the last part of its path without what stands behind the dot."""
+    if name == STANDARD_INPUT:
+        return name
+    url = urllib.parse.urlsplit(name)
+    return pathlib.PurePosixPath(urllib.parse.unquote(url.path)).stem or url.netloc
+
+
 def arrived(
     names: Sequence[str], source: FileSource, folder: pathlib.Path, *, standard_input: BinaryIO, hosts: Collection[str]
 ) -> dict[str, str]:
@@ -44,8 +52,7 @@ def arrived(
         check_kind(name, name, source.kind)
         path = folder / str(number)
         if name == STANDARD_INPUT:
-            with path.open("wb") as file:
-                shutil.copyfileobj(standard_input, file)
+            _keep(standard_input, path)
         else:
             _download(name, path, hosts)
         try:
@@ -57,8 +64,18 @@ def arrived(
     return files
 
 
+def _keep(standard_input: BinaryIO, path: pathlib.Path) -> None:
+    try:
+        with path.open("wb") as file:
+            shutil.copyfileobj(standard_input, file)
+    except OSError as error:
+        raise DataError(
+            f"{STANDARD_INPUT}: {error.strerror}; sound on standard input, and room for all of it in {path.parent}, "
+            "were expected; free some, or name a file."
+        ) from error
+
+
 def _download(url: str, path: pathlib.Path, hosts: Collection[str]) -> None:
-    _check(url, hosts)
     # No other handlers: none for file:, ftp: and data:.
     opener = urllib.request.OpenerDirector()
     for handler in (
@@ -71,6 +88,7 @@ def _download(url: str, path: pathlib.Path, hosts: Collection[str]) -> None:
     ):
         opener.add_handler(handler)
     try:
+        _check(url, hosts)
         with contextlib.closing(opener.open(url, timeout=TIMEOUT_SECONDS)) as answer, path.open("wb") as file:
             copy(url, answer, file)
     except JaxasrError:

@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import math
 import os
 import pathlib
 import time
@@ -171,10 +172,11 @@ def training_inputs(
 
     Args:
       weights: what the corpora's shares of an epoch are by; () for every utterance once.
-      check_sound: read every file to its end first, and leave out those that cannot be.
+      check_sound: read every file to its end first, and leave out those that cannot be; else the seconds that a
+        manifest states are trusted.
     """
     preprocess = task.preprocess_fn(train=True)  # first, since it may look for noises
-    infos = headers(utterances, task.source, whole=check_sound)
+    infos = headers(utterances, task.source, whole=check_sound, trust=not check_sound)
     selection = select(
         utterances,
         infos,
@@ -189,18 +191,30 @@ def training_inputs(
             f"--train: nothing is left to train on: {selection.accounting()}; at least one utterance was expected; "
             f"correct the data.{first}"
         )
-    usable = selection.usable
-    tokens = np.broadcast_to(selection.tokens[:, None], usable.shape)[usable]
-    shapes = bucketing.choose(
-        selection.samples[usable],
-        tokens,
+    shapes = training_shapes(
+        selection,
         batch_samples=int(batch_seconds * task.input_rate),
         max_buckets=max_buckets,
         rows_multiple=rows_multiple,
-        variants=len(speeds),
-        uses=np.broadcast_to(mixing.uses(selection.corpora, weights)[:, None], usable.shape)[usable],
+        weights=weights,
     )
     return Inputs(task, selection, shapes, seed, collate=collate, preprocess=preprocess, weights=weights)
+
+
+def training_shapes(
+    selection: Selection, *, batch_samples: int, max_buckets: int, rows_multiple: int, weights: tuple[float, ...]
+) -> list[BucketShape]:
+    """The shapes that suit the lengths at every speed."""
+    usable = selection.usable
+    return bucketing.choose(
+        selection.samples[usable],
+        np.broadcast_to(selection.tokens[:, None], usable.shape)[usable],
+        batch_samples=batch_samples,
+        max_buckets=max_buckets,
+        rows_multiple=rows_multiple,
+        variants=len(selection.speeds),
+        uses=np.broadcast_to(mixing.uses(selection.corpora, weights)[:, None], usable.shape)[usable],
+    )
 
 
 def check_feasible(selection: Selection, frame_ms: float, limit: float) -> str:
@@ -235,7 +249,7 @@ def write_left_out(selection: Selection, folder: pathlib.Path, console: rich.con
 def check_batches(options: Any) -> None:
     """Raises ConfigError where --rows, --batch_seconds or --max_buckets cannot be."""
     for name in ("rows", "batch_seconds", "max_buckets"):
-        if (value := getattr(options, name)) is not None and not value > 0:
+        if (value := getattr(options, name)) is not None and not 0 < value < math.inf:
             raise ConfigError(f"--{name}={value}: a positive number was expected; change it.")
 
 

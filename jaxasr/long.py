@@ -14,8 +14,10 @@ from jaxasr.data.pipeline import HostBatch
 from jaxasr.data.probe import probe
 from jaxasr.data.segmenter import Segment, Segmenter
 from jaxasr.data.selection import lengths
-from jaxasr.data.source import of_files
+from jaxasr.data.source import FileSource, of_files
+from jaxasr.data.textfile import few
 from jaxasr.data.utterance import Utterance
+from jaxasr.errors import DataError
 from jaxasr.hypothesis import Hypothesis, hypothesis_of, joined, with_words
 from jaxasr.inputs import Inputs, evaluation_inputs
 from jaxasr.logs import with_sound_bar
@@ -89,8 +91,7 @@ def recognized(
       DataError: a file cannot be read.
     """
     source = of_files(recognizer.task.source)
-    infos = probe([u.audio for u in utterances], source)
-    samples = [int(lengths(u, infos, source, (1.0,))[0]) for u in utterances]
+    samples = samples_of(utterances, source)
     cut = {u.id: n for u, n in zip(utterances, samples, strict=True) if segmenter.cuts(n, source)}
     found: dict[str, Hypothesis] = {}
     if whole := [u for u in utterances if u.id not in cut]:
@@ -104,6 +105,23 @@ def recognized(
                 blocks = with_sound_bar(blocks, cut[utterance.id], source.rate, progress)
             found[utterance.id] = heard(recognizer, params, utterance.id, blocks, segmenter, batching)
     return [found[u.id] for u in utterances]
+
+
+def samples_of(utterances: Sequence[Utterance], source: FileSource) -> list[int]:
+    """Of each utterance; raises DataError that tells how many cannot be read, of which it has the first one's fault."""
+    infos = probe([u.audio for u in utterances], source)
+    found, faults = list[int](), dict[str, DataError]()
+    for utterance in utterances:
+        try:
+            found.append(int(lengths(utterance, infos, source, (1.0,))[0]))
+        except DataError as fault:
+            faults[utterance.id] = fault
+    if len(faults) > 1:
+        error = next(iter(faults.values()))
+        raise DataError(f"{len(faults)} of {len(utterances)} utterances cannot be read ({few(faults)}): {error}")
+    if faults:
+        raise faults.popitem()[1]
+    return found
 
 
 def heard(
@@ -264,6 +282,6 @@ def together(name: str, parts: Sequence[Hypothesis]) -> Hypothesis:
         found = [getattr(part, field) for part in parts]
         return None if any(f is None for f in found) else [item for items in found for item in items]
 
-    score, text = sum(part.score for part in parts), joined([part.text for part in parts])
+    score, text = sum((part.score for part in parts), 0.0), joined([part.text for part in parts])
     of_tokens = {field: all_of(field) for field in ("tokens", "confidences", "times", "words", "pieces")}
     return Hypothesis(name, text, score, **of_tokens)

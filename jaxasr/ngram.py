@@ -43,7 +43,8 @@ class NgramOptions:
     valid: tuple[str, ...] = ()
     """Text that the perplexity is measured on, as TEXT."""
     discount_fallback: bool = False
-    """Where text is too small, or too regular, to estimate discounts, take lmplz's: 0.5, 1 and 1.5."""
+    """Where text is too small, or has too few different tokens, to estimate discounts, take lmplz's: 0.5, 1 and
+    1.5."""
     progress: Literal["auto", "off"] = "auto"
     """A progress bar on stderr where that is a terminal."""
 
@@ -93,6 +94,11 @@ def read_sentences(path: str) -> Iterator[tuple[str, str]]:
     """Where each sentence of a TEXT stands, and the sentence."""
     if pathlib.Path(path).is_dir() or tables.is_table(path):
         return ((f"{path}: {name}", text) for name, text in read_texts(path).items())
+    if pathlib.Path(path).name == "text":
+        raise DataError(
+            f"{path}: Kaldi's name for a file with an id before each sentence; sentences alone, or the folder, were "
+            "expected; give the folder, or rename a file without ids."
+        )
     return ((f"{path}:{number}", line) for number, line in enumerate(textfile.physical_lines(path), 1))
 
 
@@ -145,10 +151,6 @@ def estimate(options: NgramOptions, shown: rich.console.Console | None = None) -
     sentences = _numbered(options.text, split, number_of, shown)
     counted, fallback = sentences[:2], kneser_ney.FALLBACK if options.discount_fallback else None
     model, discounts = kneser_ney.estimate(list(ids), *counted, options.order, fallback)
-    valid = None
-    if options.valid:
-        known = _numbered(options.valid, split, lambda word: model.ids.get(word, kneser_ney.UNK), shown)
-        valid = perplexity(model, known)
     try:
         pathlib.Path(options.output).parent.mkdir(parents=True, exist_ok=True)
         arpa.write(options.output, model)
@@ -156,6 +158,10 @@ def estimate(options: NgramOptions, shown: rich.console.Console | None = None) -
         raise ConfigError(
             f"--output={options.output}: {error.strerror}; a file to write was expected; choose another."
         ) from error
+    valid = None
+    if options.valid:
+        known = _numbered(options.valid, split, lambda word: model.ids.get(word, kneser_ney.UNK), shown)
+        valid = perplexity(model, known)
     return Estimated(model, discounts, sentences, valid)
 
 

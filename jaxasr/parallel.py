@@ -1,34 +1,85 @@
-"""Where arrays live: one mesh, one row of it for every device, and how processes find each other."""
+"""Where arrays live: one mesh, rows of a batch and parts of a state for every device, and how processes meet."""
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
+import functools
+import math
+import threading
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import jax
 import numpy as np
+from flax import linen as nn
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxasr.errors import ConfigError
-from jaxasr.nn.rows import DATA_AXIS
+from jaxasr.fsdp import FSDP_AXIS, Fsdp
+from jaxasr.nn.rows import DATA_AXIS, rows_spread
+from jaxasr.paths import path_of
 from jaxasr.typing import PyTree
 
+AUTO = "auto"
+"""The coordinator's place where a scheduler says who is who."""
 
-def start_processes(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
+
+def start_processes(
+    coordinator: str | None, num_processes: int | None, process_id: int | None, *, timeout_seconds: float = 300.0
+) -> None:
     """Joins the other processes of a run.
 
     Args:
-      coordinator: "host:port" of process 0; None for a run of one process.
+      coordinator: "host:port" of process 0; AUTO, where JAX can tell; None for a run of one process.
+      timeout_seconds: how long processes wait for each other.
+
+    Raises:
+      ConfigError: it is not said who is who, or they do not meet.
     """
-    given = (coordinator is not None, num_processes is not None, process_id is not None)
-    if any(given) and not all(given):
+    if coordinator is None and num_processes is None and process_id is None:
+        return
+    _check_processes(coordinator, num_processes, process_id)
+    where, timeout = None if coordinator == AUTO else coordinator, int(timeout_seconds) + 60
+    faults: list[Exception] = []
+
+    def join() -> None:
+        try:
+            jax.distributed.initialize(where, num_processes, process_id, initialization_timeout=timeout)
+        except Exception as error:  # whatever its client, and the scheduler's variables, come to
+            faults.append(error)
+
+    # beside this thread, since JAX ends the program, with its own stack, where its time is up
+    joining = threading.Thread(target=join, daemon=True)
+    joining.start()
+    joining.join(timeout_seconds)
+    if joining.is_alive():
         raise ConfigError(
-            f"--coordinator={coordinator} --num_processes={num_processes} --process_id={process_id}: all three or "
-            "none were expected; give every process the same --coordinator=HOST:PORT and --num_processes, and each "
-            "its own --process_id from 0."
+            f"--coordinator={coordinator}: the processes have not met in {timeout_seconds:g} s; all of them were "
+            "expected, with the same coordinator; see that each runs, and that it can reach process 0's host and port."
         )
-    if coordinator is not None:
-        jax.distributed.initialize(coordinator, num_processes, process_id)
+    for error in faults:
+        raise ConfigError(
+            f"--coordinator={coordinator}: {type(error).__name__}: {error}; a free port of process 0's host, or with "
+            f"{AUTO} a job of SLURM, a TPU pod, GKE or Open MPI, was expected; give --coordinator=HOST:PORT, "
+            "--num_processes and --process_id."
+        ) from error
+
+
+def _check_processes(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
+    others = num_processes is not None, process_id is not None
+    if any(others) if coordinator == AUTO else not (coordinator and all(others)):
+        raise ConfigError(
+            f"--coordinator={coordinator} --num_processes={num_processes} --process_id={process_id}: all three, or "
+            f"--coordinator={AUTO} alone, were expected; give every process the same --coordinator=HOST:PORT and "
+            "--num_processes, and each its own --process_id from 0."
+        )
+    host, _, port = (coordinator or "").rpartition(":")
+    numbered = 0 <= (process_id or 0) < (num_processes or 1)
+    if coordinator != AUTO and not (host and port.isdecimal() and numbered):
+        raise ConfigError(
+            f"--coordinator={coordinator} --num_processes={num_processes} --process_id={process_id}: HOST:PORT, and a "
+            "process_id from 0 to below num_processes, were expected; correct them."
+        )
 
 
 def pmapped(
@@ -44,18 +95,30 @@ def pmapped(
 
 @dataclasses.dataclass(frozen=True)
 class Devices:
-    """Every device of every process, side by side along the rows of a batch."""
+    """Every device of every process: a batch's rows over all, a state's arrays over those in a row of the mesh."""
 
     mesh: Mesh
+    fsdp: Fsdp = Fsdp()
 
     @classmethod
-    def all(cls) -> "Devices":
-        return cls(jax.make_mesh((jax.device_count(),), (DATA_AXIS,), axis_types=(AxisType.Auto,)))
+    def all(cls, fsdp: Fsdp | None = None) -> "Devices":
+        """All of all processes, `fsdp.devices` in a row of the mesh.
+
+        Raises:
+          ConfigError: the rows do not come out even.
+        """
+        fsdp = fsdp or Fsdp()
+        if jax.device_count() % fsdp.devices:
+            raise ConfigError(
+                f"--fsdp={fsdp.devices} on {jax.device_count()} devices: a number that divides them was expected; "
+                "give another."
+            )
+        return cls(_mesh(jax.devices(), fsdp.devices), fsdp)
 
     @classmethod
     def first(cls) -> "Devices":
         """One device of this process alone."""
-        return cls(jax.make_mesh((1,), (DATA_AXIS,), axis_types=(AxisType.Auto,), devices=jax.local_devices()[:1]))
+        return cls(_mesh(jax.local_devices()[:1], 1))
 
     @property
     def replicated(self) -> NamedSharding:
@@ -63,14 +126,23 @@ class Devices:
 
     @property
     def by_row(self) -> NamedSharding:
-        return NamedSharding(self.mesh, P(DATA_AXIS))
+        return NamedSharding(self.mesh, P((DATA_AXIS, FSDP_AXIS)))
 
-    def check_rows(self, rows: int) -> None:
-        """Raises ConfigError where so many rows cannot be dealt out to the devices."""
-        if rows % self.mesh.size:
+    def places(self, tree: PyTree) -> PyTree:
+        """Where each array of a state stands, by its path."""
+
+        def place(keys: Any, x: Any) -> NamedSharding:
+            return NamedSharding(self.mesh, self.fsdp.spec(path_of(keys), x.shape))
+
+        return jax.tree_util.tree_map_with_path(place, tree)
+
+    def check_rows(self, rows: int, microbatches: int = 1) -> None:
+        """Raises ConfigError where so many rows, in so many parts, cannot be dealt out to the devices."""
+        if rows % (least := self.mesh.size * microbatches):
             raise ConfigError(
-                f"{rows} rows a batch on {self.mesh.size} devices: every device takes as many rows; "
-                f"--rows_multiple must be a multiple of the devices; give --rows_multiple={self.mesh.size}."
+                f"{rows} rows a batch on {self.mesh.size} devices, --microbatches={microbatches}: every device takes "
+                "as many rows of each part; --rows_multiple must be a multiple of the product; give "
+                f"--rows_multiple={least}."
             )
 
     def abstract(self, tree: PyTree) -> PyTree:
@@ -98,20 +170,69 @@ class Devices:
         """Shapes and types with the sharding of what every device has whole."""
         return jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=self.replicated), tree)
 
-    def compiled_for(
-        self, fn: Callable[..., Any], *, mode: Literal["jit", "pmap"] = "jit", batch_out: bool = False, kept: int = 0
-    ) -> Any:
-        """`fn(state, batch)`, jitted: the state replicated and donated, the batch by row, all outputs replicated.
+    def placed(self, tree: PyTree) -> PyTree:
+        """Shapes and types of a state, with `places`."""
+        return jax.tree.map(
+            lambda s, place: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=place), tree, self.places(tree)
+        )
 
-        Args:
-          batch_out: donate nothing, as in decoding.
-          kept: how many more arguments there are, replicated and not donated.
+    def summary(self, abstract: PyTree) -> str:
+        """What each device keeps of a `placed` state, in a line; nothing where that is all of it."""
+        if self.fsdp.devices == 1:
+            return ""
+        arrays = jax.tree.leaves(abstract)
+        whole = sum(math.prod(x.shape) * x.dtype.itemsize for x in arrays)
+        part = sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in arrays)
+        mesh = " x ".join(f"{name} {size}" for name, size in self.mesh.shape.items())
+        return f"mesh: {mesh}; of the state's {whole / 1e6:.1f} MB each device keeps {part / 1e6:.1f}"
+
+    def compiled_for(
+        self,
+        fn: Callable[..., Any],
+        places: Sequence[PyTree],
+        out: PyTree,
+        *,
+        mode: Literal["jit", "pmap"] = "jit",
+        donate: tuple[int, ...] = (),
+    ) -> Any:
+        """`fn`, jitted: its arguments and what it returns in these places, one for a whole tree or a tree of them.
+
+        A batch among them is `by_row`.
         """
-        donate = () if batch_out else (0,)
         if mode == "pmap":
-            return pmapped(fn, self.mesh, (P(), P(DATA_AXIS)) + kept * (P(),), P(), donate=donate)
-        shardings = (self.replicated, self.by_row) + kept * (self.replicated,)
-        return jax.jit(fn, in_shardings=shardings, out_shardings=self.replicated, donate_argnums=donate)
+            specs = jax.tree.map(lambda place: place.spec, (tuple(places), out))
+            return pmapped(fn, self.mesh, *specs, donate=donate)
+
+        @functools.wraps(fn)
+        def spread(*args: Any) -> Any:
+            with rows_spread(self.by_row), self._staying():
+                return fn(*args)
+
+        return jax.jit(spread, in_shardings=tuple(places), out_shardings=out, donate_argnums=donate)
+
+    def _staying(self) -> Any:
+        """What is traced inside, of a divided state, sends parameters to the rows of a batch and no rows to them.
+
+        XLA would otherwise divide some products as their kernels are; so it is told where each module's outputs stand.
+        """
+        if self.fsdp.devices == 1:
+            return contextlib.nullcontext()
+
+        def keep(x: Any) -> Any:
+            of_rows = isinstance(x, jax.Array) and x.ndim > 2 and x.shape[0] % self.mesh.size == 0
+            return jax.lax.with_sharding_constraint(x, self.by_row) if of_rows else x
+
+        return nn.intercept_methods(lambda call, args, kwargs, _: jax.tree.map(keep, call(*args, **kwargs)))
+
+
+def _mesh(devices: Sequence[Any], width: int) -> Mesh:
+    """So many devices in a row.
+
+    In the order of their processes, whatever their wires are like: a process reads rows that stand side by side.
+    """
+    ordered = sorted(devices, key=lambda device: (device.process_index, device.id))
+    axes = (DATA_AXIS, FSDP_AXIS)
+    return Mesh(np.array(ordered).reshape(-1, width), axes, axis_types=(AxisType.Auto,) * len(axes))
 
 
 def is_main_process() -> bool:

@@ -14,8 +14,11 @@ from jaxasr.paths import leaves, unflatten
 from jaxasr.typing import Params
 
 
-def write_atomically(path: pathlib.Path, content: bytes) -> None:
+def write_atomically(path: pathlib.Path, content: bytes, *, synced: bool = True) -> None:
     """Writes a file so that at any moment it is whole: the old one or the new one.
+
+    Args:
+      synced: also after a power cut, for which it waits for the disk.
 
     Raises:
       CheckpointError: it cannot be written; nothing is left of the new one then.
@@ -26,7 +29,8 @@ def write_atomically(path: pathlib.Path, content: bytes) -> None:
         with temporary.open("wb") as file:
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())
+            if synced:
+                os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
         raise CheckpointError(

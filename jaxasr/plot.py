@@ -1,6 +1,7 @@
 """What a model makes of a sound, as a picture: `python -m jaxasr.plot MODEL AUDIO`."""
 
 import dataclasses
+import math
 import pathlib
 import sys
 import tempfile
@@ -58,6 +59,11 @@ def plot(options: PlotOptions) -> pathlib.Path:
     output = pathlib.Path(options.output or f"{pathlib.Path(options.audio).stem}.png")
     if output.suffix not in (".png", ".html"):
         raise ConfigError(f"--output={output}: a name that ends in .png or .html was expected; change it.")
+    if not (0.0 <= options.start < math.inf and (options.seconds is None or 0.0 < options.seconds < math.inf)):
+        raise ConfigError(
+            f"--start={options.start} --seconds={options.seconds}: 0 or more seconds, and more than 0, were expected; "
+            "change them."
+        )
     use_persistent_cache()
     task, params = checkpoint.load_model(options.model)
     if not isinstance(task, SpeechTask):

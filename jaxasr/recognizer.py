@@ -53,7 +53,7 @@ class Recognizer:
         self.fusion = devices.copied(fusion)
         self._abstract: Any = None
         self.compiled = CompiledByShape(
-            devices.compiled_for(run, batch_out=True, kept=1),
+            devices.compiled_for(run, (devices.replicated, devices.by_row, devices.replicated), devices.replicated),
             lambda shape: (self._abstract, devices.spec(task.batch_spec(shape)), devices.abstract(self.fusion)),
         )
 

@@ -22,6 +22,8 @@ READ_BY = {
     "rescore": (*BEAM, "ctc_weight", "blank_skip"),
 }
 """The options that each search reads; one that is not here reads none."""
+MOST_A_FRAME, MOST_TOKENS = 100, 100_000
+"""That joint may be told to find; it has room for all of them from the start."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +68,7 @@ class SearchFlags:
     def choices(self, task: Task) -> Search:
         """Raises ConfigError where they cannot be."""
         name = self.search or task.usual_search()
+        task.check_search(name)
         self._check_idle(name, task)
         self._check_ranges()
         token_beam = self.token_beam
@@ -110,7 +113,14 @@ class SearchFlags:
             )
         if not 0.0 <= self.ctc_weight <= 1.0:
             raise ConfigError(f"--ctc_weight={self.ctc_weight}: a share from 0 to 1 was expected; change it.")
-        for name in ("length_bonus", "maxlenratio", "minlenratio", *SCORERS.values()):
+        for name in ("maxlenratio", "minlenratio"):
+            value = getattr(self, name)
+            if not -MOST_TOKENS <= value <= MOST_A_FRAME or (value < 0.0 and value != int(value)):
+                raise ConfigError(
+                    f"--{name}={value}: a ratio from 0 to {MOST_A_FRAME}, or below 0 a whole number of tokens down to "
+                    f"{-MOST_TOKENS}, was expected; change it."
+                )
+        for name in ("length_bonus", *SCORERS.values()):
             if not math.isfinite(value := getattr(self, name)):
                 raise ConfigError(f"--{name}={value}: a finite number was expected; change it.")
 

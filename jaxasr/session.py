@@ -27,6 +27,7 @@ def session(cfg: TrainConfig, data: Prepared) -> dict[str, Any]:
         "command": shlex.join([pathlib.Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]]),
         "folder": os.getcwd(),
         "machine": machine(),
+        "mesh": _mesh(cfg),
         "versions": versions(),
         "data": {
             "train": _used(data.train.selection) | {unit: data.train.size, "frame_ms": data.task.frame_ms},
@@ -36,6 +37,12 @@ def session(cfg: TrainConfig, data: Prepared) -> dict[str, Any]:
         "corpora": [{"path": path, "utterances": u, unit: size, "in_epoch": n} for path, (u, size, n) in shares],
         "buckets": buckets(data.train),
     }
+
+
+def _mesh(cfg: TrainConfig) -> dict[str, int]:
+    """Rows of devices, and the devices in a row, which share the state."""
+    width = cfg.fsdp.devices if cfg.fsdp else 1
+    return {"data": jax.device_count() // width, "fsdp": width}
 
 
 def _used(selection: Selection) -> dict[str, Any]:

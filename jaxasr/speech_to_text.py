@@ -1,6 +1,7 @@
 """A trained model in a program: `jaxasr.load(DIR).transcribe("a.wav")`."""
 
 import dataclasses
+import numbers
 import pathlib
 import threading
 from typing import Any, Literal, TypeAlias, overload
@@ -98,7 +99,8 @@ class SpeechToText:
         """In the order of the sounds, of which the ids are the places."""
         source, batching = of_files(self.task.source), Batching()
         paths = {str(i): sound for i, sound in enumerate(sounds) if isinstance(sound, str | pathlib.Path)}
-        arrays = {str(i): _samples(source, sound) for i, sound in enumerate(sounds) if str(i) not in paths}
+        places = [f"transcribe: item {i}" if len(sounds) > 1 else "transcribe" for i in range(len(sounds))]
+        arrays = {str(i): _samples(places[i], source, sound) for i, sound in enumerate(sounds) if str(i) not in paths}
         files = [as_utterance(name, path, source.kind) for name, path in paths.items()]
         recognizer = self._recognizer(search)
         found = long.recognized(recognizer, self._params, files, segmenter, batching, adapt=on_grid)
@@ -110,18 +112,19 @@ class SpeechToText:
         return [by_place[str(i)] for i in range(len(sounds))]
 
 
-def _samples(source: FileSource, sound: Any) -> np.ndarray:
+def _samples(where: str, source: FileSource, sound: Any) -> np.ndarray:
     """What is in memory, as the source gives it."""
     if isinstance(sound, np.ndarray):
-        return source.from_array("transcribe", sound)
+        return source.from_array(where, sound)
     of_sound = isinstance(source, SoundSource)
     if of_sound and isinstance(sound, bytes):
-        return source.from_bytes("transcribe", sound)
-    if of_sound and isinstance(sound, tuple) and len(sound) == 2 and isinstance(sound[0], np.ndarray):
-        return source.from_array("transcribe", *sound)
+        return source.from_bytes(where, sound)
+    pair = of_sound and isinstance(sound, tuple) and len(sound) == 2
+    if pair and isinstance(sound[0], np.ndarray) and isinstance(sound[1], numbers.Real):
+        return source.from_array(where, *sound)
     more = ", the bytes of a sound file, or (array, rate)" if of_sound else ""
     raise DataError(
-        f"transcribe: {type(sound).__name__}; a path, an array{more}, or a list of these were expected; give one."
+        f"{where}: {type(sound).__name__}; a path, an array{more}, or a list of these were expected; give one."
     )
 
 

@@ -44,7 +44,7 @@ def train(cfg: TrainConfig, *, collate_fn: Callable[..., Any] | None = None) -> 
     use_persistent_cache()
     console = rich.console.Console(quiet=not is_main_process(), markup=False, emoji=False)
     with claimed(pathlib.Path(cfg.workdir)) as workdir, contextlib.ExitStack() as opened:
-        devices = Devices.all()
+        devices = Devices.all(cfg.fsdp)
         data = prepare(cfg, workdir, devices, console, collate_fn)
         start.lap("reading")
         loop(cfg, data, devices, workdir, console, opened, start)
@@ -65,6 +65,7 @@ def loop(
     from jaxasr.finetune import given_params
     from jaxasr.inputs import groups
     from jaxasr.logs import RunLog, StepLog
+    from jaxasr.memory import teller
     from jaxasr.parallel import is_main_process
     from jaxasr.session import session
     from jaxasr.state import abstract_state, copy_of, model_maker, state_creator, train_steps, with_total
@@ -76,9 +77,10 @@ def loop(
     began = time.perf_counter()
     create = state_creator(cfg, data.task, devices)
     abstract, model = abstract_state(create, devices), model_maker(cfg, devices)
-    if said := cfg.trainable.summary(abstract.params):
+    for said in filter(None, (cfg.trainable.summary(abstract.params), devices.summary(abstract))):
         console.print(said, highlight=False, soft_wrap=True)
-    steps = closing(train_steps(cfg, data.task, devices, abstract))
+    log = closing(RunLog(workdir, console, active=is_main_process()))
+    steps = closing(train_steps(cfg, data.task, devices, abstract, teller(data.task.source, log)))
     checkpoints = closing(Checkpoints(workdir / "checkpoints"))
     if (restored := checkpoints.restore(abstract, console.print)) is not None:
         state, progress = restored
@@ -92,7 +94,6 @@ def loop(
     step, ends = int(state.step), Ends(cfg, data.train, progress, began)
     state = with_total(state, ends.total, devices)
     start.lap("state")
-    log = closing(RunLog(workdir, console, active=is_main_process()))
     log.event(split="session", step=step, **session(cfg, data))
     step_log = StepLog(log, data.task, cfg.log_steps, cfg.nonfinite_limit, start)
     validator = closing(Validator(cfg, data, devices, workdir, log, progress))

@@ -11,6 +11,7 @@ from jaxasr import adapters, averages, config, optim, schedules
 from jaxasr.adapters import ADAPTERS
 from jaxasr.averages import AVERAGES
 from jaxasr.errors import ConfigError
+from jaxasr.fsdp import Fsdp
 from jaxasr.init import Init
 from jaxasr.nn.batch_norm import split_stats
 from jaxasr.optim import OPTIMIZERS
@@ -71,6 +72,12 @@ class TrainConfig:
     """Tokens in a batch, padding included, over all devices, of a task that reads text."""
     accumulate: int = 1
     """Batches to an update, which equals that of one batch with all their rows; an epoch's last may have fewer."""
+    microbatches: int = 1
+    """Parts of a batch, computed one after the other: less memory for the same update."""
+    fit: float | Literal["device"] | None = None
+    """Take the largest batches that fit into so many GiB on each device, or into what the device says it has.
+
+    A run that goes on keeps what was found."""
     max_buckets: int = 5
     """Most batch shapes; one compilation each."""
     rows_multiple: int = 8
@@ -82,7 +89,8 @@ class TrainConfig:
     max_infeasible: float = 0.01
     """Share of training utterances that may have fewer frames than CTC needs."""
     check_sound: bool = True
-    """Read every sound file to its end before training, once: damaged training files are left out and counted."""
+    """Read every sound file to its end before training, once: damaged training files are left out and counted. Without,
+    the seconds that a manifest states are trusted."""
 
     valid_steps: int | None = None
     """Validate and save every so many steps; None: after every epoch."""
@@ -100,12 +108,14 @@ class TrainConfig:
 
     parallel: Literal["jit", "pmap"] = "jit"
     """One program over all devices that XLA divides, or one program a device with explicit sums."""
+    fsdp: Fsdp | None = config.section(Fsdp, "devices")
+    """Divides the state between devices; none: each has all of it."""
     workers: int = 0
     """Processes that read data; 0 for threads."""
     nonfinite_limit: int = 10
     """Stop after so many steps in a row without a finite loss and gradient."""
     coordinator: str | None = None
-    """HOST:PORT of process 0, in a run of several processes."""
+    """HOST:PORT of process 0, in a run of several processes; auto: as SLURM, a TPU pod, GKE or Open MPI says."""
     num_processes: int | None = None
     """Processes in the run."""
     process_id: int | None = None
@@ -135,6 +145,8 @@ class TrainConfig:
         self.schedule.check()
         if self.average is not None:
             self.average.check()
+        if self.fsdp is not None:
+            self._check_fsdp(self.fsdp)
         self._check_patterns()
         self._check_weights()
         self._check_units()
@@ -147,13 +159,18 @@ class TrainConfig:
                 f"--best_metric={self.best_metric}: a {type(self.task).__name__} decodes nothing, so that it has no "
                 "error rates; loss was expected; remove it."
             )
-        for name in ("epochs", "steps", "minutes", "patience", "valid_steps"):
-            if (value := getattr(self, name)) is not None and not 0 < value <= MOST:
+        for name in ("epochs", "steps", "minutes", "patience", "valid_steps", "fit"):
+            if (value := getattr(self, name)) not in (None, "device") and not 0 < value <= MOST:
                 raise ConfigError(
                     f"--{name}={value}: a positive number up to {MOST}, or none, was expected; change it."
                 )
         if not 0.0 <= self.max_infeasible <= 1.0:
             raise ConfigError(f"--max_infeasible={self.max_infeasible}: a share from 0 to 1 was expected; change it.")
+        if self.rows_multiple % max(self.microbatches, 1):
+            raise ConfigError(
+                f"--microbatches={self.microbatches}: --rows_multiple={self.rows_multiple}; a multiple of it was "
+                f"expected, so that batches can be divided; give --rows_multiple={self.microbatches} or one of those."
+            )
         for name in ("seed", "workers"):
             if not 0 <= getattr(self, name) <= MOST:
                 raise ConfigError(f"--{name}={getattr(self, name)}: 0 to {MOST} was expected; change it.")
@@ -161,6 +178,7 @@ class TrainConfig:
             "batch_seconds",
             "batch_tokens",
             "accumulate",
+            "microbatches",
             "max_buckets",
             "rows_multiple",
             "max_seconds",
@@ -198,7 +216,18 @@ class TrainConfig:
         if (shapes := self.task.parameter_shapes()) is not None:
             params, _ = split_stats(shapes)
             self.trainable.check_params(params, sizes_known=False)
-            self.optimizer.check_params(jax.eval_shape(self.trainable.begun, jax.random.key(0), params))
+            begun = jax.eval_shape(self.trainable.begun, jax.random.key(0), params)
+            self.optimizer.check_params(begun)
+            if self.fsdp is not None:
+                self.fsdp.check_params(begun, sizes_known=False)
+
+    def _check_fsdp(self, fsdp: Fsdp) -> None:
+        fsdp.check()
+        if fsdp.devices > 1 and self.parallel == "pmap":
+            raise ConfigError(
+                f"--parallel=pmap with --fsdp={fsdp.devices}: programs of their own have all of the state; "
+                "--parallel=jit was expected; change one of the two."
+            )
 
     def _check_units(self) -> None:
         """Raises ConfigError where an option is set that is for what the task does not read."""
@@ -223,5 +252,5 @@ class TrainConfig:
 
 RESUMABLE = {  # what the same run may be started again with; everything else decides its result
     "test", "workdir", "epochs", "steps", "minutes", "patience", "log_steps", "workers", "nonfinite_limit",
-    "check_sound", "report", "parallel", "coordinator", "num_processes", "process_id", "imports",
+    "check_sound", "report", "parallel", "fsdp", "coordinator", "num_processes", "process_id", "imports",
 }  # fmt: skip

@@ -1,5 +1,6 @@
 """Weights of a search that make the fewest errors on a set with transcripts."""
 
+import contextlib
 import dataclasses
 import itertools
 from collections.abc import Callable, Mapping, Sequence
@@ -13,12 +14,13 @@ from jaxasr.recognizer import Recognizer
 from jaxasr.scoring import Score, score_cleaned
 from jaxasr.search.scorers import Scorer
 from jaxasr.searching import SearchFlags
+from jaxasr.tasks.base import Task
 from jaxasr.typing import Params
 
 GRID: Mapping[str, tuple[float, ...]] = {
     "lm_weight": (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0),
     "ngram_weight": (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0),
-    "ctc_weight": (0.1, 0.3, 0.5, 0.7, 0.9),
+    "ctc_weight": (0.0, 0.1, 0.3, 0.5, 0.7, 0.9),
     "length_bonus": (-1.0, -0.5, 0.0, 0.5, 1.0, 2.0),
 }
 """What is tried of each weight, beside what it is."""
@@ -41,8 +43,7 @@ class Tuned:
         return dataclasses.replace(flags, **dict(zip(self.names, self.best, strict=True)))
 
     def __str__(self) -> str:
-        """As a command line has them."""
-        return " ".join(f"--{name}={value:g}" for name, value in zip(self.names, self.best, strict=True))
+        return on_command_line(self.names, self.best)
 
     def table(self) -> rich.table.Table:
         """Each that was tried with its WER and its interval, fewest errors first."""
@@ -55,6 +56,10 @@ class Tuned:
             style = "bold" if weights == self.best else None
             table.add_row(*(f"{value:g}" for value in weights), *figures, style=style)
         return table
+
+
+def on_command_line(names: Sequence[str], weights: Weights) -> str:
+    return " ".join(f"--{name}={value:g}" for name, value in zip(names, weights, strict=True))
 
 
 def tune(names: Sequence[str], start: Weights, measure: Callable[[Weights], Score]) -> Tuned:
@@ -82,16 +87,34 @@ def tune(names: Sequence[str], start: Weights, measure: Callable[[Weights], Scor
     return Tuned(tuple(names), tried, best)
 
 
+def tunable(task: Task, flags: SearchFlags, scorers: Mapping[str, Scorer]) -> tuple[str, ...]:
+    """The options of a search that have a grid, all of which is searched by one program."""
+    search = flags.choices(task)
+
+    def same(name: str) -> bool:
+        return all(dataclasses.replace(flags, **{name: value}).choices(task) == search for value in GRID[name])
+
+    return tuple(name for name in flags.weights(task, scorers) if name in GRID and same(name))
+
+
 def tuned(
-    recognizer: Recognizer, params: Params, inputs: Inputs, flags: SearchFlags, scorers: Mapping[str, Scorer]
+    recognizer: Recognizer,
+    params: Params,
+    inputs: Inputs,
+    flags: SearchFlags,
+    scorers: Mapping[str, Scorer],
+    shown: rich.console.Console | None = None,
 ) -> Tuned:
     """The weights of the recogniser's search with the fewest word errors on `inputs`, which have transcripts.
+
+    Args:
+      shown: where to say what is being tried.
 
     Raises:
       ConfigError: the search weighs nothing.
     """
     task = recognizer.task
-    names = tuple(name for name in flags.weights(task, scorers) if name in GRID)
+    names = tunable(task, flags, scorers)
     if not names:
         raise ConfigError(
             f"--tune with --search={flags.choices(task).name}: it weighs nothing; a search with a beam was expected "
@@ -99,13 +122,17 @@ def tuned(
         )
     references = {u.id: u.text for u in inputs.selection.utterances}
 
-    def measure(weights: Weights) -> Score:
-        weighed = dataclasses.replace(flags, **dict(zip(names, weights, strict=True)))
-        recognizer.weighed(weighed.fusion(scorers))
-        said, _ = recognizer(params, inputs)
-        return score_cleaned(task.cleaning, references, {h.id: h.text for h in said})
+    with contextlib.nullcontext() if shown is None else shown.status("--tune") as status:
 
-    return tune(names, tuple(getattr(flags, name) for name in names), measure)
+        def measure(weights: Weights) -> Score:
+            if status is not None:
+                status.update(f"--tune: {on_command_line(names, weights)}")
+            weighed = dataclasses.replace(flags, **dict(zip(names, weights, strict=True)))
+            recognizer.weighed(weighed.fusion(scorers))
+            said, _ = recognizer(params, inputs)
+            return score_cleaned(task.cleaning, references, {h.id: h.text for h in said})
+
+        return tune(names, tuple(getattr(flags, name) for name in names), measure)
 
 
 def show(tuned: Tuned, where: str, console: rich.console.Console) -> None:

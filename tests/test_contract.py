@@ -1115,7 +1115,8 @@ def check_devices(case, mode):
     gradient, _ = split_stats(gradient)
     seen = metrics.pop(STATS, None)
     devices = Devices.all()
-    compiled = devices.compiled_for(step, mode=mode).lower(state, devices.put(batch)).compile(UNOPTIMISED)
+    places = (devices.replicated, devices.by_row), devices.replicated
+    compiled = devices.compiled_for(step, *places, mode=mode).lower(state, devices.put(batch)).compile(UNOPTIMISED)
     new, found = compiled(state, devices.put(batch))
     for name in metrics:
         np.testing.assert_allclose(found[name].total, metrics[name].total, rtol=1e-5, err_msg=name)
@@ -1196,7 +1197,8 @@ def test_one_trace_a_shape(mode):
         return jnp.sum(params["w"] * batch), {}
 
     devices, optimizer = Devices.all(), tiny(OPTIMIZERS["adamw"])
-    step = devices.compiled_for(make_train_step(loss_fn, optimizer, Constant()), mode=mode)
+    places = (devices.replicated, devices.by_row), devices.replicated
+    step = devices.compiled_for(make_train_step(loss_fn, optimizer, Constant()), *places, mode=mode, donate=(0,))
     params, zero = {"w": jnp.zeros(())}, jnp.zeros((), jnp.int32)
     state = TrainState(zero, zero + 0, zero + 0, zero + 0, jax.random.key(0), params, optimizer.build().init(params))
     state = jax.device_put(state, devices.replicated)

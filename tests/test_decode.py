@@ -3,6 +3,7 @@ import json
 import os
 import pathlib
 import shutil
+import sys
 from types import SimpleNamespace
 
 import jax
@@ -17,7 +18,9 @@ from jaxasr.data import manifest
 from jaxasr.data.tokenizer import Vocabulary
 from jaxasr.decode import DecodeOptions
 from jaxasr.errors import CheckpointError, ConfigError, DataError
+from jaxasr.hypothesis import Hypothesis
 from jaxasr.nn.normalize import Cmvn
+from jaxasr.outputs import files
 from jaxasr.parallel import Devices
 from jaxasr.searching import SearchFlags
 from jaxasr.validate import Validator, lowest
@@ -86,6 +89,19 @@ def test_inputs_of_every_kind(model, sounds, kaldi, tmp_path):
     assert len(ids) == len(set(ids))
 
 
+def test_what_a_folder_has(sounds):
+    """Links too; but no hidden files, as other systems leave them beside each file."""
+    (sounds / "deep" / "._a.flac").write_bytes(b"no sound")
+    (sounds / "deep" / "linked").symlink_to(sounds)
+    ids = [u.id for u in decode.read_inputs([str(sounds / "deep")], "sound")]
+    assert ids == ["a", "er/b_c_d", "linked/a"]
+
+
+def test_ids_of_what_is_no_file(tmp_path):
+    urls = ["http://a.org/x/my%20talk.wav?v=1&f=b.wav", "http://a.org", "-"]
+    assert [u.id for u in decode.read_inputs(urls, "sound", dict.fromkeys(urls, "x"))] == ["my_talk", "a.org", "-"]
+
+
 def test_a_name_that_is_not_utf8(sounds):
     os.rename(sounds / "a.wav", os.fsencode(sounds) + b"/caf\xe9.wav")
     with pytest.raises(DataError, match=r"/caf\\udce9.wav: a name that is not UTF-8; .*; rename the file"):
@@ -143,6 +159,14 @@ def test_a_token_list_of_another_model_is_refused(model, tmp_path):
 def test_arrays_that_are_no_sound_are_refused(model, wrong):
     with pytest.raises(DataError, match="transcribe: "):
         jaxasr.load(model).transcribe(wrong)
+    with pytest.raises(DataError, match="transcribe: item 1: "):
+        jaxasr.load(model).transcribe([np.zeros(5), wrong])
+
+
+@pytest.mark.parametrize("rate", ["8000", np.inf, np.nan, 0.5])
+def test_rates_that_are_none_are_refused(model, rate):
+    with pytest.raises(DataError, match=r"^transcribe: "):
+        jaxasr.load(model).transcribe((np.zeros(5), rate))
 
 
 def test_no_silence_is_too_short(model, tmp_path):
@@ -153,13 +177,23 @@ def test_no_silence_is_too_short(model, tmp_path):
 def test_faults_are_named(model, kaldi, tmp_path):
     with pytest.raises(ConfigError, match=r"--search=beam: this model has ctc_greedy, attention_greedy"):
         decode.decode(DecodeOptions((kaldi,), model, SearchFlags(search="beam")))
-    for option in ({"rows": 0}, {"batch_seconds": 0.0}, {"max_buckets": 0}, {"extra_padding": -1.0}):
+    for option in (
+        {"rows": 0},
+        {"batch_seconds": 0.0},
+        {"batch_seconds": np.inf},
+        {"max_buckets": 0},
+        {"extra_padding": -1.0},
+        {"extra_padding": np.inf},
+    ):
         with pytest.raises(ConfigError, match=f"--{next(iter(option))}="):
             decode.decode(DecodeOptions((kaldi,), model, **option))
     with pytest.raises(ConfigError, match="INPUT: none"):
         decode.decode(DecodeOptions((), model))
-    with pytest.raises(ConfigError, match="--rows=0"):
-        decode.decode(DecodeOptions((kaldi,), model, rows=0))
+    with pytest.raises(ConfigError, match=r"^--beam=5 with --stream: it would change nothing; 10 was expected"):
+        decode.decode(DecodeOptions((kaldi,), model, SearchFlags(beam=5), stream=True))
+    (tmp_path / "talk.m4a").touch()
+    with pytest.raises(DataError, match=r"talk.m4a: neither a sound file \(.wav, .*, nor a manifest \(.jsonl, "):
+        decode.decode(DecodeOptions((str(tmp_path / "talk.m4a"),), model))
     with pytest.raises(CheckpointError, match="no model there"):
         decode.decode(DecodeOptions((kaldi,), str(tmp_path)))
     (tmp_path / "empty").mkdir()
@@ -167,8 +201,46 @@ def test_faults_are_named(model, kaldi, tmp_path):
         decode.decode(DecodeOptions((str(tmp_path / "empty"),), model))
     with pytest.raises(DataError, match=r"nowhere\.wav"):
         decode.decode(DecodeOptions((str(tmp_path / "nowhere.wav"),), model))
+    for name in "ab":
+        (tmp_path / f"{name}.wav").touch()
+    with pytest.raises(
+        DataError, match=r"^2 of 2 utterances cannot be read \('a', 'b'\): .*a.wav .utterance a.: cannot"
+    ):
+        decode.decode(DecodeOptions((str(tmp_path),), model))
     with pytest.raises(ConfigError, match=r"--output=.*: File exists; a folder to write in was expected"):
         decode.decode(DecodeOptions((str(tmp_path / "nowhere.wav"),), model, output=f"{model}/config.yaml"))
+
+
+def test_nothing_is_computed_that_cannot_be_written(model, sounds, monkeypatch):
+    monkeypatch.setattr(decode, "recognized", None)
+    (sounds / "m.jsonl").write_text('{"path": "a.wav", "id": "../a"}\n')
+    options = DecodeOptions((str(sounds / "m.jsonl"),), model, output=str(sounds / "out"), formats=("text", "txt"))
+    with pytest.raises(DataError, match=r"^'../a': an id that names no file"):
+        decode.decode(options)
+
+    def refuse(**_):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(files.tempfile, "TemporaryFile", refuse)
+    with pytest.raises(ConfigError, match=r"^--output=.*out: Permission denied; a folder to write in was expected"):
+        decode.decode(options)
+
+
+def test_a_reader_may_stop_reading(monkeypatch):
+    reading, writing = os.pipe()
+    os.close(reading)
+    monkeypatch.setattr(decode, "decode", lambda options: [Hypothesis("a", "b", 0.0, [])])
+    with open(writing, "w") as pipe:
+        monkeypatch.setattr(sys, "stdout", pipe)
+        with pytest.raises(SystemExit, match="141"):
+            decode.main(["--model=m", "a.wav"])
+
+
+def test_standard_input_may_be_closed(model, sounds, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", None)
+    assert len(decode.decode(DecodeOptions((str(sounds / "a.wav"),), model))) == 1
+    with pytest.raises(DataError, match=r"^-: cannot be decoded"):
+        decode.decode(DecodeOptions(("-",), model))
 
 
 @pytest.mark.parametrize("fault", [OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), KeyboardInterrupt()])

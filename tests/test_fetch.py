@@ -81,6 +81,8 @@ def test_no_host_is_allowed_by_itself(server, tmp_path):
             arrived(tmp_path, f"http://{server}/a.wav", hosts=hosts)
     with pytest.raises(ConfigError, match="is not allowed"):
         arrived(tmp_path, f"http://{server}@example.org/a.wav", hosts=(server,))
+    with pytest.raises(DataError, match=r"^http://\[::1/a.wav: .*; check the URL"):
+        arrived(tmp_path, "http://[::1/a.wav", hosts=(server,))
     assert list(tmp_path.iterdir()) == []
 
 

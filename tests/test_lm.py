@@ -129,6 +129,14 @@ def test_tuning_finds_the_least_and_tries_nothing_twice():
     assert found.table().row_count == len(asked)
 
 
+def test_only_what_changes_no_program_is_tuned():
+    """With `ctc_weight` 1 a joint search goes on with every token, with any other by the decoder's best."""
+    task = dataclasses.replace(tiny.TASK, vocabulary=Vocabulary(tiny.TOKENS))
+    assert tuning.tunable(task, SearchFlags("joint"), {}) == ("ctc_weight", "length_bonus")
+    assert tuning.tunable(task, SearchFlags("joint", ctc_weight=1.0), {}) == ("length_bonus",)
+    assert tuning.tunable(task, SearchFlags("ctc_greedy"), {}) == ()
+
+
 def test_a_search_asks_it_and_is_tuned(finished, tmp_path, capsys, monkeypatch):
     """A little more weight changes scores by what the model says of the whole text."""
     lm_task, lm_params = checkpoint.load_model(finished.workdir)
@@ -155,5 +163,7 @@ def test_a_search_asks_it_and_is_tuned(finished, tmp_path, capsys, monkeypatch):
         assert other.score - one.score == pytest.approx(-0.1 * float(nats), abs=1e-3)
 
     monkeypatch.setattr(tuning, "GRID", {"lm_weight": (0.0, 0.3), "length_bonus": (0.0,)})
-    assert decode(DecodeOptions((), str(tmp_path / "asr"), flags, tune=sounds, max_buckets=1)) == []
+    asked = DecodeOptions((), str(tmp_path / "asr"), flags, tune=sounds, max_buckets=1, output=str(tmp_path / "out"))
+    assert decode(asked) == []
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["decode.yaml"]
     assert "fewest errors: --lm_weight=0" in capsys.readouterr().err

@@ -1,23 +1,28 @@
 """Every format is read again, by readers that know nothing of what wrote it."""
 
 import dataclasses
+import hashlib
 import html
 import json
+import os
 import re
 from types import SimpleNamespace
 
 import jax
 import numpy as np
 import pytest
+import yaml
 from rich.cells import cell_len
 
 from jaxasr.data.tokenizer import CharTokenizer, Vocabulary
+from jaxasr.decode import DecodeOptions
 from jaxasr.errors import DataError
 from jaxasr.hypothesis import Alternative, Hypothesis, Word, hypothesis_of, with_words
 from jaxasr.outputs import files
 from jaxasr.outputs.formats import FORMATS, needing_times, use_times
 from jaxasr.outputs.subtitles import cues
 from jaxasr.search.alignment import ctc_align
+from jaxasr.searching import SearchFlags
 
 from . import tiny
 
@@ -203,7 +208,9 @@ def test_what_a_search_cannot_say_is_not_written():
     assert row["nbest"][1] == {"text": "b", "score": -2.0, "tokens": [4]}
 
 
-def test_files_of_a_folder(tmp_path):
+def test_files_of_a_folder(tmp_path, monkeypatch):
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
     said = [spoken("a b", (0.0, 0.5), (0.5, 1.0))._replace(id=name) for name in ("one", "deep/er/two")]
     files.write(tmp_path, said, list(FORMATS))
     each = {f"{s.id}.{name}" for s in said for name in ("txt", "json", "srt", "vtt", "tsv", "TextGrid")}
@@ -211,16 +218,33 @@ def test_files_of_a_folder(tmp_path):
     assert found == each | {"text", "hyp.jsonl", "ctm"}
     assert (tmp_path / "text").read_text() == "one a b\ndeep/er/two a b\n"
     assert (tmp_path / "deep" / "er" / "two.txt").read_text() == "a b\n"
+    assert len(synced) == 3  # not one for every utterance
     assert use_times(["json"]) and not use_times(["text", "txt"]) and needing_times(FORMATS) == [
         "ctm", "srt", "vtt", "tsv", "TextGrid"
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["../a", "/etc/a", "a/../../b", "a/", "a\0b"])
+@pytest.mark.parametrize("name", ["../a", "/etc/a", "a/../../b", "a/", "./a", "a\0b", "é" * 101])
 def test_no_file_outside_of_the_folder(tmp_path, name):
     with pytest.raises(DataError, match=r"an id that names no file in .*; change it, or take text, jsonl or ctm"):
         files.write(tmp_path / "out", [spoken("")._replace(id=name)], ["txt"])
     assert not list(tmp_path.rglob("*"))
+
+
+def test_what_was_asked_is_kept_beside_the_options(tmp_path):
+    for folder in ("asr", "lm"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "config.yaml").touch()
+        (tmp_path / folder / "params.safetensors").write_text(folder)
+    words = tmp_path / "words.txt"
+    words.write_text("ONE\n")
+    searching = SearchFlags("ctc_beam", lm=str(tmp_path / "lm"), hotwords=str(words))
+    files.write_options(tmp_path / "decode.yaml", DecodeOptions(("a.wav",), str(tmp_path / "asr"), searching))
+    kept = yaml.safe_load((tmp_path / "decode.yaml").read_text())
+    assert kept["hotwords"] == {"file": str(words), "sha256": hashlib.sha256(b"ONE\n").hexdigest()}
+    for name, folder in (("model", "asr"), ("lm", "lm")):
+        assert kept[name] == {"folder": str(tmp_path / folder), "sha256": hashlib.sha256(folder.encode()).hexdigest()}
+    assert kept["options"]["search"] == "ctc_beam" and "ngram" not in kept and kept["versions"]
 
 
 def test_what_is_told_at_the_end():

@@ -10,7 +10,7 @@ import soundfile
 import jaxasr
 from jaxasr import checkpoint, plot
 from jaxasr.data.batch import AsrExample
-from jaxasr.errors import DataError
+from jaxasr.errors import ConfigError, DataError
 from jaxasr.nn.decoders import ParaformerSanmDecoder
 from jaxasr.nn.encoders import SanmChunkEncoder, SanmEncoder
 from jaxasr.plot import PlotOptions
@@ -74,6 +74,9 @@ def test_a_plot_of_a_sound(tmp_path):
     assert page.boxes > 0
     with pytest.raises(DataError, match=r"0\.01 s; one frame to 30 s were expected"):
         plot.plot(dataclasses.replace(options, start=0.5, seconds=0.01))
+    for part in ({"start": -1.0}, {"start": np.nan}, {"seconds": np.nan}, {"seconds": -1.0}):
+        with pytest.raises(ConfigError, match=r"^--start=.* --seconds=.*: 0 or more seconds, and more than 0, were"):
+            plot.plot(dataclasses.replace(options, **part))
 
 
 @pytest.mark.skipif(browser.find() is None, reason="no Chromium is installed")

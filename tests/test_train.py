@@ -97,6 +97,8 @@ def test_a_run_leaves_what_the_readme_says(finished):
     for name in ("config.yaml", "tokens.txt", "am.mvn", "params.safetensors"):
         assert (workdir / "model" / name).exists(), name
     assert losses(cfg)[1] > list(losses(cfg).values())[-1]
+    (memory,) = records(cfg, "memory")  # of its one bucket
+    assert 0 < memory["state"] + memory["batch"] < memory["total"]
     again = config.from_mapping(type(cfg), config.read_yaml(workdir / "config.yaml"), where="test")
     assert again == cfg
 
@@ -224,7 +226,7 @@ def test_a_finished_run_started_again_changes_nothing(finished):
 def test_one_device_equals_eight(whole, tmp_path, mode, monkeypatch):
     assert jax.device_count() == 8
     if mode == "jit":
-        monkeypatch.setattr(Devices, "all", Devices.first)
+        monkeypatch.setattr(Devices, "all", lambda _: Devices.first())
     other = rerun(whole, tmp_path, parallel=mode)
     train(other)
     ours, theirs = losses(whole), losses(other)
@@ -321,7 +323,7 @@ def test_a_validation_that_was_put_off_is_made_up_for(whole, tmp_path):
 
 
 def test_patience_ends_a_run_of_groups_and_averages_wherever_it_was_stopped(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(Devices, "all", Devices.first)
+    monkeypatch.setattr(Devices, "all", lambda _: Devices.first())
     course = [0.6, 0.5, 0.5, float("nan"), 0.6]
     scores = [*course]
     monkeypatch.setattr(Validator, "score", lambda *_: {"wer": scores.pop(0) if scores else 0.7, "loss": 1.0})

@@ -4,7 +4,7 @@ import gzip
 import itertools
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -46,6 +46,12 @@ def _written(model: NgramModel) -> Iterator[str]:
 # Reading -----------------------------------------------------------------------------------------------------
 
 
+PIECE = 100_000
+"""Lines that are cut into words at a time: so cut they take ten times the memory of what is kept of them."""
+UNKNOWN = "<UNK>"
+"""`<unk>` as CMU's programs write it."""
+
+
 def read(path: str | os.PathLike[str]) -> NgramModel:
     """The model of a file, unpacked where its name ends in .gz.
 
@@ -55,7 +61,7 @@ def read(path: str | os.PathLike[str]) -> NgramModel:
     lines = _Lines(os.fspath(path))
     model = NgramModel((), ())
     for number, count in enumerate(lines.counts(), 1):
-        model = _with_order(model, lines, lines.section(number, count))
+        model = _with_order(model, lines, number, count)
     lines.skip_blank()
     if lines.here != b"\\end\\":
         raise DataError(
@@ -72,8 +78,6 @@ class _Lines:
         self.path = path
         self.lines = textfile.unpacked(path).split(b"\n")
         self.at = 0
-        self.first = 0
-        """Of the section's n-grams."""
 
     @property
     def here(self) -> bytes | None:
@@ -112,88 +116,103 @@ class _Lines:
             )
         return found
 
-    def section(self, number: int, count: int) -> list[list[bytes]]:
-        """The words of each line of a section."""
+    def section(self, number: int, count: int) -> Iterator[tuple[int, list[list[bytes]]]]:
+        """The words of each line of a section by pieces, and which line each of them begins at."""
         self.skip_blank()
         if self.here != b"\\%d-grams:" % number:
             raise DataError(
                 f"{self.where()}: {self.shown()}; \\{number}-grams: was expected; correct the file or the counts at "
                 "its head, or make it anew."
             )
-        self.first = self.at + 1
-        self.at = self.first + count
-        rows = [line.split() for line in self.lines[self.first : self.at]]
-        for row, words in enumerate(rows):
-            if len(words) not in (number + 1, number + 2):
-                self.at = self.first + row
-                raise DataError(
-                    f"{self.where()}: {self.shown()}; 'LOG10 {number} WORDS [BACKOFF]' was expected, {count} times by "
-                    "the head of the file; correct it, or make the file anew."
-                )
-        return rows
+        first, end = self.at + 1, self.at + 1 + count
+        for start in range(first, max(min(end, len(self.lines)), first + 1), PIECE):
+            rows = [line.split() for line in self.lines[start : min(start + PIECE, end)]]
+            for self.at, words in enumerate(rows, start):
+                if len(words) not in (number + 1, number + 2):
+                    raise DataError(
+                        f"{self.where()}: {self.shown()}; 'LOG10 {number} WORDS [BACKOFF]' was expected, {count} times "
+                        "by the head of the file; correct it, or make the file anew."
+                    )
+            yield start, rows
+        self.at = end
 
-    def fault(self, row: int, came: str, wanted: str) -> DataError:
-        """Of an n-gram of the section."""
-        return DataError(
-            f"{self.path}:{self.first + row + 1}: {came}; {wanted} was expected; correct it, or make the file anew."
-        )
+    def gram(self, line: int, number: int) -> str:
+        """The first words of an n-gram, as messages quote them."""
+        return textfile.show(b" ".join(self.lines[line].split()[1 : number + 1]).decode(errors="replace"))
+
+    def fault(self, line: int, came: str, wanted: str) -> DataError:
+        """Of the n-gram in a line."""
+        return DataError(f"{self.path}:{line + 1}: {came}; {wanted} was expected; correct it, or make the file anew.")
 
 
-def _with_order(model: NgramModel, lines: _Lines, rows: list[list[bytes]]) -> NgramModel:
+def _with_order(model: NgramModel, lines: _Lines, number: int, count: int) -> NgramModel:
     """The model and n-grams a word longer than its longest."""
+    ids = {word.encode(): i for i, word in enumerate(model.words)}
+    if NgramModel.UNK in model.ids:
+        ids.setdefault(UNKNOWN.encode(), model.ids[NgramModel.UNK])
+    pieces: list[Order] = []
+    starts: list[int] = []
+    for start, rows in lines.section(number, count):
+        if number == 1:
+            _add_words(ids, lines, start, rows)
+        pieces.append(_entries(model, ids, lines, start, rows))
+        starts.append(start)
+    words = model.words or _named(ids)
+    order = Order(*map(np.concatenate, zip(*pieces, strict=True)))
+    keys = order.prefixes * len(words) + order.words
+    by_key = np.argsort(keys, kind="stable")
+    if len(twice := np.flatnonzero(np.diff(keys[by_key]) == 0)):
+        line = starts[0] + int(by_key[twice[0] + 1])
+        raise lines.fault(line, f"{lines.gram(line, number)} for the second time", "each n-gram once")
+    return NgramModel(words, (*model.orders, Order(*(column[by_key] for column in order))))
+
+
+def _named(ids: Iterable[bytes]) -> tuple[str, ...]:
+    words = tuple(word.decode() for word in ids)
+    return words if NgramModel.UNK in words else tuple(NgramModel.UNK if word == UNKNOWN else word for word in words)
+
+
+def _add_words(ids: dict[bytes, int], lines: _Lines, start: int, rows: list[list[bytes]]) -> None:
+    """Gives the unigrams of a piece their numbers."""
+    for line, row in enumerate(rows, start):
+        try:
+            row[1].decode()
+        except UnicodeDecodeError:
+            raise lines.fault(line, f"{row[1]!r}", "a word in UTF-8") from None
+        if row[1] in ids:
+            raise lines.fault(line, f"{lines.gram(line, 1)} for the second time", "each word once")
+        ids[row[1]] = len(ids)
+
+
+def _entries(model: NgramModel, ids: dict[bytes, int], lines: _Lines, start: int, rows: list[list[bytes]]) -> Order:
+    """The n-grams of a piece, in the order of its lines."""
     number = len(model.orders) + 1
-    words = model.words if number > 1 else _words(lines, rows)
-    ids = {word.encode(): i for i, word in enumerate(words)}
     columns = [np.array([ids.get(row[place], -1) for row in rows], np.int64) for place in range(1, number + 1)]
     for column in columns:
         if len(unknown := np.flatnonzero(column < 0)):
-            raise lines.fault(unknown[0], f"{_gram(rows[unknown[0]], number)} has a word", "one of the unigrams")
+            line = start + int(unknown[0])
+            raise lines.fault(line, f"{lines.gram(line, number)} has a word", "one of the unigrams")
     prefixes = columns[0] if number > 1 else np.zeros(len(rows), np.int64)
     for place, column in enumerate(columns[1:-1], 1):
         prefixes = model.find(place, prefixes, column)
     if len(missing := np.flatnonzero(prefixes < 0)):
-        came = f"{_gram(rows[missing[0]], number)} without {_gram(rows[missing[0]], number - 1)}"
-        raise lines.fault(missing[0], came, "the n-gram without its last word, among the shorter ones,")
-    probs = _numbers(lines, rows, [row[0] for row in rows])
+        line = start + int(missing[0])
+        came = f"{lines.gram(line, number)} without {lines.gram(line, number - 1)}"
+        raise lines.fault(line, came, "the n-gram without its last word, among the shorter ones,")
+    probs = _numbers(lines, start, [row[0] for row in rows])
     if len(above := np.flatnonzero(probs > 0.0)):
-        raise lines.fault(above[0], f"log10 {probs[above[0]]:g}", "a logarithm of a probability, at most 0,")
-    backoffs = _numbers(lines, rows, [row[number + 1] if len(row) > number + 1 else b"0" for row in rows])
-    return _appended(model, words, lines, rows, Order(prefixes, columns[-1], probs, backoffs))
+        came = f"log10 {probs[above[0]]:g}"
+        raise lines.fault(start + int(above[0]), came, "a logarithm of a probability, at most 0,")
+    backoffs = _numbers(lines, start, [row[number + 1] if len(row) > number + 1 else b"0" for row in rows])
+    return Order(prefixes, columns[-1], probs, backoffs)
 
 
-def _appended(
-    model: NgramModel, words: tuple[str, ...], lines: _Lines, rows: list[list[bytes]], order: Order
-) -> NgramModel:
-    keys = order.prefixes * len(words) + order.words
-    by_key = np.argsort(keys, kind="stable")
-    if len(twice := np.flatnonzero(np.diff(keys[by_key]) == 0)):
-        row = int(by_key[twice[0] + 1])
-        raise lines.fault(row, f"{_gram(rows[row], len(model.orders) + 1)} for the second time", "each n-gram once")
-    return NgramModel(words, (*model.orders, Order(*(column[by_key] for column in order))))
-
-
-def _words(lines: _Lines, rows: list[list[bytes]]) -> tuple[str, ...]:
-    found: dict[str, int] = {}
-    for number, row in enumerate(rows):
-        try:
-            word = row[1].decode()
-        except UnicodeDecodeError:
-            raise lines.fault(number, f"{row[1]!r}", "a word in UTF-8") from None
-        if word in found:
-            raise lines.fault(number, f"{textfile.show(word)} for the second time", "each word once")
-        found[word] = number
-    return tuple(found)
-
-
-def _numbers(lines: _Lines, rows: list[list[bytes]], shown: Sequence[bytes]) -> np.ndarray:
+def _numbers(lines: _Lines, start: int, shown: Sequence[bytes]) -> np.ndarray:
     try:
         found = np.array([float(number) for number in shown])
     except ValueError:
         found = np.array([float(x) if textfile.NUMBER.fullmatch(x.decode("latin-1")) else np.nan for x in shown])
     if len(faulty := np.flatnonzero(~np.isfinite(found))):
-        raise lines.fault(faulty[0], textfile.show(shown[faulty[0]].decode(errors="replace")), "a finite number")
+        number = textfile.show(shown[faulty[0]].decode(errors="replace"))
+        raise lines.fault(start + int(faulty[0]), number, "a finite number")
     return found
-
-
-def _gram(row: Sequence[bytes], number: int) -> str:
-    return textfile.show(b" ".join(row[1 : number + 1]).decode(errors="replace"))

@@ -120,6 +120,7 @@ def _discounts(counts: np.ndarray, number: int, order: int, fallback: Discounts 
     if fallback is not None:
         return fallback
     raise DataError(
-        f"--order={order}: the text is too small or repeats itself: {fault}; text of which Kneser-Ney's discounts can "
-        "be estimated was expected; give more of it, or each line once, or a smaller --order, or --discount_fallback."
+        f"--order={order}: {fault}, as in small or repeated text, or of few tokens, such as characters; text of which "
+        "Kneser-Ney's discounts can be estimated was expected; give --discount_fallback, or more text, each line once, "
+        "or a smaller --order."
     )

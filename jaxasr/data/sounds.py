@@ -64,7 +64,7 @@ def _usable(file: str, info: Header | DataError, sample_rate: int) -> SoundFile:
 def _listed(where: str, path: str) -> Iterator[tuple[str, str]]:
     """Where each file is named, empty or ending in a colon, and its path."""
     if os.path.isdir(path):
-        yield from (("", file) for file in sorted(_inside(where, path)))
+        yield from (("", file) for file in sorted(inside(where, path)))
     elif path.lower().endswith(SUFFIXES):
         yield "", path
     elif os.path.exists(path):
@@ -91,8 +91,8 @@ def _path_in(place: str, folder: str, line: str) -> str:
     return alone
 
 
-def _inside(where: str, folder: str) -> Iterator[str]:
-    """The sound files in a folder and, through links too, in those below it; hidden ones are none."""
+def inside(where: str, folder: str, suffixes: tuple[str, ...] = SUFFIXES) -> Iterator[str]:
+    """The files of such names in a folder and, through links too, in those below it; hidden ones are none."""
 
     def refuse(error: OSError) -> None:
         raise DataError(
@@ -107,7 +107,7 @@ def _inside(where: str, folder: str) -> Iterator[str]:
             continue
         seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (os.path.join(here, n) for n in names if n.lower().endswith(SUFFIXES) and not n.startswith("."))
+        yield from (os.path.join(here, n) for n in names if n.lower().endswith(suffixes) and not n.startswith("."))
 
 
 def crop(file: SoundFile, samples: int, sample_rate: int, rng: np.random.Generator) -> np.ndarray:

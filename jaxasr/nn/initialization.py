@@ -45,8 +45,7 @@ def initialized(params: Params, key: Key, how: Initialization) -> Params:
         *modules, name = path.split("/")
         if name in KEPT or any(kept in path for kept in KEPT_MODULES):
             return old
-        stacked = any(module.startswith(STACKED) for module in modules)
-        layer = old.shape[stacked:]
+        layer = old.shape[is_stacked(path) :]
         if len(layer) < 2:
             return jnp.zeros_like(old)
         deviation = DEVIATIONS[kind](*fans(layer, name, modules))
@@ -57,6 +56,11 @@ def initialized(params: Params, key: Key, how: Initialization) -> Params:
         return jax.random.uniform(own, old.shape, old.dtype, -limit, limit)
 
     return jax.tree_util.tree_map_with_path(draw, params)
+
+
+def is_stacked(path: str) -> bool:
+    """Whether a parameter has an axis for the layers in front."""
+    return any(name.startswith(STACKED) for name in path.split("/")[:-1])
 
 
 def fans(shape: tuple[int, ...], name: str, modules: list[str]) -> tuple[int, int]:

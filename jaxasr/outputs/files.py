@@ -3,7 +3,8 @@
 import dataclasses
 import hashlib
 import pathlib
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import rich.console
@@ -15,6 +16,9 @@ from jaxasr.errors import ConfigError, DataError
 from jaxasr.hypothesis import Hypothesis
 from jaxasr.outputs.formats import FORMATS, USUAL
 from jaxasr.versions import versions
+
+LONGEST_NAME = 200
+"""Bytes; file systems take 255, with the suffix and what a file is called before it is whole."""
 
 
 def write(folder: pathlib.Path, hypotheses: Sequence[Hypothesis], formats: Sequence[str] = USUAL) -> None:
@@ -29,49 +33,69 @@ def write(folder: pathlib.Path, hypotheses: Sequence[Hypothesis], formats: Seque
         if form.name is not None:
             checkpoint.write_atomically(folder / form.name, "".join(map(form.of, hypotheses)).encode())
             continue
-        for said in hypotheses:
-            checkpoint.write_atomically(file_of(folder, said.id, name), form.of(said).encode())
+        for said in hypotheses:  # of which there may be very many, each a wait for the disk if synced
+            checkpoint.write_atomically(file_of(folder, said.id, name), form.of(said).encode(), synced=False)
 
 
 def file_of(folder: pathlib.Path, utterance_id: str, form: str) -> pathlib.Path:
     """`ID.FORMAT` in the folder, or below it where the id has slashes."""
     parts = utterance_id.split("/")
-    if not all(parts) or ".." in parts or "\0" in utterance_id:
+    too_long = max(len(part.encode()) for part in parts) > LONGEST_NAME
+    if too_long or {"", ".", ".."} & {*parts} or "\0" in utterance_id:
         raise DataError(
-            f"{utterance_id!r}: an id that names no file in {folder}; one without .. or / at its ends was expected, "
-            f"since --formats={form} writes a file for every id; change it, or take text, jsonl or ctm."
+            f"{utterance_id!r}: an id that names no file in {folder}; one without . or .. between its slashes, none at "
+            f"its ends and at most {LONGEST_NAME} bytes between them was expected, since --formats={form} writes a "
+            "file for every id; change it, or take text, jsonl or ctm."
         )
     return folder / f"{utterance_id}.{form}"
+
+
+def check_ids(folder: pathlib.Path, ids: Iterable[str], formats: Sequence[str]) -> None:
+    """Raises DataError where an id cannot name the files that these formats need, before anything is computed."""
+    if each := [name for name in formats if FORMATS[name].name is None]:
+        for utterance_id in ids:
+            file_of(folder, utterance_id, each[0])
 
 
 def make_folder(path: str) -> None:
     """Makes the folder of `--output`, so that what is wrong with it shows before anything is computed."""
     try:
         pathlib.Path(path).mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path).close()
     except OSError as error:
         raise ConfigError(
             f"--output={path}: {error.strerror}; a folder to write in was expected; give another."
         ) from error
 
 
-def write_options(file: pathlib.Path, options: Any, model: str, **more: Mapping[str, Any]) -> None:
-    """Writes every option (a dataclass), which model it was, by folder and SHA-256, and the versions."""
-    folder = checkpoint.model_folder(model)
-    with (folder / checkpoint.PARAMS_FILE).open("rb") as params:
-        digest = hashlib.file_digest(params, "sha256").hexdigest()
-    content = {
-        "options": _flat(dataclasses.asdict(options)),
-        **more,
-        "model": {"folder": str(folder.resolve()), "sha256": digest},
-        "versions": versions(),
-    }
+def write_options(file: pathlib.Path, options: Any) -> None:
+    """Writes every option (a dataclass), the versions, and which models and files were asked, by path and SHA-256."""
+    given = flat(dataclasses.asdict(options))
+    models = {name: _model(given[name]) for name in ("model", "lm") if given.get(name) is not None}
+    asked = {name: _file(given[name]) for name in ("ngram", "hotwords") if given.get(name) is not None}
+    content = {"options": given, **models, **asked, "versions": versions()}
     checkpoint.write_atomically(file, yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode())
 
 
-def _flat(options: Mapping[str, Any]) -> dict[str, Any]:
+def _model(path: str) -> dict[str, str]:
+    folder = checkpoint.model_folder(path)
+    return {"folder": str(folder.resolve()), "sha256": _file(folder / checkpoint.PARAMS_FILE)["sha256"]}
+
+
+def _file(path: str | pathlib.Path) -> dict[str, str]:
+    with open(path, "rb") as file:
+        return {"file": str(pathlib.Path(path).resolve()), "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+def flat(options: Mapping[str, Any]) -> dict[str, Any]:
     """Options as they stand on the command line, those of a section among the others."""
     sections = [value if isinstance(value, Mapping) else {name: value} for name, value in options.items()]
     return {name: value for section in sections for name, value in section.items()}
+
+
+def shown_on(console: rich.console.Console) -> rich.console.Console | None:
+    """The console, where it is a terminal that may show a progress bar."""
+    return console if console.is_terminal and not console.quiet else None
 
 
 def tell(hypotheses: Sequence[Hypothesis], took: float, console: rich.console.Console) -> None:

@@ -24,8 +24,8 @@ class Search:
     minlenratio: float = 0.0
     """Fewest tokens for each encoded frame; below 0 that many tokens."""
     token_beam: int = 0
-    """Tokens of a frame, or of a step, that a beam goes on with by the heads' own scores; 0 takes all of a frame's, and
-    1.5 times the beam of a step's (ESPnet's pre-beam)."""
+    """Tokens that a beam goes on with: of a frame by CTC's scores, 0 for all; of a step by all but CTC's, 0 for 1.5
+    times the beam (ESPnet's pre-beam)."""
     times: bool = False
     """Find where tokens are by CTC alignment, where the search does not know and the model has a CTC head."""
 

@@ -1,8 +1,11 @@
 """Labelled edges from state to state, as automata of tokens have them, in tables that a compiled search looks up."""
 
+from typing import Any
+
 import flax.struct
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from jaxasr.typing import Array, Int
 
@@ -26,10 +29,14 @@ class Edges:
 
     def find(self, states: Int[Array, "*R"], labels: Int[Array, "*R"]) -> Int[Array, "*R"]:
         """Which edge each state has with each label; -1 for none."""
-        low, end = self.starts[states], self.starts[states + 1]
-        high = end
-        for _ in range(self.steps):
+
+        def halved(_: Any, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
+            low, high = bounds
             middle = (low + high) // 2
             before = (low < high) & (self.labels[middle] < labels)
-            low, high = jnp.where(before, middle + 1, low), jnp.where(before, high, middle)
+            return jnp.where(before, middle + 1, low), jnp.where(before, high, middle)
+
+        begin, end = self.starts[states], self.starts[states + 1]
+        # a loop: written out, XLA's fusion copies each halving into the next, and compiling takes 2 ** steps as long
+        low, _ = lax.fori_loop(0, self.steps, halved, (begin, end))
         return jnp.where((low < end) & (self.labels[low] == labels), low, -1)

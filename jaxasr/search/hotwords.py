@@ -1,6 +1,7 @@
 """Words that a search is told to expect: their tokens count a bonus (Aho and Corasick, 1975, for many at once)."""
 
 import dataclasses
+import math
 import os
 from collections.abc import Callable, Sequence
 
@@ -55,6 +56,9 @@ class HotWords(Scorer):
         after = self.advance(state, tokens)
         return self.confirm[state] * self.begins[tokens] + self.enter[after] - self.leave[state]
 
+    def cut_off(self, state: Int[Array, "R"]) -> Float[Array, "R"]:
+        return self.confirm[state] - self.leave[state]
+
     def advance(self, state: Int[Array, "*R"], tokens: Int[Array, "*R"]) -> Int[Array, "*R"]:
         edge = self.edges.find(state, tokens)
         may_begin = (self.open[state] > 0) | (self.begins[tokens] > 0.0)
@@ -81,12 +85,12 @@ def read_hotwords(
     for number, line in enumerate(textfile.lines(path), 1):
         where = f"{path}:{number}"
         phrase, tab, weight = line.partition("\t")
-        if tab and not (NUMBER.fullmatch(weight.strip()) and float(weight) > 0.0):
+        if tab and not (NUMBER.fullmatch(weight.strip()) and 0.0 < float(weight) < math.inf):
             raise DataError(
                 f"{where}: weight {show(weight)} of {show(phrase)}; a number above 0 behind a tab was expected; "
                 "correct it, or remove the tab."
             )
-        tokens = split(phrase)
+        tokens = split(phrase.strip())
         if unknown := vocabulary.unknown(tokens):
             raise DataError(
                 f"{where}: {show(phrase)} has {few(unknown)}, for which the model has no token; a phrase of its tokens "

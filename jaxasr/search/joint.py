@@ -64,7 +64,7 @@ def limits(search: Search, lengths: Int[Array, "B"], frames: int) -> Limits:
 
     # looked up: in float32 a product may fall short of the whole number that Python gets
     most = np.array([0, *(most_of(n) for n in range(1, frames + 1))], np.int32)
-    least = np.minimum(np.array([least_of(n) for n in range(frames + 1)], np.int32), most)
+    least = np.array([min(least_of(n), int(most[n])) for n in range(frames + 1)], np.int32)
     return Limits(jnp.asarray(most)[lengths], jnp.asarray(least)[lengths], max(1, int(most.max())))
 
 
@@ -186,7 +186,10 @@ class _Joint:
         last, log_probs, others, by_ctc = (
             jnp.take_along_axis(x.reshape(*self.shape[:1], -1), place, axis=1) for x in after[:4]
         )
-        stops = last == self.eos
+        reach = self._gone_on(state.reach, parents, last, position)
+        stops, full = last == self.eos, (position + 1 >= self.bounds.most)[:, None]
+        cut_off = jnp.broadcast_to(self.judges.cut_off(reach.judges), scores.size).reshape(scores.shape)
+        scores = scores + jnp.where(full & ~stops, cut_off, 0.0)
         chosen = Running(
             _written(running.tokens, parents, jnp.where(stops, -1, last), position),
             _written(running.log_probs, parents, jnp.where(stops, 0.0, log_probs), position),
@@ -195,12 +198,12 @@ class _Joint:
             by_ctc,
         )
         goes_on = ~state.done & (scores[:, 0] > -jnp.inf)
-        stops = stops | (position + 1 >= self.bounds.most)[:, None]
+        stops = stops | full
         ended = self._with_ended(state.ended, chosen, stops & goes_on[:, None], position)
         chosen = chosen._replace(scores=jnp.where(stops, -jnp.inf, scores), others=jnp.where(stops, -jnp.inf, others))
         over = jnp.all(chosen.scores == -jnp.inf, axis=1) | self._over(ended, position)
         kept = jax.tree.map(lambda new, old: jnp.where(_like(goes_on, new), new, old), chosen, running)
-        return Steps(position + 1, ~goes_on | over, kept, self._gone_on(state.reach, parents, last, position), ended)
+        return Steps(position + 1, ~goes_on | over, kept, reach, ended)
 
     def _next(self, running: Running, reach: Reach, position: Int[Array, ""]) -> Next:
         """Those that the full scores prefer, and what they come to with CTC."""

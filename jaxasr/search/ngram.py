@@ -1,5 +1,6 @@
 """N-gram language models inside a search."""
 
+import logging
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -17,6 +18,10 @@ from jaxasr.search.edges import Edges
 from jaxasr.search.scorers import Scorer
 from jaxasr.typing import Array, Float, Int
 
+_LOG = logging.getLogger(__name__)
+NO_WORD = -100.0
+"""Log10 of the probability of `<unk>` in a model without it, as KenLM has it."""
+
 
 @flax.struct.dataclass
 class NgramScorer(Scorer):
@@ -27,9 +32,9 @@ class NgramScorer(Scorer):
 
     words: Int[Array, "V"]
     """The model's word for each token."""
-    unigrams: Float[Array, "W"]
-    """In nats, as the others."""
-    contexts: Int[Array, "W"]
+    unigrams: Float[Array, "W+1"]
+    """In nats, as the others; the last is of what is no word of the model."""
+    contexts: Int[Array, "W+1"]
     """After a word that no longer n-gram ends in."""
     edges: Edges
     """Longer n-grams: from a context by a word."""
@@ -81,7 +86,9 @@ def read_ngram(
 
 
 def words_of(path: str, model: NgramModel, vocabulary: Vocabulary, split: Callable[[str], Sequence[str]]) -> np.ndarray:
-    """The number of the model's word for each token: `<unk>` for one that it does not know.
+    """The number of the model's word for each token.
+
+    One that it does not know is its `<unk>`, which is told; where it has none either, one more than its words.
 
     Raises:
       ConfigError: the model's words are several tokens each, or it lacks what cannot be left out.
@@ -108,7 +115,12 @@ def words_of(path: str, model: NgramModel, vocabulary: Vocabulary, split: Callab
             f"--ngram={path}: has no word <unk>, nor {few(unknown)}, which are tokens of this model; all of them, or "
             "<unk>, were expected; make one by python -m jaxasr.ngram TEXT --model=DIR."
         )
-    unk = model.ids.get(NgramModel.UNK, 0)
+    if unknown:
+        _LOG.warning(
+            "--ngram=%s: %d of this model's %d tokens are not in it and count as its <unk>: %s",
+            *(path, len(unknown), len(needed) + 1, few(unknown)),
+        )
+    unk = model.ids.get(NgramModel.UNK, len(model.words))
     return np.array([model.ids.get(token, unk) for token in vocabulary.tokens])
 
 
@@ -137,8 +149,8 @@ def tables(model: NgramModel, words: np.ndarray) -> NgramScorer:
     log_probs = np.concatenate([[0.0], *(order.log10_probs for _, order in longer)])[1:] if longer else np.zeros(1)
     return NgramScorer(
         words=jnp.asarray(words, jnp.int32),
-        unigrams=jnp.asarray(nats * model.orders[0].log10_probs, jnp.float32),
-        contexts=jnp.asarray(unigrams, jnp.int32),
+        unigrams=jnp.asarray(nats * np.append(model.orders[0].log10_probs, NO_WORD), jnp.float32),
+        contexts=jnp.asarray(np.append(unigrams, 0), jnp.int32),
         edges=Edges.of(states, labels, num_states),
         log_probs=jnp.asarray(nats * log_probs, jnp.float32),
         nexts=jnp.asarray(nexts if longer else np.zeros(1), jnp.int32),

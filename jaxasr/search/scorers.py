@@ -31,6 +31,11 @@ class Scorer(abc.ABC):
     def advance(self, state: State, tokens: Int[Array, "R"]) -> State:
         """After one more token each, which eos never is."""
 
+    def cut_off(self, state: State) -> Float[Array, "R"] | float:
+        """In nats, of hypotheses that end without eos, since they may have no more tokens; by default nothing."""
+        del state
+        return 0.0
+
     def take(self, state: State, rows: Int[Array, "R2"]) -> State:
         """The states of these rows; by default along the first axis of every array."""
         return jax.tree.map(lambda x: x[rows], state)
@@ -61,6 +66,9 @@ class Sum:
         for part, its in zip(self.parts, state, strict=True):
             total = total + part.weight * part.scorer.score(its, tokens)
         return total
+
+    def cut_off(self, state: State) -> Float[Array, "R"] | float:
+        return sum(p.weight * p.scorer.cut_off(s) for p, s in zip(self.parts, state, strict=True))
 
     def advance(self, state: State, tokens: Int[Array, "R"]) -> State:
         return tuple(p.scorer.advance(s, tokens) for p, s in zip(self.parts, state, strict=True))

@@ -195,8 +195,9 @@ class Task(abc.ABC, Generic[ExampleT, BatchT]):
         """(params, batch, key or None, counts=None) to the loss over the global batch and its parts.
 
         With `counts`, those of all batches of one update, the losses of the batches add up to the loss of one batch
-        with all their rows; so do metrics. The counts themselves must depend on the data alone. Only `--accumulate`
-        gives them: a loss function without this argument works where it is 1.
+        with all their rows; so do metrics. The counts themselves must depend on the data alone. Only `--accumulate` and
+        `--microbatches` give them: a loss function without this argument works where both are 1. Noise is to be drawn
+        by a row's place in the batch (`nn.noise`), so that parts of a batch draw what the whole would.
         """
 
     def values(self, metrics: Metrics) -> dict[str, float]:
@@ -226,6 +227,12 @@ class Task(abc.ABC, Generic[ExampleT, BatchT]):
     def beam_searches(self) -> tuple[str, ...]:
         """Names of the searches that keep several hypotheses at a time."""
         return ()
+
+    def check_search(self, name: str) -> None:
+        """Raises ConfigError where it has no search of this name."""
+        self.usual_search()
+        if name not in (names := (*self.searches(), *self.beam_searches())):
+            raise ConfigError(f"--search={name}: this model has {', '.join(names)}; choose one of them.")
 
     def idle_options(self, search: str) -> tuple[str, ...]:
         """Options of a search of this name, as `jaxasr.decode` has them, that change nothing with this model."""

@@ -23,7 +23,6 @@ from jaxasr.data.preprocess import Preprocess
 from jaxasr.data.sounds import SoundFile
 from jaxasr.data.source import FileSource
 from jaxasr.data.tokenizer import Vocabulary
-from jaxasr.errors import ConfigError
 from jaxasr.nn.batch_norm import MOMENTS, STATS, gathered, variables_of, with_stats
 from jaxasr.nn.encoders import ENCODERS, Encoder, SanmEncoder
 from jaxasr.nn.frontends import FRONTENDS, Frontend, WavFrontend
@@ -313,9 +312,8 @@ class SpeechTask(TokensTask[AnyAsrExample, AnyAsrBatch]):
     # --- search ----------------------------------------------------------------------------------------------
 
     def decode_fn(self, search: Search | str) -> Callable[..., Hypotheses]:
-        search, names = Search.named(search), (*self.searches(), *self.beam_searches())
-        if search.name not in names:
-            raise ConfigError(f"--search={search.name}: this model has {', '.join(names)}; choose one of them.")
+        search = Search.named(search)
+        self.check_search(search.name)
         return self.decoding(search)
 
     @abc.abstractmethod

@@ -127,6 +127,30 @@ def test_the_forms_of_others_are_read(tmp_path):
     assert found["<s> c\xa0d"] == (-0.25, 0.0) and found["<s> b"] == (-0.75, 0.0)
 
 
+def test_a_file_is_read_in_pieces(tmp_path, monkeypatch):
+    """Faults have the lines that they have in the file as a whole."""
+    whole = arpa.read(LMPLZ / "order3.arpa.gz")
+    monkeypatch.setattr(arpa, "PIECE", 3)
+    check_same(arpa.read(LMPLZ / "order3.arpa.gz"), whole, atol=0.0)
+    lines = (gzip.decompress((LMPLZ / "order3.arpa.gz").read_bytes())).decode().splitlines()
+    first = lines.index("\\2-grams:") + 1
+    faulty = {"for the second time": lines[first], "has a word": "-1 a zzz 0", "'x'; a finite": "x <s> </s>", "''": ""}
+    for fault, line in faulty.items():
+        (tmp_path / "a.arpa").write_text("\n".join([*lines[: first + 7], line, *lines[first + 8 :]]))
+        with pytest.raises(DataError, match=f":{first + 8}: .*{fault}"):
+            arpa.read(tmp_path / "a.arpa")
+
+
+def test_unknown_words_as_cmu_writes_them(tmp_path):
+    (tmp_path / "a.arpa").write_text(OTHERS.replace("   b", " <UNK>").replace("<s> b", "<s> <UNK>"), encoding="utf-8")
+    model = arpa.read(tmp_path / "a.arpa")
+    assert model.words[2] == "<unk>" and by_gram(model)["<s> <unk>"] == (-0.75, 0.0)
+    (tmp_path / "a.arpa").write_text(
+        OTHERS.replace("   b", " <UNK>").replace("<s> b", "<s> <UNK>").replace("c\xa0d", "<unk>")
+    )
+    assert arpa.read(tmp_path / "a.arpa").words[2:] == ("<UNK>", "<unk>")
+
+
 def test_sentences_of_files_and_manifests(tmp_path):
     (tmp_path / "a.txt").write_text("a b\n\nc\n")
     (tmp_path / "a.jsonl").write_text('{"id": "u", "audio_filepath": "u.wav", "text": "a b"}\n')

@@ -116,8 +116,15 @@ def test_randomness_is_of_seed_epoch_and_id_alone():
 
 @pytest.mark.parametrize("count", [2, 4])
 def test_processes_together_read_what_one_reads(count):
-    whole = directly(loader())
-    shares = [directly(loader(process=(index, count))) for index in range(count)]
+    """And each reads its own rows alone."""
+    whole, read = directly(loader()), []
+
+    def noting(utterance, rng):
+        read.append(utterance.id)
+        return loading.Noise()(utterance, rng)
+
+    shares = [directly(loader(process=(index, count), preprocess=noting)) for index in range(count)]
+    assert sorted(read) == sorted(name for host in whole for name in host.ids)
     for number, host in enumerate(whole):
         parts = [share[number] for share in shares]
         assert all(part.ids == host.ids and part.planned.shape == host.planned.shape for part in parts)

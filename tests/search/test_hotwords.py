@@ -6,6 +6,7 @@ import pytest
 
 from jaxasr.data.lexicon import SegDictTokenizer
 from jaxasr.data.tokenizer import BpeTokenizer, CharTokenizer, Vocabulary, WordTokenizer
+from jaxasr.errors import DataError
 from jaxasr.search.hotwords import automaton, read_hotwords
 
 EOS = 2
@@ -54,14 +55,16 @@ def test_bonuses_are_those_of_a_search_of_strings(seed):
         tuple(rng.choice(tokens, rng.integers(1, 6)).tolist()): float(rng.choice([0.5, 1.0, 2.0])) for _ in range(6)
     }
     scorer = automaton(phrases, begins, ends, eos=EOS)
-    score, advance = jax.jit(type(scorer).score), jax.jit(type(scorer).advance)
+    score, advance, cut_off = (jax.jit(f) for f in (type(scorer).score, type(scorer).advance, type(scorer).cut_off))
     said = rng.choice(tokens, (40, 12))
     state, totals = scorer.start(len(said), 99), np.zeros(len(said))
     for length in range(1, said.shape[1] + 1):
         last = said[:, length - 1]
         totals += np.asarray(score(scorer, state, last[:, None]))[:, 0]
         state = advance(scorer, state, last)
-        ended = totals + np.asarray(score(scorer, state, np.full((len(said), 1), EOS)))[:, 0]
+        end = np.asarray(score(scorer, state, np.full((len(said), 1), EOS)))[:, 0]
+        np.testing.assert_allclose(cut_off(scorer, state), end, atol=1e-5)
+        ended = totals + end
         for row in range(len(said)):
             given = said[row, :length].tolist(), phrases, begins, ends
             assert totals[row] == pytest.approx(by_strings(*given, False), abs=1e-5), given
@@ -116,7 +119,10 @@ def test_sub_words_begin_where_their_mark_is():
 
 
 def test_weights_stand_behind_a_tab(tmp_path):
-    (tmp_path / "words.txt").write_text("cat\t2.5\na cat\n")
+    (tmp_path / "words.txt").write_text(" cat \t2.5\na cat \n")  # spaces around a phrase are none of its tokens
     scorer = read(tmp_path / "words.txt", CHARS, CharTokenizer())
     assert total(scorer, CHARS.encode(CharTokenizer().split("cat"))) == pytest.approx(7.5)
     assert total(scorer, CHARS.encode(CharTokenizer().split("a cat"))) == pytest.approx(2 + 7.5)
+    (tmp_path / "words.txt").write_text("cat\t1e999\n")
+    with pytest.raises(DataError, match="weight '1e999' of 'cat'"):
+        read(tmp_path / "words.txt", CHARS, CharTokenizer())

@@ -10,6 +10,7 @@ import pytest
 from jaxasr.search.choices import Fusion, Search
 from jaxasr.search.ctc_prefix import emissions
 from jaxasr.search.greedy import attention_greedy
+from jaxasr.search.hotwords import automaton
 from jaxasr.search.hypotheses import NBest
 from jaxasr.search.joint import Speaker, joint, limits
 from jaxasr.search.rescore import rescore
@@ -178,6 +179,17 @@ def test_rows_and_padding_change_nothing(rows):
     alone = jax.device_get(run(some, lengths[-rows:], fusion, search)).nbest
     for row in range(rows):
         assert_same(listed(alone, row), listed(whole, 32 - rows + row))
+
+
+def test_a_hot_word_that_is_cut_off_counts_nothing():
+    arrays, every = toy(1, 7), np.ones(V, bool)
+    scorers = (Weighted(automaton({(3, 4, 5): 1.0, (5, 3): 1.0}, every, every, eos=EOS), 4.0),)
+    arrays["out"], arrays["ctc"] = np.zeros_like(arrays["out"]), np.zeros_like(arrays["ctc"])
+    search = Search("joint", beam=9, nbest=9, maxlenratio=-2, minlenratio=-2)
+    found = jax.device_get(run(arrays, np.array([5]), Fusion(0.0, scorers=scorers), search))
+    alike = -2.0 * np.log(V)
+    assert found.tokens.tolist() == [[5, 3]]
+    np.testing.assert_allclose(found.nbest.scores[0], [alike + 8.0] + 8 * [alike], rtol=1e-5)
 
 
 def test_the_end_is_seen():

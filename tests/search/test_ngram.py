@@ -9,6 +9,7 @@ import pytest
 from jaxasr.data import arpa, kneser_ney
 from jaxasr.data.tokenizer import Vocabulary
 from jaxasr.errors import ConfigError
+from jaxasr.search.edges import Edges
 from jaxasr.search.ngram import read_ngram
 from tests.data.test_ngrams import by_gram, estimated
 
@@ -69,9 +70,36 @@ def test_a_model_of_other_words_is_refused(tmp_path):
         read_ngram(tmp_path / "a.arpa", VOCABULARY, list)
 
 
+def test_tokens_that_are_not_in_it_are_told(tmp_path, caplog):
+    arpa.write(tmp_path / "a.arpa", estimated(["a b", "b h"], 2, kneser_ney.FALLBACK)[0])
+    read_ngram(tmp_path / "a.arpa", VOCABULARY, list)
+    assert "5 of this model's 9 tokens are not in it and count as its <unk>: 'c', 'd', 'e', ..." in caplog.text
+
+
 def test_words_that_the_model_does_not_have_may_be_more(tmp_path):
     vocabulary = Vocabulary(("<blank>", "<s>", "</s>", "cab", "<unk>"))
     arpa.write(tmp_path / "a.arpa", estimated(["bad cab", "cab"], 2, kneser_ney.FALLBACK)[0])
     scorer = read_ngram(tmp_path / "a.arpa", vocabulary, str.split)
     wanted = by_gram(arpa.read(tmp_path / "a.arpa"))["<s> cab"][0] * math.log(10.0)
     assert scorer.score(scorer.start(1, 9), np.array([[3]]))[0, 0] == pytest.approx(wanted, rel=1e-5)
+
+
+def test_unk_of_a_model_without_it_is_next_to_impossible(tmp_path):
+    (tmp_path / "a.arpa").write_text("\\data\\\nngram 1=3\n\\1-grams:\n-0.1\ta\n-99\t<s>\n-1\t</s>\n\\end\\\n")
+    scorer = read_ngram(tmp_path / "a.arpa", Vocabulary(("<blank>", "<s>", "</s>", "a", "<unk>")), list)
+    found = scorer.score(scorer.start(1, 9), np.array([[2, 3, 4]]))
+    np.testing.assert_allclose(found[0], math.log(10.0) * np.array([-1.0, -0.1, -100.0]), rtol=1e-5)
+
+
+def test_edges_of_states_that_have_many():
+    """They are found, and what is compiled for it grows with no table."""
+    rng, programs = np.random.default_rng(0), []
+    for most in (3, 3000):
+        numbers = [rng.choice(5000, n, replace=False) for n in (most, 0, most // 2, 1)]
+        pairs = [(state, label) for state, labels in enumerate(numbers) for label in sorted(labels)]
+        edges = Edges.of(*np.array(pairs).T, 4)
+        asked = np.array([*pairs[:: max(1, most // 100)], (1, 7), (3, -1), (0, 5000)])
+        wanted = [pairs.index(tuple(pair)) if tuple(pair) in pairs else -1 for pair in asked.tolist()]
+        assert jax.jit(Edges.find)(edges, *asked.T).tolist() == wanted
+        programs.append(len(str(jax.make_jaxpr(Edges.find)(edges, *asked[:3].T)).splitlines()))
+    assert programs[0] == programs[1]

@@ -5,6 +5,7 @@ import math
 import jax.numpy as jnp
 
 from jaxasr.nn.masking import zero_padding
+from jaxasr.nn.rows import on_own_rows
 from jaxasr.typing import Array, Float, Int
 
 INT16_SCALE = 32768.0
@@ -26,3 +27,8 @@ def windows(audio: Float[Array, "B S"], window: int, hop: int) -> Float[Array, "
     pieces = audio.reshape(audio.shape[0], needed // step, step)  # (B, S / step, step)
     stride, last = hop // step, (T - 1) * (hop // step) + 1
     return jnp.concatenate([pieces[:, k : k + last : stride] for k in range(window // step)], axis=-1)
+
+
+def power_spectrum(frames: Float[Array, "B T W"], size: int) -> Float[Array, "B T K"]:
+    """Squared magnitudes of a Fourier transform of `size` samples, zeros behind each frame."""
+    return on_own_rows(lambda x: jnp.square(jnp.abs(jnp.fft.rfft(x, n=size))), frames)

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxasr.errors import ConfigError
 from jaxasr.nn.frontends.base import FRONTENDS
-from jaxasr.nn.frontends.framing import INT16_SCALE, as_float, windows
+from jaxasr.nn.frontends.framing import INT16_SCALE, as_float, power_spectrum, windows
 from jaxasr.nn.frontends.mel import mel_filterbank
 from jaxasr.nn.frontends.stacking import StackingFrontend
 from jaxasr.nn.noise import row_normals
@@ -75,7 +75,7 @@ class WavFrontend(StackingFrontend):
         before = jnp.concatenate([frames[..., :1], frames[..., :-1]], axis=-1)
         frames = (frames - self.preemphasis * before) * _window(self.window, window)[None, None]
         size = 1 << (window - 1).bit_length()
-        power = jnp.square(jnp.abs(jnp.fft.rfft(frames, n=size)))[..., : size // 2]
+        power = power_spectrum(frames, size)[..., : size // 2]
         bank = mel_filterbank(self.num_mels, size, sample_rate, self.low_hz, self.high_hz)
         # bfloat16 passes, a TPU's default, would cost up to five units of the logarithm
         energies = jnp.einsum("btk,kf->btf", power, bank, precision="highest")

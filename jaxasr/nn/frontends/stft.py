@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxasr.errors import ConfigError
 from jaxasr.nn.frontends.base import FRONTENDS
-from jaxasr.nn.frontends.framing import as_float, windows
+from jaxasr.nn.frontends.framing import as_float, power_spectrum, windows
 from jaxasr.nn.frontends.mel import slaney_filterbank
 from jaxasr.nn.frontends.stacking import StackingFrontend
 from jaxasr.typing import Array, Float, Int, Key, LengthsT
@@ -70,7 +70,7 @@ class StftFrontend(StackingFrontend):
         shape = np.zeros(self.fft_size, np.float32)
         left = (self.fft_size - window) // 2
         shape[left : left + window] = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(window) / window)
-        power = jnp.square(jnp.abs(jnp.fft.rfft(frames * shape[None, None])))  # (B, T, K)
+        power = power_spectrum(frames * shape[None, None], self.fft_size)  # (B, T, K)
         bank = slaney_filterbank(self.num_mels, self.fft_size, sample_rate, self.low_hz, self.high_hz, htk=self.htk)
         energies = jnp.einsum("btk,kf->btf", power, bank, precision="highest")
         return self.stacked(jnp.log(jnp.maximum(energies, 1e-10)), self.num_frames(lengths, sample_rate))

@@ -1,7 +1,9 @@
 """Decoding: options, inputs and arrays."""
 
 import dataclasses
+import errno
 import io
+import os
 import pathlib
 from typing import Any, NamedTuple
 
@@ -13,6 +15,7 @@ from jaxasr.data.segmenter import Segmenter
 from jaxasr.data.tokenizer import Vocabulary
 from jaxasr.decode import DecodeOptions, check_times, decode, read_inputs
 from jaxasr.hypothesis import Hypothesis
+from jaxasr.long import samples_of
 from jaxasr.outputs import files
 from jaxasr.searching import SearchFlags
 from jaxasr.speech_to_text import SpeechToText
@@ -32,6 +35,14 @@ def transcribe(samples: Any) -> None:
 
 def fetched(url: str, *hosts: str) -> None:
     fetch.arrived([url], SoundSource(8000), pathlib.Path(), standard_input=io.BytesIO(), hosts=hosts)
+
+
+def no_room() -> None:
+    class Full(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    fetch.arrived(["-"], SoundSource(8000), pathlib.Path(), standard_input=Full(), hosts=())
 
 
 class Answer(NamedTuple):
@@ -59,6 +70,11 @@ CASES = {
     "alignment without CTC": lambda: dataclasses.replace(tiny.TASK, ctc_weight=0.0).align_fn(),
     "nothing to align": align_unknown_text,
     "an output that is a file": lambda: check(output=write("out")),
+    "a file of another kind": lambda: read_inputs([write("a.m4a")], "sound"),
+    "files that are no sound": lambda: samples_of(
+        read_inputs([write("a.wav"), write("b.wav")], "sound"), SoundSource(8000)
+    ),
+    "no room for standard input": no_room,
     "no input": lambda: decode(DecodeOptions((), "model")),
     "batches of a stream": lambda: decode(DecodeOptions(("a.wav",), "model", stream=True, rows=3)),
     "a pace without a stream": lambda: check(pace=2.0),
@@ -78,6 +94,8 @@ CASES = {
     "padding below 0": lambda: check(extra_padding=-1.0),
     "a folder without sound": lambda: read_inputs(["."], "sound"),
     "a search that the model does not have": lambda: tiny.TASK.decode_fn("beam"),
+    "a misspelt search with a beam": lambda: SearchFlags("ctc_baem", beam=5).choices(tiny.TASK),
+    "half a token at most": lambda: SearchFlags("joint", maxlenratio=-0.5).choices(tiny.TASK),
     "more hypotheses than the beam has": lambda: SearchFlags("ctc_beam", beam=2, nbest=3).choices(tiny.TASK),
     "a probability above 1": lambda: SearchFlags("ctc_beam", blank_skip=1.5).choices(tiny.TASK),
     "a share above 1": lambda: SearchFlags("joint", ctc_weight=1.5).choices(tiny.TASK),

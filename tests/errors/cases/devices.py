@@ -1,10 +1,32 @@
 """Several devices and processes."""
 
+import time
+from unittest import mock
+
 import jax
+import numpy as np
 
+from jaxasr.fsdp import Fsdp
 from jaxasr.parallel import Devices, start_processes
+from jaxasr.train_config import TrainConfig
 
+
+def alone() -> None:
+    """Nobody comes; JAX itself would end the program after a while."""
+    with mock.patch.object(jax.distributed, "initialize", side_effect=lambda *_, **__: time.sleep(1.0)):
+        start_processes("127.0.0.1:1", 2, 1, timeout_seconds=0.01)
+
+
+KERNEL = {"ctc": {"kernel": np.zeros((8, 5))}}
 CASES = {
     "a process without its coordinator": lambda: start_processes(None, 2, None),
+    "a coordinator without a port": lambda: start_processes("here", 2, 0),
+    "processes that do not meet": alone,
+    "no scheduler that says who is who": lambda: start_processes("auto", None, None),
     "rows that devices cannot share": lambda: Devices.all().check_rows(jax.device_count() + 1),
+    "devices that make no rows of three": lambda: Devices.all(Fsdp(3)),
+    "a state divided by no devices": lambda: Fsdp(0).check(),
+    "a rule for a state without its dimension": lambda: Fsdp(2, rules=("ctc",)).check(),
+    "a rule for a side that cannot be divided": lambda: Fsdp(2, rules=("ctc=1",)).check_params(KERNEL),
+    "a divided state in programs of their own": lambda: TrainConfig(fsdp=Fsdp(2), parallel="pmap").check(),
 }

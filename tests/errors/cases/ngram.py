@@ -40,6 +40,7 @@ CASES = {
     "an order of 0": lambda: estimated(order=0),
     "an end among the words": lambda: estimated("a </s>\n"),
     "no word in the text": lambda: estimate(NgramOptions((write("a.jsonl", '{"id": "u", "text": ""}'),), "a.arpa")),
+    "Kaldi's text for sentences": lambda: estimate(NgramOptions((write("text", "u a b\n"),), "a.arpa")),
     "discounts of a tiny text": lambda: estimated(discount_fallback=False),
     "an output that is a folder": lambda: estimated(output="."),
     "no \\data\\": lambda: read("a binary model"),

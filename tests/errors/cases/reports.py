@@ -37,6 +37,7 @@ def plot_of_no_speech() -> None:
 
 CASES = {
     "a picture of another kind": lambda: plot.plot(plot.PlotOptions("model", "a.wav", "a.pdf")),
+    "a picture of what was before": lambda: plot.plot(plot.PlotOptions("model", "a.wav", start=-1.0)),
     "a picture of too much sound": too_long,
     "a picture of no speech": plot_of_no_speech,
     "a folder without a run": lambda: gather.read(pathlib.Path()),
