@@ -4,7 +4,7 @@ The harness that runs both sides in turns is no part of this project: `work.py` 
 `TRAIN`) and arrays (`batch`), `duel.py` runs a case file of each side. With torch and FunASR under PEER, and HARNESS
 the folder of those two:
 
-  export GLIBC_TUNABLES=glibc.malloc.hugetlb=1 PYTHONPATH=$HARNESS
+  export GLIBC_TUNABLES=glibc.malloc.hugetlb=1 PYTHONPATH=$HARNESS:.
   python $HARNESS/duel.py --a benchmarks/funasr_steps.py --apy $PEER/venv/bin/python --cases 'train.sanm_*' --n 10 \
       --b benchmarks/beside_funasr.py --bpy .venv/bin/python --out benchmarks/results/train_step_2core.jsonl
 
@@ -12,6 +12,13 @@ and for the joint beam search, of 16 utterances at a time, with the weights that
 
   python $HARNESS/duel.py --apy $PEER/venv/bin/python --cases 'beam.funasr*' --n 7 \
       --b benchmarks/beside_funasr.py --bpy .venv/bin/python --out benchmarks/results/joint_beside_funasr_2core.jsonl
+
+and for reading 600 FLAC files (`flac_set`), features and batching, by two threads or by two processes,
+
+  python $HARNESS/duel.py --apy $PEER/venv/bin/python --n 9 --cases 'data.*_2workers' \
+      --b benchmarks/beside_funasr.py --bpy .venv/bin/python --out benchmarks/results/pipeline_2core.jsonl
+  python $HARNESS/duel.py --apy $PEER/venv/bin/python --n 9 --map data.espnet_2workers=data.processes \
+      --b benchmarks/beside_funasr.py --bpy .venv/bin/python --out benchmarks/results/pipeline_2core.jsonl
 
 GLIBC_TUNABLES is what `python -m jaxasr.train` sets for itself; both sides have it here. The other cases, by the same
 names as the peers' (`--cases 'fbank*' 'enc_fwd*' 'ctc_loss*' 'train.conformer*'`), are run alike.
@@ -30,6 +37,7 @@ import work  # pyright: ignore[reportMissingImports]
 from jaxasr.convert import convert_params, rules_of
 from jaxasr.data.batch import AsrFeatureBatch
 from jaxasr.data.tokenizer import Vocabulary
+from jaxasr.data.utterance import Utterance
 from jaxasr.nn.ctc import ctc_loss
 from jaxasr.nn.decoders import TransformerDecoder
 from jaxasr.nn.encoders import ConformerEncoder, SanmEncoder
@@ -166,6 +174,16 @@ def joint_beam(spec: dict[str, Any], rows: int = 16) -> Case:
     return run, {"units": (rows, "utt")}
 
 
+def reading(**way: int) -> tuple[Callable[[], dict[str, int]], dict[str, Any]]:
+    """The peers' files, in batches of up to 120 s by length, to features (80, 7 stacked by 6)."""
+    from benchmarks.pipeline import by_length, passes
+
+    items = work.flac_set()
+    inputs = by_length([Utterance(name, path, text) for name, path, _, text in items])
+    run = functools.partial(passes, inputs, with_features=True, **way)
+    return run, {"units": (len(items), "utt"), "audio_s": sum(samples for _, _, samples, _ in items) / 16_000}
+
+
 CASES = {
     "fbank.knf": log_mel,
     "fbank.funasr088_wavfrontend": log_mel,
@@ -180,6 +198,11 @@ CASES = {
     "train.conformer_small_espnet": functools.partial(train_step, work.D_CONF),
     "ctc_loss.V500": functools.partial(ctc, 500),
     "ctc_loss.V5000": functools.partial(ctc, 5000),
+    "data.torch_knf_2workers": functools.partial(reading, threads=2),
+    "data.espnet_2workers": functools.partial(reading, threads=2),
+    "data.lhotse_2workers": functools.partial(reading, threads=2),
+    "data.funasr088_small_2workers": functools.partial(reading, threads=2),
+    "data.processes": functools.partial(reading, workers=2),
     "beam.funasr088_batch": functools.partial(joint_beam, work.D_SMALL),
     "beam.funasr088_single": functools.partial(joint_beam, work.D_SMALL),
 }

@@ -21,6 +21,7 @@ import rich.table
 import tyro
 
 from jaxasr import checkpoint
+from jaxasr.compiled import use_persistent_cache
 from jaxasr.data import manifest, pipeline
 from jaxasr.errors import exit_with_message
 from jaxasr.inputs import evaluation_inputs
@@ -80,7 +81,9 @@ def measured(name: str, data: str, rows: int) -> tuple[dict[str, Any], Callable[
 
 
 def timed(options: Options) -> list[dict[str, Any]]:
+    use_persistent_cache()
     cases = [measured(name, options.data, rows) for rows in options.rows for name in options.models]
+    print("all compiled; timing", flush=True)
     seconds: list[list[float]] = [[] for _ in cases]
     for _ in range(options.rounds):
         for (_, run), times in zip(cases, seconds, strict=True):

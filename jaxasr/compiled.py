@@ -19,9 +19,16 @@ class CompiledByShape:
     first minute. A shape that was not announced is compiled when it is asked for. Any thread may ask.
     """
 
-    def __init__(self, jitted: Any, arguments: Callable[[BucketShape], tuple[Any, ...]]):
+    def __init__(
+        self,
+        jitted: Any,
+        arguments: Callable[[BucketShape], tuple[Any, ...]],
+        done: Callable[[BucketShape, Any], None] | None = None,
+    ):
+        """`done` is called, in a thread of its own, with each shape and its executable."""
         self._jitted = jitted
         self._arguments = arguments
+        self._done = done
         self._futures: dict[BucketShape, concurrent.futures.Future] = {}
         self._announcing = threading.Lock()
         self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="compile")
@@ -54,7 +61,10 @@ class CompiledByShape:
         self._thread.shutdown(wait=True, cancel_futures=True)
 
     def _compile(self, shape: BucketShape) -> Any:
-        return self._jitted.lower(*self._arguments(shape)).compile()
+        executable = self._jitted.lower(*self._arguments(shape)).compile()
+        if self._done is not None:
+            self._done(shape, executable)
+        return executable
 
 
 def use_persistent_cache() -> None:

@@ -168,10 +168,11 @@ def training_inputs(
 
     Args:
       weights: what the corpora's shares of an epoch are by; () for every utterance once.
-      check_sound: read every file to its end first, and leave out those that cannot be.
+      check_sound: read every file to its end first, and leave out those that cannot be; else the seconds that a
+        manifest states are trusted.
     """
     preprocess = task.preprocess_fn(train=True)  # first, since it may look for noises
-    infos = headers(utterances, task.source, whole=check_sound)
+    infos = headers(utterances, task.source, whole=check_sound, trust=not check_sound)
     selection = select(
         utterances,
         infos,
@@ -186,18 +187,30 @@ def training_inputs(
             f"--train: nothing is left to train on: {selection.accounting()}; at least one utterance was expected; "
             f"correct the data.{first}"
         )
-    usable = selection.usable
-    tokens = np.broadcast_to(selection.tokens[:, None], usable.shape)[usable]
-    shapes = bucketing.choose(
-        selection.samples[usable],
-        tokens,
+    shapes = training_shapes(
+        selection,
         batch_samples=int(batch_seconds * task.input_rate),
         max_buckets=max_buckets,
         rows_multiple=rows_multiple,
-        variants=len(speeds),
-        uses=np.broadcast_to(mixing.uses(selection.corpora, weights)[:, None], usable.shape)[usable],
+        weights=weights,
     )
     return Inputs(task, selection, shapes, seed, collate=collate, preprocess=preprocess, weights=weights)
+
+
+def training_shapes(
+    selection: Selection, *, batch_samples: int, max_buckets: int, rows_multiple: int, weights: tuple[float, ...]
+) -> list[BucketShape]:
+    """The shapes that suit the lengths at every speed."""
+    usable = selection.usable
+    return bucketing.choose(
+        selection.samples[usable],
+        np.broadcast_to(selection.tokens[:, None], usable.shape)[usable],
+        batch_samples=batch_samples,
+        max_buckets=max_buckets,
+        rows_multiple=rows_multiple,
+        variants=len(selection.speeds),
+        uses=np.broadcast_to(mixing.uses(selection.corpora, weights)[:, None], usable.shape)[usable],
+    )
 
 
 def check_feasible(selection: Selection, frame_ms: float, limit: float) -> str:

@@ -3,6 +3,7 @@
 import json
 import math
 import pathlib
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, Any
@@ -15,6 +16,7 @@ import rich.text
 
 from jaxasr.data.pipeline import HostBatch
 from jaxasr.errors import TrainingError
+from jaxasr.memory import shown
 from jaxasr.tasks.base import Metrics, Task
 
 ORDER = (
@@ -71,6 +73,7 @@ class RunLog:
         self._bar: rich.progress.Progress | None = None
         self._began = (time.perf_counter(), 0)
         self._last_wer = ""
+        self._writing = threading.Lock()
         if not active:
             return
         from tensorboardX import SummaryWriter
@@ -109,11 +112,13 @@ class RunLog:
         self.say(f"valid  step {step}  epoch {epoch:.2f}  {short(record)}  {note}")
 
     def event(self, **fields: Any) -> None:
-        """A record that is no number, such as the ids of a batch that was skipped."""
-        if self._active:
-            record = {name: value if _is_json(value) else None for name, value in fields.items()}
-            self._file.write(json.dumps({"time": time.time()} | record, ensure_ascii=False) + "\n")
-            self._file.flush()
+        """A record that is no number, such as the ids of a batch that was skipped; from any thread."""
+        record = {name: value if _is_json(value) else None for name, value in fields.items()}
+        line = json.dumps({"time": time.time()} | record, ensure_ascii=False) + "\n"
+        with self._writing:
+            if self._active:
+                self._file.write(line)
+                self._file.flush()
 
     def say(self, line: str, style: str | None = None) -> None:
         if self._active:
@@ -123,9 +128,10 @@ class RunLog:
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
-        if self._active:
-            self._board.close()
-            self._file.close()
+        with self._writing:
+            if self._active:
+                self._board.close()
+                self._file.close()
             self._active = False
 
     def _write(self, split: str, record: dict[str, Any], step: int, epoch: float) -> None:
@@ -265,17 +271,13 @@ class StepLog:
             self._log.steps(self._window.record(self._task), step, total, epoch)
             self._window = Window()
 
-    def _length(self, samples: int) -> str:
-        source = self._task.source
-        return f"{samples / source.rate:.2f} s" if source.unit == "seconds" else f"{samples} {source.unit}"
-
     def _check(self, step: int, hosts: Sequence[HostBatch], values: Metrics) -> None:
         if not values["skipped"].total:
             return
         ids, shapes = [i for host in hosts for i in host.ids], [host.planned.shape for host in hosts]
         self._log.event(split="skipped", step=step, shapes=shapes, ids=ids)
         if values["skipped_in_a_row"].total >= self._nonfinite_limit:
-            buckets = " and ".join(dict.fromkeys(f"{s.rows} rows x {self._length(s.samples)}" for s in shapes))
+            buckets = " and ".join(dict.fromkeys(shown(shape, self._task.source) for shape in shapes))
             raise TrainingError(
                 f"step {step}: loss or gradient is not finite for {self._nonfinite_limit} steps in a row, last on the "
                 f"bucket of {buckets} with {', '.join(ids[:8])}; finite ones were expected; lower "

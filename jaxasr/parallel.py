@@ -136,12 +136,13 @@ class Devices:
 
         return jax.tree_util.tree_map_with_path(place, tree)
 
-    def check_rows(self, rows: int) -> None:
-        """Raises ConfigError where so many rows cannot be dealt out to the devices."""
-        if rows % self.mesh.size:
+    def check_rows(self, rows: int, microbatches: int = 1) -> None:
+        """Raises ConfigError where so many rows, in so many parts, cannot be dealt out to the devices."""
+        if rows % (least := self.mesh.size * microbatches):
             raise ConfigError(
-                f"{rows} rows a batch on {self.mesh.size} devices: every device takes as many rows; "
-                f"--rows_multiple must be a multiple of the devices; give --rows_multiple={self.mesh.size}."
+                f"{rows} rows a batch on {self.mesh.size} devices, --microbatches={microbatches}: every device takes "
+                "as many rows of each part; --rows_multiple must be a multiple of the product; give "
+                f"--rows_multiple={least}."
             )
 
     def abstract(self, tree: PyTree) -> PyTree:

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -10,7 +11,7 @@ from typing import Any
 
 import rich.console
 
-from jaxasr import checkpoint, config, finetune
+from jaxasr import checkpoint, config, finetune, fit
 from jaxasr.cmvn import estimate
 from jaxasr.data import manifest
 from jaxasr.data.manifest import Utterance
@@ -70,7 +71,7 @@ def prepare(
         collate=collate,
     )
     for shape in inputs.shapes:
-        devices.check_rows(shape.rows)
+        devices.check_rows(shape.rows, cfg.microbatches)
     accounting = f"train: {inputs.selection.accounting()}; {amount(inputs.size, task.source.of_corpora[0])}"
     console.print(accounting, highlight=False, markup=False, soft_wrap=True)
     if sounds := task.sounds_drawn_from():
@@ -84,12 +85,15 @@ def prepare(
         line = check_feasible(inputs.selection, task.frame_ms, cfg.max_infeasible)
         console.print(line, highlight=False, soft_wrap=True)
     task = task.with_statistics(lambda features_of: estimate(features_of, plain(inputs, cfg), devices, console))
+    inputs = dataclasses.replace(inputs, task=task)
+    if cfg.fit is not None:
+        say = functools.partial(console.print, highlight=False, soft_wrap=True)
+        cfg, inputs = fit.fitted(cfg, inputs, devices, say)
     if is_main_process() and not checkpoint.has_state(workdir):
         finetune.keep_options(cfg, workdir)
         checkpoint.save_model(workdir / "model", task, None, cfg.imports)
         checkpoint.write_atomically(workdir / "config.yaml", config.to_yaml(cfg).encode())
         checkpoint.write_atomically(workdir / FILES, json.dumps(hashes_of_files(cfg.task), indent=1).encode())
-    inputs = dataclasses.replace(inputs, task=task)
     inputs.print_buckets(console, "Buckets (first epoch)")
     held_out = [held_out_inputs(cfg, task, utterances, collate) for utterances in (valid, *tests)]
     return Prepared(task, inputs, held_out[0], held_out[1:])
@@ -106,7 +110,7 @@ def read_manifests(cfg: TrainConfig, console: rich.console.Console) -> tuple[lis
     train = manifest.read_all(cfg.train, kind=source.kind)
     if cfg.valid:
         return train, manifest.read_all(cfg.valid, kind=source.kind)
-    infos = headers(train, source, whole=cfg.check_sound)
+    infos = headers(train, source, whole=cfg.check_sound, trust=not cfg.check_sound)
     faults = [why_unreadable(u, infos, source) for u in train]
     if all(faults):
         raise DataError(
@@ -150,15 +154,22 @@ def resumed(cfg: TrainConfig) -> TrainConfig:
     workdir = pathlib.Path(cfg.workdir)
     if not checkpoint.has_state(workdir):
         return finetune.with_model(cfg)
-    check_same_run(cfg, workdir)
+    cfg = check_same_run(cfg, workdir)
     check_same_files(cfg.task, workdir)
     return dataclasses.replace(cfg, task=checkpoint.with_resources(cfg.task, workdir / "model"))
 
 
-def check_same_run(cfg: TrainConfig, workdir: pathlib.Path) -> None:
-    """Raises CheckpointError where the run in the workdir was started with options that decide another result."""
+def check_same_run(cfg: TrainConfig, workdir: pathlib.Path) -> TrainConfig:
+    """`cfg`, with the batches that `--fit` found when the run began.
+
+    Raises:
+      CheckpointError: the run in the workdir was started with options that decide another result.
+    """
     file = workdir / "config.yaml"
     earlier = config.from_mapping(TrainConfig, checkpoint.read_options(workdir), where=str(file))
+    if cfg.fit is not None:
+        found = {"batch_seconds": earlier.batch_seconds, "batch_tokens": earlier.batch_tokens}
+        cfg = dataclasses.replace(cfg, fit=None, **found)
     old, new = config.to_mapping(earlier), config.to_mapping(cfg)
     differing = [n for n in old.keys() | new.keys() if n not in RESUMABLE and old.get(n) != new.get(n)]
     if differing:
@@ -168,6 +179,7 @@ def check_same_run(cfg: TrainConfig, workdir: pathlib.Path) -> None:
             f"{f' (and {len(differing) - 1} more options differ)' if len(differing) > 1 else ''}; a run goes on "
             "with the options it was started with; give those, or another --workdir."
         )
+    return cfg
 
 
 def hashes_of_files(task: Task) -> dict[str, str]:

@@ -15,8 +15,9 @@ from jaxasr.compiled import CompiledByShape
 from jaxasr.data.batch import BucketShape
 from jaxasr.data.pipeline import HostBatch
 from jaxasr.errors import ConfigError
+from jaxasr.gradients import ALL, Gradient, GradientFn, LossFn, counts_of, make_gradient
+from jaxasr.memory import StepMemory, Told, bytes_on_device, step_memory
 from jaxasr.nn.batch_norm import STATS, running, split_stats, with_stats
-from jaxasr.nn.rows import sum_over_devices
 from jaxasr.optim import Optimizer
 from jaxasr.parallel import Devices
 from jaxasr.paths import with_given
@@ -25,9 +26,6 @@ from jaxasr.tasks.base import Counts, Mean, Metrics, Task
 from jaxasr.train_config import TrainConfig
 from jaxasr.trainable import Trainable
 from jaxasr.typing import Array, Int, Key, Params, PyTree, Scalar
-
-LossFn = Callable[..., tuple[Scalar, Metrics]]
-"""(params, batch, key, counts=None) to the loss and its parts; see `Task.loss_fn`."""
 
 
 class TrainState(NamedTuple):
@@ -51,23 +49,10 @@ class TrainState(NamedTuple):
     """Running statistics of batch norms, which follow the batches and no gradient; None where there are none."""
 
 
-ALL = Trainable()
-"""All parameters learn."""
-
-
 def model_of(state: TrainState, trainable: Trainable = ALL) -> Params:
     """What is validated and saved: the average, where one is kept, with what an adapter changes."""
     whole = with_stats(state.params, state.stats)
     return trainable.merged(whole if state.average is None else with_given(whole, state.average.params))
-
-
-class Gradient(NamedTuple):
-    """What a batch, or several, add to an update; over all devices."""
-
-    loss: Any
-    metrics: Metrics
-    grads: Params
-    """Of the parameters that learn."""
 
 
 def init_state(
@@ -91,19 +76,6 @@ def init_state(
 
 
 # --- one update --------------------------------------------------------------------------------------------------
-
-
-def gradient_of(loss_fn: LossFn, trainable: Trainable, params: Params, batch: Any, *args: Any) -> Gradient:
-    """The gradient of ``loss_fn(params, batch, *args)``; below what learns nothing goes back through the network.
-
-    Under jit the batch is whole and these sums are its own; in per-device code they cross the devices.
-    """
-
-    def loss_of(learning: Params) -> tuple[Scalar, Metrics]:
-        return loss_fn(trainable.merged(with_given(params, learning)), batch, *args)
-
-    (loss, metrics), grads = jax.value_and_grad(loss_of, has_aux=True)(trainable.learning(params))
-    return jax.tree.map(sum_over_devices, Gradient(loss, metrics, grads))
 
 
 def make_apply(
@@ -151,13 +123,15 @@ def make_train_step(
     schedule: Schedule,
     average: Average | None = None,
     trainable: Trainable = ALL,
+    microbatches: int = 1,
 ) -> Callable[[TrainState, Any], tuple[TrainState, Metrics]]:
     """(state, batch) to (state, metrics): one update from the whole batch's gradient."""
     apply = make_apply(optimizer, schedule, average, trainable)
+    gradient = make_gradient(loss_fn, trainable, microbatches)
 
     def train_step(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(state.key, state.step)
-        return apply(state, gradient_of(loss_fn, trainable, state.params, batch, key))
+        return apply(state, gradient(state.params, batch, key))
 
     return train_step
 
@@ -173,22 +147,20 @@ class Sums(NamedTuple):
 
 
 def make_count(loss_fn: LossFn, trainable: Trainable = ALL) -> Callable[[Counts, Any, Params], Counts]:
-    """(counts, batch, params) to the counts with those of the batch; the network is traced and then left out."""
+    """(counts, batch, params) to the counts with those of the batch."""
 
     def count(counts: Counts, batch: Any, params: Params) -> Counts:
-        _, metrics = loss_fn(trainable.merged(params), batch, jax.random.key(0))  # no count depends on the key
-        found = {name: mean.count for name, mean in metrics.items()}
-        return jax.tree.map(lambda before, count: before + sum_over_devices(count), counts, found)
+        return jax.tree.map(jnp.add, counts, counts_of(loss_fn, trainable, params, batch))
 
     return count
 
 
-def make_add(loss_fn: LossFn, trainable: Trainable = ALL) -> Callable[[Sums, Any, TrainState, Counts], Sums]:
+def make_add(gradient_fn: GradientFn) -> Callable[[Sums, Any, TrainState, Counts], Sums]:
     """(sums, batch, state, counts of the whole update) to the sums with those of the batch."""
 
     def add(sums: Sums, batch: Any, state: TrainState, counts: Counts) -> Sums:
         key = jax.random.fold_in(jax.random.fold_in(state.key, state.step), sums.batches)
-        gradient = gradient_of(loss_fn, trainable, state.params, batch, key, counts)
+        gradient = gradient_fn(state.params, batch, key, counts)
         return Sums(sums.batches + 1, jax.tree.map(jnp.add, sums.gradient, gradient))
 
     return add
@@ -233,6 +205,10 @@ class Steps(abc.ABC):
     @abc.abstractmethod
     def __call__(self, state: TrainState, hosts: Sequence[HostBatch]) -> tuple[TrainState, Metrics]: ...
 
+    @abc.abstractmethod
+    def memory(self, shape: BucketShape) -> StepMemory:
+        """What a step with a batch of this shape takes; waits until it is compiled."""
+
     def announce(self, shapes: Sequence[BucketShape]) -> None:
         """Starts compiling for these shapes."""
         for compiled in self._by_shape:
@@ -250,18 +226,44 @@ class Steps(abc.ABC):
 class WholeSteps(Steps):
     """Updates from one batch each: one executable a bucket shape."""
 
-    def __init__(self, cfg: TrainConfig, task: Task, devices: Devices, abstract: TrainState):
-        step = make_train_step(task.loss_fn(), cfg.optimizer, cfg.schedule, cfg.average, cfg.trainable)
+    def __init__(self, cfg: TrainConfig, task: Task, devices: Devices, abstract: TrainState, told: Told):
+        loss_fn = task.loss_fn()
+        if cfg.microbatches > 1:
+            check_counts(task, loss_fn, "microbatches")
+        step = make_train_step(
+            loss_fn, cfg.optimizer, cfg.schedule, cfg.average, cfg.trainable, microbatches=cfg.microbatches
+        )
+
+        def spec(shape: BucketShape) -> Any:
+            return devices.spec(task.batch_spec(shape))
+
+        def memory(shape: BucketShape, compiled: Any) -> StepMemory:
+            return step_memory(compiled, state=bytes_on_device(abstract), batch=bytes_on_device(spec(shape)))
+
+        self._memory = memory
         places, out = devices.places(abstract), devices.replicated
         self._step = CompiledByShape(
             devices.compiled_for(step, (places, devices.by_row), (places, out), mode=cfg.parallel, donate=(0,)),
-            lambda shape: (abstract, devices.spec(task.batch_spec(shape))),
+            lambda shape: (abstract, spec(shape)),
+            lambda shape, compiled: told(shape, memory(shape, compiled)),
         )
         super().__init__(devices, self._step)
 
     def __call__(self, state: TrainState, hosts: Sequence[HostBatch]) -> tuple[TrainState, Metrics]:
         (host,) = hosts
         return self._step[host.planned.shape](state, self._devices.put(host.batch))
+
+    def memory(self, shape: BucketShape) -> StepMemory:
+        return self._memory(shape, self._step[shape])
+
+
+def check_counts(task: Task, loss_fn: LossFn, option: str) -> None:
+    """Raises ConfigError where a loss cannot add up over the parts that an option makes."""
+    if "counts" not in inspect.signature(loss_fn).parameters:
+        raise ConfigError(
+            f"--{option}: the loss of {type(task).__name__} has no argument `counts`; one was expected, so that "
+            f"batches can add up to an update; add it (jaxasr.tasks.Task.loss_fn), or give --{option}=1."
+        )
 
 
 class AccumulatedSteps(Steps):
@@ -270,28 +272,40 @@ class AccumulatedSteps(Steps):
     The counts of all batches come first, since each gradient is divided by them.
     """
 
-    def __init__(self, cfg: TrainConfig, task: Task, devices: Devices, abstract: TrainState):
+    def __init__(self, cfg: TrainConfig, task: Task, devices: Devices, abstract: TrainState, told: Told):
         loss_fn, trainable = task.loss_fn(), cfg.trainable
-        if "counts" not in inspect.signature(loss_fn).parameters:
-            raise ConfigError(
-                f"--accumulate: the loss of {type(task).__name__} has no argument `counts`; one was expected, so that "
-                "batches can add up to an update; add it (jaxasr.tasks.Task.loss_fn), or give --accumulate=1."
-            )
-        spec = task.batch_spec(BucketShape(1, int(task.input_rate), 1))
+        check_counts(task, loss_fn, "accumulate")
+        one = task.batch_spec(BucketShape(1, int(task.input_rate), 1))
         network = jax.eval_shape(trainable.merged, abstract.params)
-        loss, metrics = jax.eval_shape(loss_fn, network, spec, abstract.key)
+        loss, metrics = jax.eval_shape(loss_fn, network, one, abstract.key)
         counts = {name: mean.count for name, mean in metrics.items()}
         grads = trainable.learning(abstract.params)
         sums = Sums(jax.ShapeDtypeStruct((), jnp.int32), Gradient(loss, metrics, grads))
 
-        def by_shape(fn: Callable[..., Any], folded: PyTree, *kept: PyTree) -> CompiledByShape:
+        def spec(shape: BucketShape) -> Any:
+            return devices.spec(task.batch_spec(shape))
+
+        def by_shape(fn: Callable[..., Any], folded: PyTree, *kept: PyTree, done: Any = None) -> CompiledByShape:
             places, *others = [devices.places(tree) for tree in (folded, *kept)]
             first, *rest = [devices.placed(tree) for tree in (folded, *kept)]
             jitted = devices.compiled_for(fn, (places, devices.by_row, *others), places, mode=cfg.parallel, donate=(0,))
-            return CompiledByShape(jitted, lambda shape: (first, devices.spec(task.batch_spec(shape)), *rest))
+            return CompiledByShape(jitted, lambda shape: (first, spec(shape), *rest), done)
 
+        def memory(shape: BucketShape, compiled: Any) -> StepMemory:
+            """With the batches that the update has beside it, were they like it."""
+            batches = cfg.accumulate * bytes_on_device(spec(shape))
+            between = bytes_on_device(devices.placed((sums, counts)))
+            return step_memory(compiled, state=bytes_on_device(abstract), batch=batches, between=between)
+
+        self._memory = memory
         self._count = by_shape(make_count(loss_fn, trainable), counts, abstract.params)
-        self._add = by_shape(make_add(loss_fn, trainable), sums, abstract, counts)
+        self._add = by_shape(
+            make_add(make_gradient(loss_fn, trainable, cfg.microbatches)),
+            sums,
+            abstract,
+            counts,
+            done=lambda shape, compiled: told(shape, memory(shape, compiled)),
+        )
         self._zeros = jax.jit(
             lambda: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (counts, sums)),
             out_shardings=devices.places((counts, sums)),
@@ -300,6 +314,9 @@ class AccumulatedSteps(Steps):
         out = devices.places(abstract), devices.replicated
         self._apply = jax.jit(apply, donate_argnums=0, out_shardings=out)
         super().__init__(devices, self._count, self._add)
+
+    def memory(self, shape: BucketShape) -> StepMemory:
+        return self._memory(shape, self._add[shape])
 
     def __call__(self, state: TrainState, hosts: Sequence[HostBatch]) -> tuple[TrainState, Metrics]:
         batches = [(host.planned.shape, self._devices.put(host.batch)) for host in hosts]
@@ -311,9 +328,11 @@ class AccumulatedSteps(Steps):
         return self._apply(state, sums.gradient)
 
 
-def train_steps(cfg: TrainConfig, task: Task, devices: Devices, abstract: TrainState) -> Steps:
-    """The executables of a run's updates."""
-    return (WholeSteps if cfg.accumulate == 1 else AccumulatedSteps)(cfg, task, devices, abstract)
+def train_steps(
+    cfg: TrainConfig, task: Task, devices: Devices, abstract: TrainState, told: Told = lambda *_: None
+) -> Steps:
+    """The executables of a run's updates; `told` hears, in another thread, what each shape's step takes."""
+    return (WholeSteps if cfg.accumulate == 1 else AccumulatedSteps)(cfg, task, devices, abstract, told)
 
 
 def model_maker(cfg: TrainConfig, devices: Devices) -> Callable[[TrainState], Params]:

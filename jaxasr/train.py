@@ -62,6 +62,7 @@ def loop(
     from jaxasr.finetune import given_params
     from jaxasr.inputs import groups
     from jaxasr.logs import RunLog, StepLog
+    from jaxasr.memory import teller
     from jaxasr.parallel import is_main_process
     from jaxasr.session import session
     from jaxasr.state import abstract_state, copy_of, model_maker, state_creator, train_steps, with_total
@@ -75,7 +76,8 @@ def loop(
     abstract, model = abstract_state(create, devices), model_maker(cfg, devices)
     for said in filter(None, (cfg.trainable.summary(abstract.params), devices.summary(abstract))):
         console.print(said, highlight=False, soft_wrap=True)
-    steps = closing(train_steps(cfg, data.task, devices, abstract))
+    log = closing(RunLog(workdir, console, active=is_main_process()))
+    steps = closing(train_steps(cfg, data.task, devices, abstract, teller(data.task.source, log)))
     checkpoints = closing(Checkpoints(workdir / "checkpoints"))
     if (restored := checkpoints.restore(abstract, console.print)) is not None:
         state, progress = restored
@@ -88,7 +90,6 @@ def loop(
         progress = Progress(data_hash=data.train.fingerprint())
     step, ends = int(state.step), Ends(cfg, data.train, progress, began)
     state = with_total(state, ends.total, devices)
-    log = closing(RunLog(workdir, console, active=is_main_process()))
     log.event(split="session", step=step, **session(cfg, data))
     step_log = StepLog(log, data.task, cfg.log_steps, cfg.nonfinite_limit)
     validator = closing(Validator(cfg, data, devices, workdir, log, progress))

@@ -72,6 +72,12 @@ class TrainConfig:
     """Tokens in a batch, padding included, over all devices, of a task that reads text."""
     accumulate: int = 1
     """Batches to an update, which equals that of one batch with all their rows; an epoch's last may have fewer."""
+    microbatches: int = 1
+    """Parts of a batch, computed one after the other: less memory for the same update."""
+    fit: float | Literal["device"] | None = None
+    """Take the largest batches that fit into so many GiB on each device, or into what the device says it has.
+
+    A run that goes on keeps what was found."""
     max_buckets: int = 5
     """Most batch shapes; one compilation each."""
     rows_multiple: int = 8
@@ -83,7 +89,8 @@ class TrainConfig:
     max_infeasible: float = 0.01
     """Share of training utterances that may have fewer frames than CTC needs."""
     check_sound: bool = True
-    """Read every sound file to its end before training, once: damaged training files are left out and counted."""
+    """Read every sound file to its end before training, once: damaged training files are left out and counted. Without,
+    the seconds that a manifest states are trusted."""
 
     valid_steps: int | None = None
     """Validate and save every so many steps; None: after every epoch."""
@@ -152,13 +159,18 @@ class TrainConfig:
                 f"--best_metric={self.best_metric}: a {type(self.task).__name__} decodes nothing, so that it has no "
                 "error rates; loss was expected; remove it."
             )
-        for name in ("epochs", "steps", "minutes", "patience", "valid_steps"):
-            if (value := getattr(self, name)) is not None and not 0 < value <= MOST:
+        for name in ("epochs", "steps", "minutes", "patience", "valid_steps", "fit"):
+            if (value := getattr(self, name)) not in (None, "device") and not 0 < value <= MOST:
                 raise ConfigError(
                     f"--{name}={value}: a positive number up to {MOST}, or none, was expected; change it."
                 )
         if not 0.0 <= self.max_infeasible <= 1.0:
             raise ConfigError(f"--max_infeasible={self.max_infeasible}: a share from 0 to 1 was expected; change it.")
+        if self.rows_multiple % max(self.microbatches, 1):
+            raise ConfigError(
+                f"--microbatches={self.microbatches}: --rows_multiple={self.rows_multiple}; a multiple of it was "
+                f"expected, so that batches can be divided; give --rows_multiple={self.microbatches} or one of those."
+            )
         for name in ("seed", "workers"):
             if not 0 <= getattr(self, name) <= MOST:
                 raise ConfigError(f"--{name}={getattr(self, name)}: 0 to {MOST} was expected; change it.")
@@ -166,6 +178,7 @@ class TrainConfig:
             "batch_seconds",
             "batch_tokens",
             "accumulate",
+            "microbatches",
             "max_buckets",
             "rows_multiple",
             "max_seconds",

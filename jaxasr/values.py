@@ -42,12 +42,13 @@ def _coerce_union(value: Any, args: tuple[Any, ...], where: str) -> Any:
     if type(None) in args and says_none(value[0] if isinstance(value, Words) and len(value) == 1 else value):
         return None
     kinds = [a for a in args if a is not type(None)]
-    for kind in kinds[:-1]:
-        try:
+    if len(kinds) == 1:
+        return coerce(value, kinds[0], where)
+    for kind in kinds:
+        with contextlib.suppress(ConfigError):
             return coerce(value, kind, where)
-        except ConfigError:
-            continue
-    return coerce(value, kinds[-1], where)
+    said = " ".join(value) if isinstance(value, Words) else value
+    raise ConfigError(f"{where}: {said!r}; {' or '.join(map(_type_name, kinds))} was expected; correct it.")
 
 
 def _coerce_tuple(value: Any, args: tuple[Any, ...], where: str) -> tuple[Any, ...]:

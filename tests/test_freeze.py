@@ -11,12 +11,13 @@ from jaxasr.averages import Ema
 from jaxasr.data.bucketing import PlannedBatch
 from jaxasr.data.pipeline import HostBatch
 from jaxasr.errors import ConfigError
+from jaxasr.gradients import gradient_of
 from jaxasr.nn.encoders import ENCODERS
 from jaxasr.optim import OPTIMIZERS, AdamW
 from jaxasr.parallel import Devices
 from jaxasr.paths import leaves, with_given
 from jaxasr.schedules import Constant
-from jaxasr.state import gradient_of, init_state, make_train_step, model_of, train_steps
+from jaxasr.state import init_state, make_train_step, model_of, train_steps
 from jaxasr.train_config import TrainConfig
 from jaxasr.trainable import Trainable
 

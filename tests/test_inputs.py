@@ -1,6 +1,8 @@
+import contextlib
 import dataclasses
 import io
 import itertools
+import json
 import re
 from typing import Any
 
@@ -13,6 +15,7 @@ from jaxasr import inputs
 from jaxasr.data import manifest, pipeline, sounds
 from jaxasr.data.batch import BucketShape
 from jaxasr.data.manifest import Utterance
+from jaxasr.data.pack import PackOptions, pack
 from jaxasr.data.perturb import CommonPreprocessor
 from jaxasr.data.selection import INFEASIBLE
 from jaxasr.data.tokenizer import WordTokenizer
@@ -377,3 +380,36 @@ def test_a_manifest_end_to_end(task, utterances, tmp_path):
     made = training(task, manifest.read(tmp_path / "m.jsonl"))
     assert made.fingerprint() == training(task, utterances).fingerprint()
     assert all(isinstance(shape, BucketShape) for shape in made.shapes)
+
+
+def test_a_pack_gives_the_same_batches(task, utterances, tmp_path):
+    lines = ({"source": u.audio, "target": u.text, "id": u.id} for u in utterances)
+    (tmp_path / "m.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    pack(PackOptions((str(tmp_path / "m.jsonl"), str(tmp_path / "packed"))))
+    task = dataclasses.replace(task, preprocess=CommonPreprocessor(speeds=(0.9, 1.0, 1.1), volume_db=3.0))
+    plain, packed = (training(task, manifest.read(tmp_path / name)) for name in ("m.jsonl", "packed"))
+    assert packed.fingerprint() == plain.fingerprint()
+    loader = packed.epoch(1)
+    expected = [plain.epoch(1)(number) for number in range(2, len(loader.plan))]
+    for workers in (0, 2):
+        with contextlib.closing(pipeline.load(loader, start=2, workers=workers)) as loaded:
+            for host, other in zip(loaded, expected, strict=True):
+                assert host.ids == other.ids
+                for one, two in zip(host.batch, other.batch, strict=True):
+                    np.testing.assert_array_equal(one, two)
+
+
+def test_stated_seconds_are_trusted_without_check_sound(task, utterances, tmp_path):
+    def stated(utterance: Utterance) -> Utterance:
+        header = soundfile.info(utterance.audio)
+        return dataclasses.replace(utterance, seconds=header.frames / header.samplerate)
+
+    measured = training(task, [stated(u) for u in utterances])
+    gone = [dataclasses.replace(stated(u), audio=str(tmp_path / u.id)) for u in utterances]
+    trusted = training(task, gone, check_sound=False)
+    assert [u.id for u in trusted.selection.utterances] == [u.id for u in measured.selection.utterances]
+    more = trusted.selection.samples - measured.selection.samples
+    assert more.min() >= 0 and more.max() <= 0.002 * task.input_rate / 0.85
+    assert training(task, gone, check_sound=False).fingerprint() == trusted.fingerprint()
+    with pytest.raises(DataError, match="nothing is left"):
+        training(task, gone)

@@ -21,6 +21,7 @@ from jaxasr.data.batch import AsrExample, BucketShape
 from jaxasr.errors import ConfigError
 from jaxasr.hypothesis import Hypothesis
 from jaxasr.logs import RunLog
+from jaxasr.memory import StepMemory, teller
 from jaxasr.nn.batch_norm import with_stats
 from jaxasr.nn.frontends import GivenFeatures
 from jaxasr.outputs import files
@@ -98,6 +99,7 @@ def workdir(tmp_path_factory) -> pathlib.Path:
 def written(log: RunLog, cfg: TrainConfig, data: Prepared, workdir: pathlib.Path) -> None:
     """The log of a run of 40 steps, and the hypotheses of its end."""
     log.event(split="session", step=0, **session(cfg, data))
+    teller(data.task.source, log)(data.train.shapes[0], StepMemory(2**28, 2**27, 2**30))
     for step in range(1, 41):
         losses = {"loss": 40 / step, "loss/ctc": 50 / step, "loss/att": 30 / step, "acc/token": step / 50}
         speed = {"audio_seconds_per_second": 90.0, "padding_percent": 20.0, "waiting_percent": 1.0}
@@ -138,6 +140,7 @@ def test_what_a_report_holds(workdir):
         assert f"{100 * record['cer']:.2f} %" in page.sections["errors"]
     assert "finished" in page.sections[""] and "sanm, 2 layers of 16" in page.sections[""]
     assert "Left out of" in page.sections["data"] or "none is left out" in page.sections["data"]
+    assert "1.375" in page.sections["buckets"]
     assert f"jax{jax.__version__}" in page.sections["machine"] and "Sessions" in page.sections["machine"]
     assert "num_layers: 2" in page.sections["configuration"] and "Seed 0." in page.sections["configuration"]
     assert len([a for a in page.all("audio") if a["src"].startswith("data:audio/flac")]) >= 4

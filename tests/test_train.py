@@ -97,6 +97,8 @@ def test_a_run_leaves_what_the_readme_says(finished):
     for name in ("config.yaml", "tokens.txt", "am.mvn", "params.safetensors"):
         assert (workdir / "model" / name).exists(), name
     assert losses(cfg)[1] > list(losses(cfg).values())[-1]
+    (memory,) = records(cfg, "memory")  # of its one bucket
+    assert 0 < memory["state"] + memory["batch"] < memory["total"]
     again = config.from_mapping(type(cfg), config.read_yaml(workdir / "config.yaml"), where="test")
     assert again == cfg
 

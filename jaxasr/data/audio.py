@@ -8,12 +8,13 @@ import io
 import math
 import os
 from collections.abc import Iterator
-from typing import BinaryIO, ClassVar
+from typing import BinaryIO, ClassVar, Literal
 
 import numpy as np
 import soundfile
 import soxr
 
+from jaxasr.data import packs
 from jaxasr.data.batch import AsrExample
 from jaxasr.data.source import FileSource, Header, check_finite, place, segment, status
 from jaxasr.data.utterance import Kind, Utterance
@@ -50,7 +51,7 @@ class SoundSource(FileSource):
         return None
 
     def file(self, path: str) -> str:
-        return path
+        return packs.file_of(path)
 
     def info(self, path: str) -> Header:
         return info(path)
@@ -66,6 +67,12 @@ class SoundSource(FileSource):
     def length(self, utterance: Utterance, header: Header, speed: float) -> int:
         _, frames = segment(utterance, header.frames, header.rate)
         return resampled_length(frames, header.rate, self.sample_rate, speed)
+
+    def stated_length(self, utterance: Utterance, speed: float) -> int:
+        assert utterance.seconds is not None
+        # a file's own rate, which is not known, rounds otherwise: by less than a millisecond
+        frames = math.ceil((utterance.seconds + 0.001) * self.sample_rate)
+        return resampled_length(frames, self.sample_rate, self.sample_rate, speed)
 
     def read(self, utterance: Utterance) -> np.ndarray:
         return read(utterance, self.sample_rate, channel=self.channel, speed=utterance.speed)
@@ -121,7 +128,8 @@ def _header(where: str, file: soundfile.SoundFile) -> Header:
 def _opened(path: str | BinaryIO, where: str) -> Iterator[soundfile.SoundFile]:
     """The open sound file; whatever soundfile raises inside becomes a DataError beginning with `where`."""
     if isinstance(path, str):
-        status(path, where)
+        status(packs.file_of(path), where)
+        path = io.BytesIO(packs.sound(path, where)) if packs.is_record(path) else path
     try:
         with soundfile.SoundFile(path) as file:
             yield file
@@ -146,7 +154,8 @@ def _ratio(from_rate: int, to_rate: int, speed: float) -> fractions.Fraction:
 
 def resampled_length(frames: int, from_rate: int, to_rate: int, speed: float = 1.0) -> int:
     """frames * to_rate / (from_rate * speed), exactly, with halves rounded up."""
-    return math.floor(frames * _ratio(from_rate, to_rate, speed) + fractions.Fraction(1, 2))
+    ratio = _ratio(from_rate, to_rate, speed)
+    return (2 * frames * ratio.numerator + ratio.denominator) // (2 * ratio.denominator)
 
 
 def read(utterance: Utterance, rate: int, *, channel: int | None = None, speed: float = 1.0) -> np.ndarray:
@@ -215,11 +224,13 @@ def _decode(utterance: Utterance) -> tuple[np.ndarray, int]:
         return _frames_from(where, file, *segment(utterance, header.frames, header.rate)), header.rate
 
 
-def _frames_from(where: str, file: soundfile.SoundFile, first: int, count: int) -> np.ndarray:
+def _frames_from(
+    where: str, file: soundfile.SoundFile, first: int, count: int, dtype: Literal["float32", "int32"] = "float32"
+) -> np.ndarray:
     """(count, channels) from frame `first` on."""
     if first:
         file.seek(first)
-    sound = file.read(count, dtype="float32", always_2d=True)
+    sound = file.read(count, dtype=dtype, always_2d=True)
     _check_count(where, len(sound), count, file.frames)
     return sound
 
@@ -230,6 +241,42 @@ def _check_count(where: str, found: int, wanted: int, frames: int) -> None:
             f"{where}: ends {wanted - found} frames early; {frames} frames, as its header says, were "
             "expected; replace the file cut short."
         )
+
+
+_WHOLE_NUMBERS = {"PCM_S8": "PCM_16", "PCM_U8": "PCM_16", "PCM_16": "PCM_16", "PCM_24": "PCM_24"}
+"""Subtypes of files to those of FLAC that lose nothing."""
+
+
+def cut_out(utterance: Utterance) -> tuple[bytes, Header]:
+    """A sound file of the utterance alone, which is read as the utterance is, and its header.
+
+    Whole numbers of up to 24 bits become FLAC. Other sound stays the file that it is, or float32 where it is a part.
+
+    Raises:
+      DataError: the utterance cannot be read to its end.
+    """
+    where = place(utterance)
+    with _opened(utterance.audio, where) as file:
+        header, form, subtype = _header(where, file), file.format, _WHOLE_NUMBERS.get(file.subtype)
+        first, count = segment(utterance, header.frames, header.rate)
+        whole_numbers = subtype is not None and count > 0 and header.channels <= 8 and header.rate <= 655_350
+        sound = _frames_from(where, file, first, count, "int32" if whole_numbers else "float32")
+    check_finite(where, sound, "samples")
+    if count == header.frames and not (whole_numbers and form != "FLAC"):
+        content = _bytes_of(utterance.audio, where)
+    else:
+        written = io.BytesIO()
+        kind = ("FLAC", subtype) if whole_numbers else ("WAV", "FLOAT")
+        soundfile.write(written, sound, header.rate, format=kind[0], subtype=kind[1])
+        content = written.getvalue()
+    return content, Header(count, header.rate, header.channels)
+
+
+def _bytes_of(path: str, where: str) -> bytes:
+    if packs.is_record(path):
+        return packs.sound(path, where)
+    with open(path, "rb") as file:
+        return file.read()
 
 
 def _one_channel(where: str, sound: np.ndarray, channel: int | None) -> np.ndarray:

@@ -3,22 +3,17 @@
 import itertools
 import math
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from jaxasr.data.textfile import NUMBER, claim, few, lines, show
+from jaxasr.data.textfile import NUMBER, each_line, few, show, twice
 from jaxasr.data.utterance import Kind, Utterance, audio_path, folder_of
 from jaxasr.errors import DataError
 from jaxasr.registry import did_you_mean
 
 
-class _Row(NamedTuple):
-    where: str
-    value: str
-
-
 class _Span(NamedTuple):
-    where: str
     audio: str
     start: float = 0.0
     seconds: float | None = None
@@ -32,7 +27,7 @@ def script(kind: Kind | None) -> str:
 def read(folder: str, need_text: bool, kind: Kind | None) -> Iterator[tuple[str, Utterance]]:
     """Each utterance of a Kaldi folder with the `file:line` it came from.
 
-    `segments` cuts sound alone: `feats.scp` has one line an utterance.
+    `segments` cuts sound alone: `feats.scp` has one line an utterance. Without it, `utt2dur` says how long each is.
     """
     owner = script(kind)
     if not os.path.exists(os.path.join(folder, owner)):
@@ -47,48 +42,56 @@ def read(folder: str, need_text: bool, kind: Kind | None) -> Iterator[tuple[str,
     segments = os.path.join(folder, "segments")
     if kind != "features" and os.path.exists(segments):
         spans, owner = _segments(segments, spans), "segments"
+        durations = {}
+    else:
+        durations = _durations(os.path.join(folder, "utt2dur"), owner, spans)
     texts = _column(os.path.join(folder, "text"), owner, spans, needed=need_text)
-    speakers = _column(os.path.join(folder, "utt2spk"), owner, spans, needed=False)
-    for name, span in spans.items():
-        speaker = speakers.get(name, "")
-        yield span.where, Utterance(name, span.audio, texts.get(name, ""), speaker, span.start, span.seconds)
+    speakers = _speakers(folder, owner, spans)
+    listed = os.path.join(folder, owner)
+    for number, (name, span) in enumerate(spans.items(), 1):
+        text, speaker, seconds = texts.get(name, ""), speakers.get(name, ""), durations.get(name, span.seconds)
+        yield f"{listed}:{number}", Utterance(name, span.audio, text, speaker, span.start, seconds)
 
 
 def read_texts(folder: str) -> Iterator[tuple[str, Utterance]]:
     """As `read`, the transcripts alone."""
     path = os.path.join(folder, "text")
     rows = _table(path)
-    speakers = _column(os.path.join(folder, "utt2spk"), "text", rows, needed=False)
-    for name, (where, text) in rows.items():
-        yield where, Utterance(name, path, text, speakers.get(name, ""))
+    speakers = _speakers(folder, "text", rows)
+    for number, (name, text) in enumerate(rows.items(), 1):
+        yield f"{path}:{number}", Utterance(name, path, text, speakers.get(name, ""))
 
 
-def _table(path: str) -> dict[str, _Row]:
-    """The rest of each line by the line's first word."""
-    seen: dict[str, str] = {}
-    rows = {}
-    for number, line in enumerate(lines(path), 1):
-        key, *rest = line.split(maxsplit=1)
-        where = f"{path}:{number}"
-        claim(seen, key, where)
-        rows[key] = _Row(where, rest[0].strip() if rest else "")
+def _table(path: str) -> dict[str, str]:
+    """The rest of each line by the line's first word, in the order of the lines: one each."""
+    rows: dict[str, str] = {}
+    for number, line in enumerate(each_line(path), 1):
+        key, value, *_ = *line.split(maxsplit=1), ""
+        if key in rows:
+            raise twice(f"{path}:{number}", key, _where(path, rows, key))
+        rows[sys.intern(key)] = value.rstrip()  # every table has the same ids
     return rows
 
 
+def _where(path: str, rows: Mapping[str, object], key: str) -> str:
+    return f"{path}:{list(rows).index(key) + 1}"
+
+
 def _recordings(folder: str, owner: str, kind: Kind | None) -> dict[str, _Span]:
-    base = folder_of(folder)
+    base, path = folder_of(folder), os.path.join(folder, owner)
     recordings = {}
-    for name, (where, value) in _table(os.path.join(folder, owner)).items():
+    for number, (name, value) in enumerate(_table(path).items(), 1):
+        where = f"{path}:{number}"
         if not value:
             raise DataError(f"{where}: no path after id {show(name)}; 'ID PATH' was expected; add the path.")
-        recordings[name] = _Span(where, audio_path(where, base, value, kind))
+        recordings[name] = _Span(audio_path(where, base, value, kind))
     return recordings
 
 
 def _segments(path: str, recordings: Mapping[str, _Span]) -> dict[str, _Span]:
     spans = {}
-    for name, (where, value) in _table(path).items():
-        fields = value.split()
+    for number, (name, value) in enumerate(_table(path).items(), 1):
+        where, fields = f"{path}:{number}", value.split()
         if len(fields) != 3:
             raise DataError(
                 f"{where}: {len(fields) + 1} fields; 'UTTERANCE RECORDING START END' was expected; write these four."
@@ -104,7 +107,7 @@ def _segments(path: str, recordings: Mapping[str, _Span]) -> dict[str, _Span]:
                 f"{where}: end {end} is not after start {start}; times in seconds, the end after the start, were "
                 "expected; correct or remove the segment."
             )
-        spans[name] = _Span(where, recordings[recording].audio, start, None if end is None else end - start)
+        spans[name] = _Span(recordings[recording].audio, start, None if end is None else end - start)
     return spans
 
 
@@ -116,10 +119,22 @@ def _end(where: str, word: str) -> float | None:
 def _time(where: str, word: str) -> float:
     value = float(word) if NUMBER.fullmatch(word) else math.nan
     if not (math.isfinite(value) and value >= 0):
-        raise DataError(
-            f"{where}: time {show(word)}; a number of seconds, 0 or more, was expected; correct the segment."
-        )
+        raise DataError(f"{where}: time {show(word)}; a number of seconds, 0 or more, was expected; correct it.")
     return value
+
+
+def _durations(path: str, owner: str, spans: Mapping[str, object]) -> dict[str, float]:
+    found = {}
+    for number, (name, value) in enumerate(_column(path, owner, spans, needed=False).items(), 1):
+        found[name] = _time(f"{path}:{number}", value)
+        if not found[name]:
+            raise DataError(f"{path}:{number}: 0 seconds; more than 0 was expected; correct or remove the line.")
+    return found
+
+
+def _speakers(folder: str, owner: str, spans: Mapping[str, object]) -> dict[str, str]:
+    found = _column(os.path.join(folder, "utt2spk"), owner, spans, needed=False)
+    return {name: sys.intern(speaker) for name, speaker in found.items()}
 
 
 def _column(path: str, owner: str, spans: Mapping[str, object], *, needed: bool) -> dict[str, str]:
@@ -140,7 +155,7 @@ def _column(path: str, owner: str, spans: Mapping[str, object], *, needed: bool)
         )
     if extra:
         raise DataError(
-            f"{rows[extra[0]].where}: {len(extra)} of {len(rows)} ids are not in {owner} ({few(extra)}); both "
+            f"{_where(path, rows, extra[0])}: {len(extra)} of {len(rows)} ids are not in {owner} ({few(extra)}); both "
             f"list the same ids; remove them here or add them to {owner}."
         )
-    return {key: row.value for key, row in rows.items()}
+    return rows

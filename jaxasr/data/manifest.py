@@ -3,10 +3,10 @@
 import dataclasses
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
-from jaxasr.data import kaldi, tables
-from jaxasr.data.textfile import claim, physical_lines
+from jaxasr.data import kaldi, packs, tables
+from jaxasr.data.textfile import claim, each_physical_line
 from jaxasr.data.utterance import Kind
 from jaxasr.data.utterance import Utterance as Utterance
 from jaxasr.errors import DataError
@@ -17,10 +17,10 @@ PathLike = str | os.PathLike[str]
 def read(path: PathLike, *, need_text: bool = True, kind: Kind | None = "sound") -> list[Utterance]:
     """The utterances of one manifest, in its order.
 
-    A folder with a `wav.scp` is a Kaldi folder (with a `feats.scp` where features are read); a `.jsonl` or `.json`
-    file has one object a line, a `.csv` or `.tsv` file a header and one row an utterance, with the fields that
-    `tables` knows; `.gz` may stand behind each. Relative audio paths start at the manifest's folder. Where text is
-    read, their transcripts count alone, and a `.txt` file has one sentence a line.
+    A folder that `jaxasr.data.pack` made is a pack; one with a `wav.scp` is a Kaldi folder (with a `feats.scp` where
+    features are read); a `.jsonl` or `.json` file has one object a line, a `.csv` or `.tsv` file a header and one row
+    an utterance, with the fields that `tables` knows; `.gz` may stand behind each. Relative audio paths start at the
+    manifest's folder. Where text is read, their transcripts count alone, and a `.txt` file has one sentence a line.
 
     Args:
       need_text: without it a missing transcript is an empty one.
@@ -34,24 +34,26 @@ def read_all(paths: Iterable[PathLike], *, need_text: bool = True, kind: Kind | 
 
     An id may stand in one of them only.
     """
-    found = with_ids([list(_located(os.fspath(path), need_text, kind)) for path in paths])
+    found = with_ids(_located(os.fspath(path), need_text, kind) for path in paths)
     return [dataclasses.replace(u, corpus=i) if i else u for i, us in enumerate(found) for u in us]
 
 
-def with_ids(manifests: Sequence[Sequence[tuple[str, Utterance]]]) -> list[list[Utterance]]:
+def with_ids(manifests: Iterable[Iterable[tuple[str, Utterance]]]) -> list[list[Utterance]]:
     """The utterances of each, of which one without an id gets its file's name; every id stands once in all of them."""
     seen: dict[str, str] = {}
-    for where, utterance in itertools.chain(*manifests):
-        if utterance.id:
-            claim(seen, utterance.id, where)
-    return [[_with_id(u, number, where, seen) for number, (where, u) in enumerate(m, 1)] for m in manifests]
+    found = [[_claimed(seen, where, utterance) for where, utterance in manifest] for manifest in manifests]
+    return [[u if u.id else _with_id(u, number, seen) for number, u in enumerate(us, 1)] for us in found]
 
 
-def _with_id(utterance: Utterance, number: int, where: str, seen: dict[str, str]) -> Utterance:
+def _claimed(seen: dict[str, str], where: str, utterance: Utterance) -> Utterance:
     if utterance.id:
-        return utterance
+        claim(seen, utterance.id, where)
+    return utterance
+
+
+def _with_id(utterance: Utterance, number: int, seen: dict[str, str]) -> Utterance:
     name = next(name for name in _names(utterance, number) if name not in seen)
-    seen[name] = where
+    seen[name] = utterance.audio
     return dataclasses.replace(utterance, id=name)
 
 
@@ -66,6 +68,8 @@ def _names(utterance: Utterance, number: int) -> Iterator[str]:
 
 def _located(path: str, need_text: bool, kind: Kind | None) -> Iterator[tuple[str, Utterance]]:
     """Each utterance with the `file:line` it came from; its id is empty where none is written."""
+    if packs.is_pack(path):
+        return packs.read(path, kind)
     if os.path.isdir(path):
         return kaldi.read_texts(path) if kind == "text" else kaldi.read(path, need_text, kind)
     if not os.path.exists(path):
@@ -87,5 +91,5 @@ TEXT = ".txt"
 
 def _sentences(path: str) -> Iterator[tuple[str, Utterance]]:
     """The lines; an empty one is an utterance without text, so that training counts it."""
-    for number, line in enumerate(physical_lines(path), 1):
+    for number, line in enumerate(each_physical_line(path), 1):
         yield f"{path}:{number}", Utterance("", path, line.strip())

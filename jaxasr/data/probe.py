@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import rich.console
 import rich.progress
 
+from jaxasr.data import packs
 from jaxasr.data.source import FileSource, Header, Source, status
 from jaxasr.data.utterance import Utterance
 from jaxasr.errors import DataError
@@ -23,11 +24,18 @@ _KEPT_AT_ONCE = 1000
 
 
 def headers(
-    utterances: Sequence[Utterance], source: Source, *, whole: bool = False
+    utterances: Sequence[Utterance], source: Source, *, whole: bool = False, trust: bool = False
 ) -> Mapping[str, Header | DataError]:
-    """By path, what there is to know of the utterances' files; of text, which was read with its manifest, nothing."""
+    """By path, what there is to know of the utterances' files; of text, which was read with its manifest, nothing.
+
+    Args:
+      whole: read each file to its end once.
+      trust: leave alone the files of utterances whose manifest says how long they are.
+    """
     if isinstance(source, FileSource):
-        return probe([u.audio for u in utterances], source, whole=whole)
+        paths = dict.fromkeys(u.audio for u in utterances if not trust or u.seconds is None)
+        packed = packs.headers(filter(packs.is_record, paths))  # they were read to their end when they were packed
+        return packed | probe([path for path in paths if path not in packed], source, whole=whole)
     return dict.fromkeys((u.audio for u in utterances), Header(0, 0, 0))
 
 

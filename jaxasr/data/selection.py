@@ -102,7 +102,7 @@ def select(
     left_out: dict[str, list[str]] = {}
     faults: dict[str, str] = {}
     unknown: dict[str, list[str]] = {}
-    measured: list[tuple[Utterance, np.ndarray]] = []
+    measured: list[tuple[Utterance, np.ndarray, int]] = []
     for utterance in utterances:
         try:
             samples = lengths(utterance, infos, measures.source, speeds)
@@ -110,24 +110,25 @@ def select(
             left_out.setdefault("unreadable", []).append(utterance.id)
             faults[utterance.id] = str(error)
             continue
-        if not utterance.text.strip() or not measures.num_tokens(utterance.text):  # as a cleaner leaves of a full stop
+        tokens = measures.num_tokens(utterance.text) if utterance.text.strip() else 0
+        if not tokens:  # as a cleaner leaves of a full stop
             left_out.setdefault("with empty text", []).append(utterance.id)
         elif leave_out_unknown and (symbols := measures.unknown(utterance.text)):
             left_out.setdefault("with unknown symbols", []).append(utterance.id)
             unknown[utterance.id] = symbols
         else:
-            measured.append((utterance, samples))
-    samples = np.array([row for _, row in measured], np.int64).reshape(len(measured), len(speeds))
-    needed = np.array([max(measures.frames_needed(u.text), 1) for u, _ in measured], np.int64)
+            measured.append((utterance, samples, tokens))
+    samples = np.array([row for _, row, _ in measured], np.int64).reshape(len(measured), len(speeds))
+    needed = np.array([max(measures.frames_needed(u.text), 1) for u, _, _ in measured], np.int64)
     short_enough = samples <= max_seconds * measures.source.rate
     usable = short_enough & (measures.frames(samples) >= needed[:, None])
-    for row, (utterance, _) in enumerate(measured):
+    for row, (utterance, _, _) in enumerate(measured):
         if not usable[row].any():
             reason = INFEASIBLE if short_enough[row].any() else "too long"
             left_out.setdefault(reason, []).append(utterance.id)
     kept = np.flatnonzero(usable.any(axis=1))
     used = [measured[row][0] for row in kept]
-    tokens = np.array([measures.num_tokens(u.text) for u in used], np.int64)
+    tokens = np.array([measured[row][2] for row in kept], np.int64)
     return Selection(used, samples[kept], usable[kept], tokens, speeds, left_out, len(utterances), faults, unknown)
 
 
@@ -137,8 +138,13 @@ INFEASIBLE = "with fewer frames than CTC needs"
 def lengths(
     utterance: Utterance, infos: Mapping[str, Header | DataError], source: Source, speeds: tuple[float, ...]
 ) -> np.ndarray:
-    """(speeds,) samples that the utterance has as it is read; an unreadable file is raised as its DataError."""
-    info = infos[utterance.audio]
+    """(speeds,) samples that the utterance has as it is read; an unreadable file is raised as its DataError.
+
+    Of a file that is not among the `infos` the manifest says how much it has at most.
+    """
+    info = infos.get(utterance.audio)
+    if info is None:
+        return np.array([source.stated_length(utterance, speed) for speed in speeds])
     if isinstance(info, DataError):
         error = str(info).removeprefix(f"{utterance.audio}: ")  # which names the file alone
         raise DataError(f"{place(utterance)}: {error}") from info

@@ -14,7 +14,7 @@ from jaxasr.data.utterance import Kind, Utterance, check_name
 from jaxasr.errors import DataError
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Header:
     """What a file says of itself: frames (samples of each channel), frames a second, channels.
 
@@ -49,6 +49,10 @@ class Source(abc.ABC):
           DataError: the utterance is no part of the file, or what the file holds does not suit the task.
         """
 
+    @abc.abstractmethod
+    def stated_length(self, utterance: Utterance, speed: float) -> int:
+        """At most so many `length` gives, by the seconds that the utterance's manifest states."""
+
 
 @dataclasses.dataclass(frozen=True)
 class TextSource(Source):
@@ -64,6 +68,9 @@ class TextSource(Source):
         return 1.0
 
     def length(self, utterance: Utterance, header: Header, speed: float) -> int:
+        return self.num_tokens(utterance.text)
+
+    def stated_length(self, utterance: Utterance, speed: float) -> int:
         return self.num_tokens(utterance.text)
 
 

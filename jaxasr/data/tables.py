@@ -4,10 +4,12 @@ import csv
 import difflib
 import functools
 import os
+import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from jaxasr.data.textfile import NUMBER, blank_line, few, json_object, json_type, lines, physical_lines, show
+from jaxasr.data.textfile import NUMBER, blank_line, each_line, each_physical_line, few, json_object, json_type, show
 from jaxasr.data.utterance import Kind, Utterance, audio_path, folder_of
 from jaxasr.errors import DataError
 from jaxasr.registry import did_you_mean
@@ -20,6 +22,7 @@ TEXT = ("text", "target", "sentence")
 ID = ("id", "utt_id", "key")
 SPEAKER = ("speaker", "client_id")
 START, SECONDS = "offset", "duration"
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
 
 
 class _Fields(NamedTuple):
@@ -76,7 +79,7 @@ def _rows(path: str, choose: _Choose) -> _Rows:
 
 
 def _json_rows(path: str, choose: _Choose) -> _Rows:
-    for number, line in enumerate(lines(path), 1):
+    for number, line in enumerate(each_line(path), 1):
         where = f"{path}:{number}"
         row = json_object(where, line)
         yield where, row, choose(where, row)
@@ -84,13 +87,13 @@ def _json_rows(path: str, choose: _Choose) -> _Rows:
 
 def _table_rows(path: str, choose: _Choose) -> _Rows:
     """CSV with quotes; TSV without, as Common Voice writes it."""
-    (where, header), *rows = _cells(path)
+    rows = _cells(path)
+    where, header = next(rows)
     twice = [name for number, name in enumerate(header) if name and name in header[:number]]
     if twice:
         raise DataError(f"{where}: column {show(twice[0])} stands twice; names are used once; rename or remove one.")
     fields = choose(where, dict.fromkeys(header))
-    if not rows:
-        raise DataError(f"{path}: a header and no rows; one row an utterance was expected; check what wrote the file.")
+    where = None
     for where, row in rows:
         if len(row) != len(header):
             raise DataError(
@@ -102,6 +105,8 @@ def _table_rows(path: str, choose: _Choose) -> _Rows:
             if name in named:
                 named[name] = _number(where, name, named[name])
         yield where, named, fields
+    if where is None:
+        raise DataError(f"{path}: a header and no rows; one row an utterance was expected; check what wrote the file.")
 
 
 def _is_csv(path: str) -> bool:
@@ -110,7 +115,7 @@ def _is_csv(path: str) -> bool:
 
 def _cells(path: str) -> Iterator[tuple[str, list[str]]]:
     """The cells of each row with the `file:line` it begins at; quoted cells may go over several lines."""
-    text = (line + "\n" for line in physical_lines(path))
+    text = (line + "\n" for line in each_physical_line(path))
     if _is_csv(path):
         reader = csv.reader(text, strict=True)
     else:
@@ -144,6 +149,11 @@ def _number(where: str, name: str, cell: str) -> float | None:
 
 def _fields(row: Mapping[str, Any]) -> _Fields:
     """Which of the known names a row has."""
+    return _fields_among(tuple(row))
+
+
+@functools.lru_cache  # rows of one file have the same names, or few kinds of them
+def _fields_among(row: tuple[str, ...]) -> _Fields:
     return _Fields(*(next((name for name in names if name in row), None) for names in (AUDIO, TEXT, ID, SPEAKER)))
 
 
@@ -206,7 +216,7 @@ def _utterance(where: str, folder: str, row: Mapping[str, Any], fields: _Fields,
     start, seconds = _seconds(where, row, START), _seconds(where, row, SECONDS)
     if seconds == 0:
         raise DataError(f"{where}: {SECONDS!r} is 0; more than 0 seconds was expected; correct or remove the line.")
-    speaker = _string(where, row, fields.speaker) or ""
+    speaker = sys.intern(_string(where, row, fields.speaker) or "")
     path = audio_path(where, folder, audio, kind)
     return Utterance(_id(where, row, fields), path, (text or "").strip(), speaker, start or 0.0, seconds)
 
@@ -225,7 +235,7 @@ def _string(where: str, row: Mapping[str, Any], name: str | None) -> str | None:
     value = row[name]
     if not isinstance(value, str):
         raise DataError(f"{where}: field {name!r} is a {json_type(value)}; a string was expected; quote or correct it.")
-    if "\0" in value or any("\ud800" <= letter <= "\udfff" for letter in value):
+    if _NO_TEXT.search(value):
         raise DataError(
             f"{where}: field {name!r} holds a NUL character or half a surrogate pair; text was expected; remove it."
         )

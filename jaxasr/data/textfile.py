@@ -1,14 +1,15 @@
 """Text files by line: reading them, and the faults that all of them share."""
 
 import codecs
+import contextlib
 import gzip
 import itertools
 import json
 import os
 import re
 import zlib
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import IO, Any
 
 from jaxasr.errors import DataError
 
@@ -18,11 +19,15 @@ NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 def lines(path: str | os.PathLike[str]) -> list[str]:
     """The lines of a UTF-8 file, whole: none of them is blank."""
-    found = physical_lines(path)
-    for number, line in enumerate(found, 1):
-        if not line.strip():
+    return list(each_line(path))
+
+
+def each_line(path: str | os.PathLike[str]) -> Iterator[str]:
+    """`lines`, one by one."""
+    for number, line in enumerate(each_physical_line(path), 1):
+        if not line or line.isspace():
             raise blank_line(f"{path}:{number}")
-    return found
+        yield line
 
 
 def blank_line(where: str) -> DataError:
@@ -31,40 +36,63 @@ def blank_line(where: str) -> DataError:
 
 def physical_lines(path: str | os.PathLike[str]) -> list[str]:
     """The lines of a UTF-8 file, unpacked where it ends in .gz, without BOM, carriage returns and a blank end."""
-    raw = unpacked(path)
-    try:
-        content = raw.decode()
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        raise DataError(
-            f"{path}:{line}: byte 0x{raw[error.start]:02x} is not UTF-8; UTF-8 was expected; "
-            "convert the file with iconv."
-        ) from error
-    # Not splitlines(): U+2028 and form feeds may stand in a transcript.
-    found = [line.removesuffix("\r") for line in content.split("\n")]
-    while found and not found[-1].strip():
-        found.pop()
-    if not found:
-        raise DataError(f"{path}: no lines; at least one was expected; check what wrote the file.")
-    for number, line in enumerate(found, 1):
+    return list(each_physical_line(path))
+
+
+def each_physical_line(path: str | os.PathLike[str]) -> Iterator[str]:
+    """`physical_lines`, one by one: a file of any length in little memory."""
+    blank: list[str] = []
+    empty = True
+    # Not text mode nor splitlines(): U+2028 and form feeds may stand in a transcript.
+    for number, raw in enumerate(_raw_lines(path), 1):
+        try:
+            line = raw.decode().removesuffix("\n").removesuffix("\r")
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"{path}:{number}: byte 0x{raw[error.start]:02x} is not UTF-8; UTF-8 was expected; "
+                "convert the file with iconv."
+            ) from error
         if "\0" in line:
             raise DataError(f"{path}:{number}: a NUL character; text was expected; remove it.")
-    return found
+        if not line or line.isspace():
+            blank.append(line)
+            continue
+        if blank:
+            yield from blank
+            blank.clear()
+        empty = False
+        yield line
+    if empty:
+        raise DataError(f"{path}: no lines; at least one was expected; check what wrote the file.")
+
+
+def _raw_lines(path: str | os.PathLike[str]) -> Iterator[bytes]:
+    """The lines of a text file as they are, unpacked where it ends in .gz, without BOM."""
+    with _readable(path) as file:
+        yield _text(path, file.readline())
+        yield from file
 
 
 def unpacked(path: str | os.PathLike[str]) -> bytes:
     """The bytes of a text file, unpacked where it ends in .gz, without BOM."""
-    raw = _content(path).removeprefix(codecs.BOM_UTF8)
+    with _readable(path) as file:
+        return _text(path, file.read())
+
+
+def _text(path: str | os.PathLike[str], raw: bytes) -> bytes:
+    """What a file begins with, without BOM."""
+    raw = raw.removeprefix(codecs.BOM_UTF8)
     if raw.startswith(b"\x1f\x8b"):
         raise DataError(f"{path}: packed by gzip; a name that ends in .gz, or text, was expected; rename or unpack it.")
     return raw
 
 
-def _content(path: str | os.PathLike[str]) -> bytes:
-    opened = gzip.open if os.fspath(path).endswith(".gz") else open
+@contextlib.contextmanager
+def _readable(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+    opened: Any = gzip.open if os.fspath(path).endswith(".gz") else open
     try:
         with opened(path, "rb") as file:
-            return file.read()
+            yield file
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DataError(
             f"{path}: cannot be unpacked ({error}); a whole gzip file was expected; write it again, or take .gz from "
@@ -96,10 +124,12 @@ def json_object(where: str, line: str) -> dict[str, Any]:
 def claim(seen: dict[str, str], name: str, where: str) -> None:
     """Notes in `seen` where an id stands; a second place is a DataError."""
     if name in seen:
-        raise DataError(
-            f"{where}: id {show(name)} is already at {seen[name]}; ids are used once; rename or remove one."
-        )
+        raise twice(where, name, seen[name])
     seen[name] = where
+
+
+def twice(where: str, name: str, first: str) -> DataError:
+    return DataError(f"{where}: id {show(name)} is already at {first}; ids are used once; rename or remove one.")
 
 
 def show(value: object) -> str:

@@ -14,7 +14,7 @@ Kind = Literal["sound", "features", "text"]
 _FEATURES = re.compile(r".+\.(npy|ark:\d+)", re.ASCII | re.DOTALL)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Utterance:
     """One transcribed stretch of a sound file, or of features; `seconds` None means to the end of the file.
 

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,8 @@ from jaxasr.nn.dropout import dropped
 from jaxasr.nn.layers import Dense
 from jaxasr.nn.masking import length_mask
 from jaxasr.nn.positions import sinusoids_of
-from jaxasr.typing import Array, Bool, Float, Int, Key
+from jaxasr.nn.rows import row_index
+from jaxasr.typing import Array, Bool, Float, Int, Key, UInt32
 
 
 def check_stack(module: Any, option: str) -> None:
@@ -87,38 +88,45 @@ def attend(
     Args:
       bias: added to the scaled scores.
     """
-    return _attend(q, k, v, mask, key, rate, bias)
+    return _attend(q, k, v, mask, None if key is None else Drawn(key, row_index(len(q))), rate, bias)
+
+
+class Drawn(NamedTuple):
+    """What dropout of the weights is drawn from."""
+
+    key: Key
+    rows: UInt32[Array, "B"]
 
 
 def _attend_alone(
-    q: Array, k: Array, v: Array, mask: Array, key: Key | None, rate: float, bias: Array | None
+    q: Array, k: Array, v: Array, mask: Array, drawn: Drawn | None, rate: float, bias: Array | None
 ) -> tuple[Array, Array]:
     scores = jnp.einsum("bhtk,bhsk->bhts", q * q.shape[-1] ** -0.5, k, preferred_element_type=jnp.float32)
     scores = scores if bias is None else scores + bias
     scores = jnp.where(mask[:, None], scores, jnp.finfo(jnp.float32).min)
     weights = jnp.where(mask[:, None], jax.nn.softmax(scores, axis=-1), 0.0).astype(v.dtype)
-    return jnp.einsum("bhts,bhsk->bhtk", _maybe_dropped(weights, key, rate), v), weights
+    return jnp.einsum("bhts,bhsk->bhtk", _maybe_dropped(weights, drawn, rate), v), weights
 
 
-def _maybe_dropped(x: Array, key: Key | None, rate: float) -> Array:
-    return x if key is None else dropped(x, key, rate)
+def _maybe_dropped(x: Array, drawn: Drawn | None, rate: float) -> Array:
+    return x if drawn is None else dropped(x, drawn.key, rate, drawn.rows)
 
 
 def _attend_forward(
-    q: Array, k: Array, v: Array, mask: Array, key: Key | None, rate: float, bias: Array | None
+    q: Array, k: Array, v: Array, mask: Array, drawn: Drawn | None, rate: float, bias: Array | None
 ) -> tuple[tuple[Array, Array], tuple[Any, ...]]:
-    y, weights = _attend_alone(q, k, v, mask, key, rate, bias)
+    y, weights = _attend_alone(q, k, v, mask, drawn, rate, bias)
     of_bias = None if bias is None else jnp.zeros((), bias.dtype)  # which type its gradient has
-    return (y, weights), (q, k, v, key, weights, of_bias)
+    return (y, weights), (q, k, v, drawn, weights, of_bias)
 
 
 def _attend_backward(rate: float, residuals: tuple[Any, ...], cotangents: tuple[Array, Array]) -> tuple[Any, ...]:
     """By the chain rule; sums float32."""
-    q, k, v, key, weights, of_bias = residuals
+    q, k, v, drawn, weights, of_bias = residuals
     g, _ = cotangents
     scale = q.shape[-1] ** -0.5
     of_weights = jnp.einsum("bhtk,bhsk->bhts", g, v, preferred_element_type=jnp.float32)
-    of_weights = _maybe_dropped(of_weights, key, rate)
+    of_weights = _maybe_dropped(of_weights, drawn, rate)
     wide = weights.astype(jnp.float32)
     # not by output and cotangent, as flash attention has it: rounded to bfloat16 that is off where keys share a mean
     mean = jnp.sum(wide * of_weights, axis=-1, keepdims=True)
@@ -128,7 +136,7 @@ def _attend_backward(rate: float, residuals: tuple[Any, ...], cotangents: tuple[
     return (
         jnp.einsum("bhts,bhsk->bhtk", of_scores, k) * scale,
         jnp.einsum("bhts,bhtk->bhsk", of_scores, q * scale),
-        jnp.einsum("bhts,bhtk->bhsk", _maybe_dropped(weights, key, rate), g),
+        jnp.einsum("bhts,bhtk->bhsk", _maybe_dropped(weights, drawn, rate), g),
         None,
         None,
         of_bias,

@@ -8,45 +8,48 @@ from flax import linen as nn
 
 from jaxasr.errors import ConfigError
 from jaxasr.nn.noise import row_bits
-from jaxasr.typing import Array, Bool, Key
+from jaxasr.nn.rows import row_index
+from jaxasr.typing import Array, Bool, Key, UInt32
 
 
-def keep_mask(key: Key, shape: tuple[int, ...], rate: float) -> Bool[Array, "B ..."]:
-    """True with probability 1 - `rate`, independently of every other element (`nn.noise`)."""
-    return row_bits(key, shape) >= jnp.uint32(round(rate * 2**32))
+def keep_mask(
+    key: Key, shape: tuple[int, ...], rate: float, rows: UInt32[Array, "B"] | None = None
+) -> Bool[Array, "B ..."]:
+    """True with probability 1 - `rate`, independently of every other element; see `nn.noise.row_bits`."""
+    return row_bits(key, shape, rows) >= jnp.uint32(round(rate * 2**32))
 
 
-def dropped(x: Array, key: Key, rate: float) -> Array:
+def dropped(x: Array, key: Key, rate: float, rows: UInt32[Array, "B"] | None = None) -> Array:
     """`x` with elements zeroed with probability `rate`, the others scaled by 1 / (1 - rate).
 
     The gradient draws the mask again, which on a CPU is cheaper than to keep it.
     """
-    return _dropped(x, key, rate)
+    return _dropped(x, key, row_index(len(x)) if rows is None else rows, rate)
 
 
 def relu_dropped(x: Array, key: Key, rate: float) -> Array:
     """``dropped(relu(x), key, rate)``; its gradient flows where what comes out is not 0, and needs nothing else."""
-    return _relu_dropped(x, key, rate)
+    return _relu_dropped(x, key, row_index(len(x)), rate)
 
 
-def _dropped_alone(x: Array, key: Key, rate: float) -> Array:
-    return jnp.where(keep_mask(key, x.shape, rate), x / (1.0 - rate), jnp.zeros((), x.dtype))
+def _dropped_alone(x: Array, key: Key, rows: UInt32[Array, "B"], rate: float) -> Array:
+    return jnp.where(keep_mask(key, x.shape, rate, rows), x / (1.0 - rate), jnp.zeros((), x.dtype))
 
 
-def _relu_dropped_forward(x: Array, key: Key, rate: float) -> tuple[Array, Array]:
-    y = _dropped_alone(nn.relu(x), key, rate)
+def _relu_dropped_forward(x: Array, key: Key, rows: UInt32[Array, "B"], rate: float) -> tuple[Array, Array]:
+    y = _dropped_alone(nn.relu(x), key, rows, rate)
     return y, y
 
 
-_dropped: Any = jax.custom_vjp(_dropped_alone, nondiff_argnums=(2,))
+_dropped: Any = jax.custom_vjp(_dropped_alone, nondiff_argnums=(3,))
 _dropped.defvjp(
-    lambda x, key, rate: (_dropped_alone(x, key, rate), key),
-    lambda rate, key, cotangent: (_dropped_alone(cotangent, key, rate), None),
+    lambda x, key, rows, rate: (_dropped_alone(x, key, rows, rate), (key, rows)),
+    lambda rate, drawn, cotangent: (_dropped_alone(cotangent, drawn[0], drawn[1], rate), None, None),
 )
-_relu_dropped: Any = jax.custom_vjp(lambda *args: _relu_dropped_forward(*args)[0], nondiff_argnums=(2,))
+_relu_dropped: Any = jax.custom_vjp(lambda *args: _relu_dropped_forward(*args)[0], nondiff_argnums=(3,))
 _relu_dropped.defvjp(
     _relu_dropped_forward,
-    lambda rate, y, cotangent: (jnp.where(y > 0, cotangent / (1.0 - rate), jnp.zeros((), y.dtype)), None),
+    lambda rate, y, cotangent: (jnp.where(y > 0, cotangent / (1.0 - rate), jnp.zeros((), y.dtype)), None, None),
 )
 
 

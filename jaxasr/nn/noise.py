@@ -17,15 +17,21 @@ from jaxasr.typing import Array, Float, Key, UInt32
 _STRIDES = (0x9E3779B1, 0x85EBCA77, 0xC2B2AE3D)  # odd, far apart: one for each axis after the rows
 
 
-@functools.partial(jax.jit, static_argnames="shape")  # traced once a shape; XLA inlines it
-def row_bits(key: Key, shape: tuple[int, ...]) -> UInt32[Array, "B ..."]:
+def row_bits(key: Key, shape: tuple[int, ...], rows: UInt32[Array, "B"] | None = None) -> UInt32[Array, "B ..."]:
     """32 random bits each, from a counter hash of (key, global row, index along each of up to three axes).
 
     The high bits are the better ones: compare or shift, do not mask.
+
+    Args:
+      rows: the global rows; None for `nn.rows.row_index`.
     """
+    return _bits(key, shape, row_index(shape[0]) if rows is None else rows)
+
+
+@functools.partial(jax.jit, static_argnames="shape")  # traced once a shape; XLA inlines it
+def _bits(key: Key, shape: tuple[int, ...], row: UInt32[Array, "B"]) -> UInt32[Array, "B ..."]:
     words = jax.random.key_data(key)  # hashed below; drawing bits from the key would cost more to compile
     seeds = words[0], words[-1]
-    row = row_index(shape[0])
     per_row = (shape[0],) + (1,) * (len(shape) - 1)
     offset = _mix(row ^ seeds[0]).reshape(per_row)
     twist = _mix(row * jnp.uint32(_STRIDES[0]) + seeds[1]).reshape(per_row)

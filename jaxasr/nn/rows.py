@@ -1,4 +1,4 @@
-"""Where a batch's rows stand, on one device or on many."""
+"""Where a batch's rows stand, on one device or on many, computed at once or in parts."""
 
 import contextlib
 import contextvars
@@ -27,8 +27,12 @@ def inside_pmapped() -> bool:
 def row_index(rows: int) -> UInt32[Array, "B"]:
     """Each row's place in the global batch.
 
-    Noise drawn from (key, this index) is the same however many devices share the batch.
+    Noise drawn from (key, this index) is the same however many devices share the batch, and in however many parts they
+    compute it. What is traced apart from the code around it (`jax.jit`, `jax.custom_vjp`) must be given it.
     """
+    if (part := _PART.get()) is not None:
+        views = rows // len(part)  # of each row, side by side
+        return (part[:, None] * views + jnp.arange(views, dtype=jnp.uint32)[None]).reshape(rows)
     index = jnp.arange(rows, dtype=jnp.uint32)
     if inside_pmapped():
         index = index + lax.axis_index(DATA_AXIS).astype(jnp.uint32) * jnp.uint32(rows)
@@ -54,6 +58,27 @@ def on_own_rows(fn: Callable[[Array], Array], x: Array) -> Array:
     if places is None or places.mesh.size == 1:
         return fn(x)
     return jax.shard_map(fn, mesh=places.mesh, in_specs=places.spec, out_specs=places.spec, check_vma=False)(x)
+
+
+_PART: contextvars.ContextVar[UInt32[Array, "B"] | None] = contextvars.ContextVar("part", default=None)
+
+
+@contextlib.contextmanager
+def rows_at(index: UInt32[Array, "B"]) -> Iterator[None]:
+    """What is traced inside computes a part of a batch: the rows that stand at `index` in the whole."""
+    token = _PART.set(index)
+    try:
+        yield
+    finally:
+        _PART.reset(token)
+
+
+def every_nth(x: Array, parts: int) -> Array:
+    """`x` (B, ...) as (parts, B / parts, ...): part i has the rows i, i + parts, ...
+
+    So each device divides the rows that it has, and the parts are the same on any number of devices.
+    """
+    return jnp.moveaxis(x.reshape(-1, parts, *x.shape[1:]), 1, 0)
 
 
 def repeat_rows(x: Array, views: int) -> Array:

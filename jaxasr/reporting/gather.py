@@ -44,6 +44,8 @@ class Log:
     skipped: list[Record] = dataclasses.field(default_factory=list)
     kept: Record | None = None
     """Which model the run ended with; None where it has not ended since its last step."""
+    memory: dict[tuple[Any, ...], Record] = dataclasses.field(default_factory=dict)
+    """What a step takes on each device, by rows, seconds and tokens of its bucket, as last told."""
     damaged: list[int] = dataclasses.field(default_factory=list)
     """Numbers of lines that are no records, as a power cut leaves them."""
 
@@ -75,11 +77,18 @@ class Log:
                 rows.pop()
             rows.append(record)
             self.kept = None
+        elif split == "memory":
+            self.memory[bucket_of(record)] = record
         elif str(split).startswith("test"):
             self.tests[str(split), str(record.get("search"))] = record
         elif split == "kept":  # before the scores of the model that is kept
             self.kept = record
             self.tests.clear()
+
+
+def bucket_of(record: Record) -> tuple[Any, ...]:
+    """What tells the bucket of a record from others."""
+    return record.get("rows"), record.get("seconds"), record.get("tokens")
 
 
 @dataclasses.dataclass(frozen=True)

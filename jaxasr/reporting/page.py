@@ -4,7 +4,7 @@ import base64
 import hashlib
 import pathlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import yaml
@@ -13,7 +13,7 @@ import jaxasr
 from jaxasr import config
 from jaxasr.logs import short
 from jaxasr.reporting import results
-from jaxasr.reporting.gather import Log, Record, Run, Scored
+from jaxasr.reporting.gather import Log, Record, Run, Scored, bucket_of
 from jaxasr.reporting.html import Html, count, duration, el, join, percent, table
 from jaxasr.tasks import TASKS
 
@@ -167,7 +167,7 @@ def _sections(content: Content) -> list[Section]:
     primary = results.by_usual_search(content.scored)
     searched = ", ".join(dict.fromkeys(f"{s.name} by {s.search}" for s in primary))
     data, packages = start.get("data", {}), start.get("versions", {})
-    buckets = _as_logged(_buckets, start["buckets"]) if "buckets" in start else None
+    buckets = _as_logged(_buckets, start["buckets"], log.memory) if "buckets" in start else None
     return [
         Section("curves", "Curves", el("div", curves, class_="charts") if curves else None, "By training step."),
         Section("errors", "Error rates", results.rates(content.scored) if content.scored else None, INTERVALS),
@@ -190,7 +190,10 @@ LOOKS = (
     "frame; the stronger the colour, the more probable. Each row of the attention is a token that the decoder is "
     "about to say, and where it looks for it; the tokens are those recognised. A line follows the sound."
 )
-BUCKETS = "The shapes of batches, as they are filled in the first epoch; each is compiled once."
+BUCKETS = (
+    "The shapes of batches, as they are filled in the first epoch; each is compiled once. The memory is what a step "
+    "takes on each device by the plan of its buffers; the last line has the most."
+)
 
 
 def _size(train: Record) -> str:
@@ -229,15 +232,18 @@ def _left_out(train: Record) -> Html:
     return join(parts)
 
 
-def _buckets(buckets: Sequence[Record]) -> Html:
+def _buckets(buckets: Sequence[Record], memory: Mapping[tuple[Any, ...], Record]) -> Html:
     def row(label: Any, uses: Sequence[Record]) -> list[Any]:
         samples, room = sum(u["samples"] for u in uses), max(sum(u["room"] for u in uses), 1)
         batches, utterances = sum(u["batches"] for u in uses), sum(u["utterances"] for u in uses)
-        return [*label, batches, utterances, f"{100 * (1 - samples / room):.1f} %"]
+        taken = max((memory[key]["total"] for u in uses if (key := bucket_of(u)) in memory), default=None)
+        shown = "" if taken is None else f"{taken / 2**30:.3f}"
+        return [*label, batches, utterances, f"{100 * (1 - samples / room):.1f} %", shown]
 
     rows = [row([u["rows"], f"{u['seconds']:.2f}", u["tokens"]], [u]) for u in buckets]
     rows.append(row(["all", "", ""], buckets))
-    return table(["rows", "seconds", "tokens", "batches", "utterances", "padding"], rows, text=(), class_="totalled")
+    columns = ["rows", "seconds", "tokens", "batches", "utterances", "padding", "GiB a device"]
+    return table(columns, rows, text=(), class_="totalled")
 
 
 def _configuration(run: Run) -> Html:

@@ -195,8 +195,9 @@ class Task(abc.ABC, Generic[ExampleT, BatchT]):
         """(params, batch, key or None, counts=None) to the loss over the global batch and its parts.
 
         With `counts`, those of all batches of one update, the losses of the batches add up to the loss of one batch
-        with all their rows; so do metrics. The counts themselves must depend on the data alone. Only `--accumulate`
-        gives them: a loss function without this argument works where it is 1.
+        with all their rows; so do metrics. The counts themselves must depend on the data alone. Only `--accumulate` and
+        `--microbatches` give them: a loss function without this argument works where both are 1. Noise is to be drawn
+        by a row's place in the batch (`nn.noise`), so that parts of a batch draw what the whole would.
         """
 
     def values(self, metrics: Metrics) -> dict[str, float]:

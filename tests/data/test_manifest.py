@@ -67,6 +67,11 @@ def test_a_kaldi_segment_may_go_to_the_end(tmp_path):
     assert [(u.start, u.seconds) for u in manifest.read(tmp_path)] == [(0.5, None)] * 2
 
 
+def test_kaldi_durations(tmp_path):
+    kaldi(tmp_path, utt2dur="b 2\na 0.5\n")
+    assert [(u.id, u.start, u.seconds) for u in manifest.read(tmp_path)] == [("a", 0.0, 0.5), ("b", 0.0, 2.0)]
+
+
 def test_kaldi_segments(tmp_path):
     kaldi(tmp_path, segments="u1 a 0 0.5\nu2 a 0.5 1.25\n", text="u1 one\nu2 two\n")
     audio = str(tmp_path / "a.wav")
@@ -134,6 +139,8 @@ def test_kaldi_round_trip(tmp_path, rows):
         ({"text": "x one\n"}, "/text: 2 of the 2 ids of wav.scp are missing ('a', 'b'); "),
         ({"text": "", "utt2spk": ""}, "/text: no lines; "),
         ({"utt2spk": "a s\n"}, "/utt2spk: 1 of the 2 ids of wav.scp are missing ('b'); "),
+        ({"utt2dur": "a 1\nb 1 s\n"}, "/utt2dur:2: time '1 s'; "),
+        ({"utt2dur": "b 1\na 0\n"}, "/utt2dur:2: 0 seconds; "),
         ({"segments": "u a 0\n"}, "/segments:1: 3 fields; "),
         ({"segments": "u a 0 1 A\n"}, "/segments:1: 5 fields; "),
         ({"segments": "u a 1 1\n"}, "/segments:1: end 1.0 is not after start 1.0; "),

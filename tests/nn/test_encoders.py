@@ -9,6 +9,7 @@ import optax
 import pytest
 
 from jaxasr.errors import ConfigError
+from jaxasr.nn import encoders as registry
 from jaxasr.nn import subsampling
 from jaxasr.nn.encoders import (
     BranchformerEncoder,
@@ -91,8 +92,12 @@ def test_what_a_tap_gives_back_goes_on():
     np.testing.assert_allclose(found(variables, x)[0], y[0], atol=2e-5)
 
 
-@pytest.mark.parametrize("encoder", ENCODERS[:3], ids=["sanm", "sanm_conv2d", "transformer"])
-def test_remat_changes_nothing(encoder):
+@pytest.mark.parametrize(
+    ("encoder", "remat"),
+    [(ENCODERS[0], "dots"), (ENCODERS[1], True), (ENCODERS[2], "dots")],
+    ids=["sanm", "sanm_conv2d", "transformer"],
+)
+def test_remat_changes_nothing(encoder, remat):
     variables = variables_of(encoder)
 
     def gradient_of(encoder):
@@ -105,12 +110,20 @@ def test_remat_changes_nothing(encoder):
 
         return gradient(variables)
 
-    plain, again = gradient_of(encoder), gradient_of(encoder.clone(remat=True))
+    plain, again = gradient_of(encoder), gradient_of(encoder.clone(remat=remat))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), plain, again)
 
 
-def test_remat_keeps_less():
-    """Of each block's inside nothing is left for the backward pass but what went in."""
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in ("sanm", "transformer") else pytest.mark.slow)
+        for name in registry.ENCODERS
+        if hasattr(registry.ENCODERS[name], "remat")
+    ],
+)
+def test_remat_keeps_less(name):
+    """Of each block's inside nothing is left for the backward pass but what went in, and products with kernels."""
 
     def kept(encoder):
         variables = variables_of(encoder)
@@ -118,8 +131,12 @@ def test_remat_keeps_less():
         _, pullback = jax.eval_shape(lambda v, x: jax.vjp(lambda v: loss(v, x, LENGTHS)[0], v), variables, inputs())
         return sum(leaf.size for leaf in jax.tree.leaves(pullback))
 
-    encoder = TransformerEncoder(**SIZES, subsampling="linear")
-    assert kept(encoder.clone(remat=True)) < 0.4 * kept(encoder)
+    cls = registry.ENCODERS[name]
+    encoder = cls(**{option: size for option, size in SIZES.items() if hasattr(cls, option)})
+    encoder = encoder.clone(subsampling="none" if name.startswith("sanm") else "linear")
+    nothing, products, everything = (kept(encoder.clone(remat=remat)) for remat in (True, "dots", False))
+    assert nothing < 0.4 * everything
+    assert nothing < products < 0.9 * everything
 
 
 def test_remat_holds_outside_of_loops():

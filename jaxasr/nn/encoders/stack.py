@@ -3,6 +3,7 @@
 import functools
 import itertools
 from collections.abc import Callable
+from typing import Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -16,21 +17,28 @@ STREAM = "stream"
 """The collection in which layers keep what they need of the frames before, where a row comes part by part."""
 
 
+Remat: TypeAlias = bool | Literal["dots"]
+"""What of a block's inside is computed anew in the backward pass: nothing, all, or all but products with kernels."""
+
+
 def run_block(
     block: nn.Module,
     x: Float[Array, "B T F"],
     frames: PyTree,
     train: bool,
     *,
-    remat: bool,
+    remat: Remat,
     prevent_cse: bool = True,
 ) -> tuple[Float[Array, "B T D"], Moments | None]:
-    """``block(x, frames, train)``, with `remat` its inside computed anew in the backward pass."""
+    """``block(x, frames, train)``, of whose inside `remat` computes anew in the backward pass."""
 
     def body(block: nn.Module, x: Array, frames: PyTree) -> tuple[Array, Moments | None]:
         return block(x, frames, train)
 
-    return (nn.remat(body, prevent_cse=prevent_cse) if remat else body)(block, x, frames)
+    if not remat:
+        return body(block, x, frames)
+    kept = jax.checkpoint_policies.dots_with_no_batch_dims_saveable if remat == "dots" else None
+    return nn.remat(body, prevent_cse=prevent_cse, policy=kept)(block, x, frames)
 
 
 def run_blocks(
@@ -40,7 +48,7 @@ def run_blocks(
     train: bool,
     *,
     layers: range,
-    remat: bool,
+    remat: Remat,
     taps: Taps | None,
     norm: Callable[[Array], Array],
 ) -> tuple[Float[Array, "B T D"], Moments | None]:
@@ -53,7 +61,7 @@ def run_blocks(
       block: called as `block(x, frames, train)`; keeps the shape, and returns frames and what its batch norms' running
         statistics are to learn, or None. All layers' come back side by side.
       frames: what blocks must know of the frames, the same for all of them: the rows' lengths, or more.
-      remat: compute a block's inside anew in the backward pass, where it would be kept.
+      remat: what of a block's inside to compute anew in the backward pass, where it would be kept.
       norm: what the taps see the frames through.
     """
     if not layers:
@@ -69,7 +77,7 @@ def run_blocks(
 
 
 def _scanned(
-    block: nn.Module, x: Array, frames: PyTree, train: bool, *, part: range, num_layers: int, remat: bool
+    block: nn.Module, x: Array, frames: PyTree, train: bool, *, part: range, num_layers: int, remat: Remat
 ) -> tuple[Array, Moments | None]:
     """`x` after the blocks of `part`; while parameters are made, the first part makes those of all blocks."""
     if block.is_initializing():

@@ -11,7 +11,7 @@ from jaxasr.nn.attention import MultiHeadAttention, RelativeAttention, check_sta
 from jaxasr.nn.batch_norm import leave_moments
 from jaxasr.nn.dropout import Dropout
 from jaxasr.nn.encoders.base import Encoder, Taps
-from jaxasr.nn.encoders.stack import run_blocks
+from jaxasr.nn.encoders.stack import Remat, run_blocks
 from jaxasr.nn.layers import Dense, LayerNorm
 from jaxasr.nn.masking import length_mask, zero_padding
 from jaxasr.nn.options import check_known, check_unread
@@ -40,8 +40,9 @@ class BlockEncoder(Encoder):
     """Dropout probability of what each part of a block adds, and inside feed-forward parts."""
     attention_dropout: float = 0.0
     """Dropout probability of attention weights."""
-    remat: bool = False
-    """Compute each block's inside anew in the backward pass: less memory, about a third more time."""
+    remat: Remat = False
+    """Compute each block's inside anew in the backward pass: less memory, about a third more time; dots: all of it
+    but the products with kernels, which are kept."""
 
     @property
     def output_width(self) -> int:

@@ -44,6 +44,7 @@ CASES = {
     "a segment of an unknown recording": lambda: folder(segments="u v 0 1\n"),
     "a segment's time in minutes": lambda: folder(segments="u u 0:00 0:01\n"),
     "a segment that ends before it starts": lambda: folder(segments="u u 2 1\n"),
+    "an utterance of no seconds": lambda: folder(utt2dur="u 0\n"),
     "no transcripts": without_a_text,
     "an id without a transcript": lambda: folder(wav_scp="u u.wav\nv v.wav\n"),
     "a transcript without sound": lambda: folder(text="u a\nv b\n"),

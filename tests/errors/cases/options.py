@@ -65,6 +65,7 @@ CASES = {
     "a choice written as a section": lambda: parse("--task.ctc_weight=1"),
     "a choice in words": lambda: parse("--parallel=pmp"),
     "a value of another type": lambda: parse("--seed=1.5"),
+    "a value of none of two types": lambda: parse("--encoder.remat=dot"),
     "a flag without its value": lambda: parse("--workdir"),
     "too few values": lambda: parse("--part.pair=1", cls=Toy),
     "a module that is not there": lambda: parse("--import=no_such_module"),

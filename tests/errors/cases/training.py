@@ -21,12 +21,13 @@ from jaxasr.data.batch import BucketShape, Collate
 from jaxasr.data.bucketing import PlannedBatch
 from jaxasr.data.lexicon import PhoneTokenizer
 from jaxasr.data.pipeline import HostBatch
+from jaxasr.fit import check_fits, memory_of_device
 from jaxasr.logs import RunLog, StepLog
 from jaxasr.optim import AdamW, Sgd
 from jaxasr.paths import check_patterns
 from jaxasr.prepare import FILES, check_same_files, check_same_run, hashes_of_files
 from jaxasr.schedules import Noam, TriStage, WarmupLinear
-from jaxasr.state import AccumulatedSteps
+from jaxasr.state import train_steps
 from jaxasr.tasks import AsrTask
 from jaxasr.tasks.base import Mean
 from jaxasr.train import check_same_data
@@ -47,7 +48,7 @@ class Fine(AsrTask):
 
 def loss_without_counts() -> None:
     nothing: Any = None  # the loss is looked at first
-    AccumulatedSteps(TrainConfig(), Fine(), nothing, nothing)
+    train_steps(TrainConfig(accumulate=2), Fine(), nothing, nothing)
 
 
 def check(**options: Any) -> None:
@@ -118,6 +119,9 @@ CASES = {
     "no steps at all": lambda: check(steps=0),
     "a seed below 0": lambda: check(seed=-1),
     "percent for a share": lambda: check(max_infeasible=2.0),
+    "batches of 8 in 3 parts": lambda: check(microbatches=3),
+    "an utterance too long for the memory": lambda: check_fits(1.0, "8 rows x 40.00 s", 2**30, 2**29, "u"),
+    "a processor asked for its memory": lambda: memory_of_device("device"),
     "no buckets": lambda: check(max_buckets=0),
     "a search that the model does not have": lambda: check(search="beam"),
     "a data root and no data": lambda: TrainConfig(data_root="corpora").rooted(),

@@ -1,0 +1,202 @@
+"""Packed corpora: shards of ArrayRecord, any record of which is read at once, and an index of all their utterances."""
+
+import functools
+import io
+import itertools
+import json
+import os
+import re
+import zipfile
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxasr.data.source import Header
+from jaxasr.data.utterance import Kind, Utterance
+from jaxasr.errors import ConfigError, DataError
+
+INDEX = "index.npz"
+_RECORD = re.compile(r"(.+\.array_record):(\d+)", re.ASCII | re.DOTALL)
+_OPEN = 256
+"""Shards held open; a process may open about a thousand files."""
+
+
+class Index(NamedTuple):
+    """Columns of a pack's utterances, shard after shard, in the order of their records."""
+
+    ids: list[str]
+    texts: list[str]
+    speakers: list[str]
+    frames: np.ndarray
+    """(N,) of each channel."""
+    rates: np.ndarray
+    """(N,) frames a second."""
+    channels: np.ndarray
+    """(N,)."""
+    records: np.ndarray
+    """(shards,) records of each shard."""
+    sizes: np.ndarray
+    """(shards,) bytes of each shard."""
+
+    def save(self, path: str) -> None:
+        """Writes it whole or not at all."""
+        columns: Any = self._asdict() | {name: _joined(getattr(self, name)) for name in _TEXTS}
+        content = io.BytesIO()
+        np.savez_compressed(content, **columns)
+        write_atomically(path, content.getvalue())
+
+    @classmethod
+    def load(cls, path: str) -> "Index":
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                columns: Any = {name: stored[name] for name in cls._fields}
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise DataError(
+                f"{path}: cannot be read ({error}); the index of a pack was expected; pack the corpus again."
+            ) from error
+        number = len(columns["frames"])
+        return cls(**(columns | {name: _split(columns[name], number) for name in _TEXTS}))
+
+    @classmethod
+    def of_parts(cls, parts: Sequence["Index"]) -> "Index":
+        """One index of shards that have one each."""
+        columns: list[Any] = [*zip(*parts, strict=True)]
+        joined: Any = ([*itertools.chain(*c)] if isinstance(c[0], list) else np.concatenate(c) for c in columns)
+        return cls(*joined)
+
+
+_TEXTS = ("ids", "texts", "speakers")
+
+
+def _joined(texts: Sequence[str]) -> np.ndarray:
+    """No manifest has a NUL in a text."""
+    return np.frombuffer("\0".join(texts).encode(), np.uint8)
+
+
+def _split(joined: np.ndarray, number: int) -> list[str]:
+    return joined.tobytes().decode().split("\0") if number else []
+
+
+def write_atomically(path: str, content: bytes) -> None:
+    with open(f"{path}.part", "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(f"{path}.part", path)
+
+
+def shard(number: int) -> str:
+    """The file name of a shard."""
+    return f"shard-{number:05d}.array_record"
+
+
+# Reading -----------------------------------------------------------------------------------------------------
+
+
+def is_pack(folder: str) -> bool:
+    return os.path.exists(os.path.join(folder, INDEX))
+
+
+def read(folder: str, kind: Kind | None) -> Iterator[tuple[str, Utterance]]:
+    """Each utterance of a pack with its place in it."""
+    if kind == "features":
+        raise DataError(
+            f"{folder}: a pack, which holds sound; features were expected; choose --frontend=wav_frontend, or name a "
+            "manifest of features."
+        )
+    index = Index.load(os.path.join(folder, INDEX))
+    for number, size in enumerate(index.sizes.tolist()):
+        _check_shard(os.path.join(folder, shard(number)), size)
+    for where, *values in zip(_places(folder, index), index.ids, index.texts, index.speakers, strict=True):
+        yield where, Utterance(values[0], where, values[1], values[2])
+
+
+def _places(folder: str, index: Index) -> Iterator[str]:
+    """The path of each record."""
+    for number, records in enumerate(index.records.tolist()):
+        path = os.path.join(os.path.realpath(folder), shard(number))
+        yield from (f"{path}:{record}" for record in range(records))
+
+
+def _check_shard(path: str, size: int) -> None:
+    found = os.path.getsize(path) if os.path.exists(path) else 0
+    if found != size:
+        raise DataError(
+            f"{path}: {found} bytes; {size}, as {INDEX} says, were expected; copy the file again, or pack the corpus "
+            "again."
+        )
+
+
+def is_record(path: str) -> bool:
+    """Whether a path names a record of a shard: `PATH.array_record:NUMBER`."""
+    return bool(_RECORD.fullmatch(path))
+
+
+def file_of(path: str) -> str:
+    """The file on disk that a path is in: a record's shard, or the path itself."""
+    return _record_of(path)[0] if is_record(path) else path
+
+
+def _record_of(path: str) -> tuple[str, int]:
+    file, _, number = path.rpartition(":")
+    return file, int(number)
+
+
+def headers(paths: Iterable[str]) -> dict[str, Header]:
+    """By path, what the indices of packs say of these records."""
+    shards: dict[str, list[Header]] = {}
+    found = {}
+    for path in paths:
+        file, number = _record_of(path)
+        if file not in shards:
+            shards.update(_shard_headers(os.path.dirname(file)))
+        found[path] = shards[file][number]
+    return found
+
+
+def _shard_headers(folder: str) -> Iterator[tuple[str, list[Header]]]:
+    """Each shard, and the headers of its records."""
+    index = Index.load(os.path.join(folder, INDEX))
+    columns = [column.tolist() for column in (index.frames, index.rates, index.channels)]
+    found = [Header(*values) for values in zip(*columns, strict=True)]
+    for number, last in enumerate(np.cumsum(index.records).tolist()):
+        yield os.path.join(folder, shard(number)), found[last - int(index.records[number]) : last]
+
+
+def sound(path: str, where: str) -> bytes:
+    """The sound file that a record holds; errors begin with `where`."""
+    file, number = _record_of(path)
+    try:
+        (record,) = _reader(file).read([number])
+    except ConfigError:
+        raise
+    except Exception as error:  # what a broken file makes array_record raise is anybody's guess
+        raise DataError(
+            f"{where}: cannot be read ({type(error).__name__}); a record of a pack was expected; copy "
+            "its shard again, or pack the corpus again."
+        ) from error
+    return record[record.index(b"\n") + 1 :]
+
+
+def record(utterance: Utterance, content: bytes) -> bytes:
+    """A record: a line of JSON that says what it is, and a sound file."""
+    said = {"id": utterance.id, "text": utterance.text, "speaker": utterance.speaker}
+    return json.dumps(said, ensure_ascii=False).encode() + b"\n" + content
+
+
+@functools.lru_cache(maxsize=_OPEN)
+def _reader(file: str) -> Any:
+    return array_record(file).ArrayRecordReader(file, "readahead_buffer_size:0", file_reader_buffer_size=32768)
+
+
+def array_record(where: str) -> Any:
+    """The module that reads and writes shards."""
+    try:
+        from array_record.python import array_record_module  # pyright: ignore[reportAttributeAccessIssue]
+    except ImportError as error:
+        raise ConfigError(
+            f"{where}: no module array_record; it was expected, since it reads and writes packs; pip install "
+            "array_record (Linux and macOS), or name the manifest that was packed."
+        ) from error
+    return array_record_module
