@@ -39,27 +39,6 @@ def row_index(rows: int) -> UInt32[Array, "B"]:
     return index
 
 
-_PLACES: contextvars.ContextVar[NamedSharding | None] = contextvars.ContextVar("places", default=None)
-
-
-@contextlib.contextmanager
-def rows_spread(places: NamedSharding) -> Iterator[None]:
-    """What is traced inside has the rows of a batch in these places, and XLA divides it."""
-    token = _PLACES.set(places)
-    try:
-        yield
-    finally:
-        _PLACES.reset(token)
-
-
-def on_own_rows(fn: Callable[[Array], Array], x: Array) -> Array:
-    """``fn(x)`` of (B, ...), by each device for its rows; of what XLA cannot divide, as an FFT, each would do all."""
-    places = _PLACES.get()
-    if places is None or places.mesh.size == 1:
-        return fn(x)
-    return jax.shard_map(fn, mesh=places.mesh, in_specs=places.spec, out_specs=places.spec, check_vma=False)(x)
-
-
 _PART: contextvars.ContextVar[UInt32[Array, "B"] | None] = contextvars.ContextVar("part", default=None)
 
 
@@ -79,6 +58,27 @@ def every_nth(x: Array, parts: int) -> Array:
     So each device divides the rows that it has, and the parts are the same on any number of devices.
     """
     return jnp.moveaxis(x.reshape(-1, parts, *x.shape[1:]), 1, 0)
+
+
+_PLACES: contextvars.ContextVar[NamedSharding | None] = contextvars.ContextVar("places", default=None)
+
+
+@contextlib.contextmanager
+def rows_spread(places: NamedSharding) -> Iterator[None]:
+    """What is traced inside has the rows of a batch in these places, and XLA divides it."""
+    token = _PLACES.set(places)
+    try:
+        yield
+    finally:
+        _PLACES.reset(token)
+
+
+def on_own_rows(fn: Callable[[Array], Array], x: Array) -> Array:
+    """``fn(x)`` of (B, ...), by each device for its rows; of what XLA cannot divide, as an FFT, each would do all."""
+    places = _PLACES.get()
+    if places is None or places.mesh.size == 1:
+        return fn(x)
+    return jax.shard_map(fn, mesh=places.mesh, in_specs=places.spec, out_specs=places.spec, check_vma=False)(x)
 
 
 def repeat_rows(x: Array, views: int) -> Array:
