@@ -9,7 +9,6 @@ them. Ends with status 1 where losses differ by more than float32's sums in anot
 
 import dataclasses
 import json
-import math
 import os
 import pathlib
 import statistics
@@ -95,6 +94,7 @@ def one(options: Options, fsdp: int) -> dict[str, Any]:
     import jax
 
     from benchmarks.hlo import parsed
+    from jaxasr.memory import bytes_on_device
     from jaxasr.parallel import Devices
     from jaxasr.state import abstract_state, make_train_step, state_creator, with_total
 
@@ -116,7 +116,7 @@ def one(options: Options, fsdp: int) -> dict[str, Any]:
         losses.append(float(metrics["loss"].value))
         seconds.append(time.perf_counter() - began)
     program, memory = parsed(compiled.as_text()), compiled.memory_analysis()
-    kept = {name: on_device(tree) for name, tree in (("params", state.params), ("state", state))}
+    kept = {name: bytes_on_device(tree) for name, tree in (("params", state.params), ("state", state))}
     return {
         "devices": len(jax.devices()),
         "device": jax.devices()[0].device_kind,
@@ -130,13 +130,6 @@ def one(options: Options, fsdp: int) -> dict[str, Any]:
         "state_bytes": kept["state"],
         "temporary_bytes": memory.temp_size_in_bytes,
     }
-
-
-def on_device(tree: Any) -> int:
-    """Bytes of a tree that one device keeps."""
-    import jax
-
-    return sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(tree))
 
 
 # --- all of them -------------------------------------------------------------------------------------------------
