@@ -5,7 +5,6 @@ moment, and what a case's arithmetic and its bytes are held against.
 """
 
 import dataclasses
-import functools
 import importlib.util
 import math
 import statistics
@@ -192,7 +191,6 @@ def number(value: float) -> float | None:
 # --- what the machine gives --------------------------------------------------------------------------------------
 
 
-@functools.cache
 def matmul(dtype: str, *, tiny: bool) -> Case:
     """A square matrix product; its amount is its FLOPs."""
     n = 128 if tiny else 8192 if on_accelerator() else 2048
