@@ -1,42 +1,16 @@
-"""Time of integrate-and-fire, at once and frame by frame: `python benchmarks/cif.py [--output=FILE.json]`."""
+"""Integrate-and-fire with its gradient, at once and frame by frame."""
 
-import dataclasses
-import functools
-import pathlib
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 from jax import lax
-from timing import medians_ms, show
 
+from benchmarks.measure import Case, Options, Row, measured
+from benchmarks.sizes import Size
 from jaxasr.nn.cif import integrate_and_fire, scaled_to
-
-
-class Shape(NamedTuple):
-    """Rows, frames, tokens and width."""
-
-    B: int
-    T: int
-    U: int
-    D: int
-
-
-SHAPES = (Shape(16, 167, 50, 512), Shape(32, 167, 50, 512), Shape(8, 500, 150, 512))
-"""10 or 30 s in frames of 60 ms, 5 tokens a second."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """Medians in milliseconds; the implementations take turns, so that a busy machine slows all of them."""
-
-    rounds: int = 15
-    """How often each is timed."""
-    output: pathlib.Path | None = None
-    """A JSON file for the same numbers."""
 
 
 def by_scan(x: jax.Array, alphas: jax.Array, num_tokens: int) -> jax.Array:
@@ -59,27 +33,24 @@ def by_scan(x: jax.Array, alphas: jax.Array, num_tokens: int) -> jax.Array:
     return jnp.zeros((B, num_tokens, D)).at[rows, place].set(tokens, mode="drop")
 
 
-def random_batch(shape: Shape) -> tuple[jax.Array, jax.Array]:
+def with_gradient(fire: Callable[..., jax.Array], num_tokens: int) -> Callable[..., Any]:
+    return jax.grad(lambda x, alphas: jnp.sum(jnp.sin(fire(x, alphas, num_tokens))), argnums=(0, 1))
+
+
+def groups(options: Options) -> Iterator[list[Case]]:
+    for size in options.sizes():
+        yield list(cases(size))
+
+
+def cases(size: Size) -> Iterator[Case]:
+    """Frames of 60 ms, 5 tokens a second."""
+    B, T, U, D = size.rows, round(size.seconds / 0.06), int(5 * size.seconds), size.width
     rng = np.random.default_rng(0)
-    x = jnp.asarray(rng.normal(size=(shape.B, shape.T, shape.D)), jnp.float32)
-    alphas = scaled_to(rng.random((shape.B, shape.T)), jnp.full(shape.B, shape.U - 0.5))
-    return x, jnp.asarray(alphas, jnp.float32)
+    x = rng.normal(size=(B, T, D)).astype(np.float32)
+    alphas = np.asarray(scaled_to(rng.random((B, T), np.float32), jnp.full(B, U - 0.5)), np.float32)
+    for how, fire in {"as a product": integrate_and_fire, "frame by frame": by_scan}.items():
+        yield Case(f"{B},{T},{U},{D} {how}", with_gradient(fire, U), (x, alphas), B, "utterances")
 
 
-def measure(shape: Shape, rounds: int) -> dict[str, Any]:
-    def both(fire: Callable[..., Any]) -> Callable[..., Any]:
-        return jax.jit(jax.grad(lambda x, alphas: jnp.sum(jnp.sin(fire(x, alphas, shape.U))), argnums=(0, 1)))
-
-    functions = {"product": integrate_and_fire, "scan": by_scan}
-    forward = {f"{name} forward": jax.jit(functools.partial(f, num_tokens=shape.U)) for name, f in functions.items()}
-    timed = {name: both(f) for name, f in functions.items()} | forward
-    return {"shape": shape._asdict(), "ms": medians_ms(timed, random_batch(shape), rounds)}
-
-
-def main() -> None:
-    options = tyro.cli(Options)
-    show("integrate-and-fire", [measure(shape, options.rounds) for shape in SHAPES], options.output)
-
-
-if __name__ == "__main__":
-    main()
+def measure(options: Options) -> list[Row]:
+    return measured(groups(options), options)

@@ -1,17 +1,13 @@
-"""Time of convolutions before an encoder, by taps and by XLA: `python benchmarks/conv2d.py [--output=FILE.json]`."""
+"""Convolutions before an encoder with their gradient, by taps and by XLA."""
 
-import dataclasses
-import functools
-import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
-from timing import medians_ms, show
 
+from benchmarks.measure import Case, Options, Row, measured
 from jaxasr.nn.subsampling import conv2d_by_taps, conv2d_by_xla
 
 
@@ -35,37 +31,24 @@ SHAPES = (
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """Medians in milliseconds; the implementations take turns, so that a busy machine slows all of them."""
-
-    rounds: int = 7
-    """How often each is timed."""
-    output: pathlib.Path | None = None
-    """A JSON file for the same numbers."""
+def with_gradient(convolve: Callable[..., jax.Array], stride: int) -> Callable[..., Any]:
+    return jax.grad(lambda x, kernel: jnp.sum(jnp.sin(convolve(x, kernel, stride))), argnums=(0, 1))
 
 
-def measure(shape: Shape, rounds: int) -> dict[str, Any]:
+def groups(options: Options) -> Iterator[list[Case]]:
+    for shape in (Shape(2, 9, 7, 3, 4, 3, 2),) if options.size == "tiny" else SHAPES:
+        yield list(cases(shape))
+
+
+def cases(shape: Shape) -> Iterator[Case]:
     rng = np.random.default_rng(0)
     B, T, F, C, D, size, stride = shape
-    x = jnp.asarray(rng.normal(size=(B, T, F, C)), jnp.float32)
-    kernel = jnp.asarray(rng.normal(size=(size, size, C, D)) / (size * C**0.5), jnp.float32)
-
-    def both(convolve: Callable[..., Any]) -> Callable[..., Any]:
-        return jax.jit(jax.grad(lambda x, kernel: jnp.sum(jnp.sin(convolve(x, kernel, stride))), argnums=(0, 1)))
-
-    functions = {"taps": conv2d_by_taps, "xla": conv2d_by_xla}
-    forward = {f"{name} forward": jax.jit(functools.partial(f, stride=stride)) for name, f in functions.items()}
-    return {
-        "shape": shape._asdict(),
-        "ms": medians_ms({n: both(f) for n, f in functions.items()} | forward, (x, kernel), rounds),
-    }
+    x = rng.normal(size=(B, T, F, C)).astype(np.float32)
+    kernel = (rng.normal(size=(size, size, C, D)) / (size * C**0.5)).astype(np.float32)
+    name = f"{B},{T},{F},{C} to {D}, {size}x{size} every {stride}"
+    for how, convolve in {"by taps": conv2d_by_taps, "by XLA": conv2d_by_xla}.items():
+        yield Case(f"{name}, {how}", with_gradient(convolve, stride), (x, kernel), B, "utterances")
 
 
-def main() -> None:
-    options = tyro.cli(Options)
-    show("conv2d", [measure(shape, options.rounds) for shape in SHAPES], options.output)
-
-
-if __name__ == "__main__":
-    main()
+def measure(options: Options) -> list[Row]:
+    return measured(groups(options), options)

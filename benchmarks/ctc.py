@@ -1,40 +1,16 @@
-"""Time of the CTC loss with its gradient, beside optax: `python benchmarks/ctc.py [--output=FILE.json]`."""
+"""The CTC loss, alone and with its gradient, beside optax's."""
 
-import dataclasses
-import pathlib
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
-import tyro
-from timing import medians_ms, show
 
+from benchmarks.measure import Case, Options, Row, measured
+from benchmarks.sizes import Size
 from jaxasr.nn.ctc import ctc_loss
 from jaxasr.nn.masking import length_mask
-
-
-class Shape(NamedTuple):
-    """Rows, frames, symbols and tokens."""
-
-    B: int
-    T: int
-    V: int
-    U: int
-
-
-SHAPES = (Shape(16, 400, 500, 60), Shape(16, 250, 4233, 30), Shape(16, 400, 5000, 60))
-
-
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """Medians in milliseconds; the implementations take turns, so that a busy machine slows all of them."""
-
-    rounds: int = 15
-    """How often each is timed."""
-    output: pathlib.Path | None = None
-    """A JSON file for the same numbers."""
 
 
 def optax_loss(logits: jax.Array, lengths: jax.Array, tokens: jax.Array, token_lengths: jax.Array) -> jax.Array:
@@ -42,29 +18,35 @@ def optax_loss(logits: jax.Array, lengths: jax.Array, tokens: jax.Array, token_l
     return optax.ctc_loss(logits, padding, tokens, 1.0 - length_mask(token_lengths, tokens.shape[1]))
 
 
-LOSSES = {"jaxasr": ctc_loss, "optax": optax_loss}
+def with_gradient(loss: Callable[..., jax.Array]) -> Callable[..., Any]:
+    return jax.value_and_grad(lambda *x: loss(*x).sum())
 
 
-def random_batch(shape: Shape) -> tuple[jax.Array, ...]:
+def random_batch(size: Size) -> tuple[np.ndarray, ...]:
+    """Logits (B, T, V) of 40 frames a second, up to 6 tokens in it, and the lengths of both."""
     rng = np.random.default_rng(0)
-    B, T, V, U = shape
-    lengths, token_lengths = rng.integers(T // 2 + U // 2, T + 1, B), rng.integers(U // 2, U + 1, B)
-    logits = rng.normal(size=(B, T, V)).astype(np.float32)
-    return tuple(jnp.asarray(x) for x in (logits, lengths, rng.integers(1, V, (B, U)), token_lengths))
+    B, T, V, U = size.rows, int(40 * size.seconds), size.symbols, int(6 * size.seconds)
+    lengths, token_lengths = rng.integers(T - T // 5, T + 1, B), rng.integers(U - U // 3, U + 1, B)
+    arrays = rng.normal(size=(B, T, V)), lengths, rng.integers(1, V, (B, U)), token_lengths
+    return tuple(a.astype(np.float32 if a.dtype == np.float64 else np.int32) for a in arrays)
 
 
-def measure(shape: Shape, rounds: int) -> dict[str, Any]:
-    batch = random_batch(shape)
-    forward = {f"{name} forward": jax.jit(loss) for name, loss in LOSSES.items()}
-    both = {name: jax.jit(jax.value_and_grad(lambda *x, f=loss: f(*x).sum())) for name, loss in LOSSES.items()}
-    return {"shape": shape._asdict(), "ms": medians_ms(both | forward, batch, rounds)}
+def groups(options: Options) -> Iterator[list[Case]]:
+    for size in options.sizes():
+        batch = random_batch(size)
+        name = ",".join(map(str, (*batch[0].shape, batch[2].shape[1])))
+        work = {"arguments": batch, "amount": size.rows, "unit": "utterances"}
+        cases = [
+            Case(name, with_gradient(ctc_loss), **work),
+            Case(name, with_gradient(optax_loss), **work, side="optax"),
+            Case(f"{name} forward", ctc_loss, **work),
+        ]
+        if options.peer:
+            from benchmarks import torch_peer
+
+            cases.append(torch_peer.ctc(name, batch, size))
+        yield cases
 
 
-def main() -> None:
-    options = tyro.cli(Options)
-    results = [measure(shape, options.rounds) for shape in SHAPES]
-    show("CTC", results, options.output)
-
-
-if __name__ == "__main__":
-    main()
+def measure(options: Options) -> list[Row]:
+    return measured(groups(options), options)

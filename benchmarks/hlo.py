@@ -16,7 +16,7 @@ BYTES = {"pred": 1, "bf16": 2, "f16": 2, "c64": 8, "c128": 16} | {
     f"{kind}{bits}": bits // 8 for kind in "suf" for bits in (8, 16, 32, 64)
 }
 _LINE = re.compile(
-    r"\s*(?:ROOT )?%?(?P<name>[\w.\-]+) = (?P<type>\((?:[^()]|\([^()]*\))*\)|\S+) (?P<op>[\w\-]+)\((?P<rest>.*)"
+    r"\s*(?P<root>ROOT )?%?(?P<name>[\w.\-]+) = (?P<type>\((?:[^()]|\([^()]*\))*\)|\S+) (?P<op>[\w\-]+)\((?P<rest>.*)"
 )
 _ARRAY = re.compile(r"\b([a-z]+\d*)\[([\d,]*)\]")
 _CALLED = re.compile(r"\b(?:calls|to_apply|body|condition|true_computation)=%?([\w.\-]+)")
@@ -30,6 +30,7 @@ class Instruction(NamedTuple):
     operands: tuple[str, ...]
     rest: str
     """What stands behind the operation's bracket."""
+    is_root: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,35 +42,51 @@ class Program:
 
     def flops(self) -> float:
         """Of matrix products and convolutions on one device, a multiplication and an addition as two."""
-        return self._counted(self.entry)["flops"]
+        return self._counted["flops"]
 
     def collectives(self) -> dict[str, tuple[int, int]]:
         """Of every kind how many run, and the bytes that one device puts in."""
-        found = self._counted(self.entry)
+        found = self._counted
         return {op: (int(found[op]), int(found[f"{op} bytes"])) for op in COLLECTIVES if found[op]}
 
-    @functools.cache  # noqa: B019 (a program lives as long as what asks it)
-    def _counted(self, name: str) -> Counter:
+    def turns(self, *, fused: bool = True) -> Counter:
+        """How often each computation runs; without those that are `fused` into an instruction, if so wanted."""
+        found: Counter = Counter()
+
+        def visit(name: str, times: int) -> None:
+            found[name] += times
+            for instruction in self.computations[name]:
+                if fused or instruction.op != "fusion":
+                    for called, more in self.calls(instruction):
+                        visit(called, times * more)
+
+        visit(self.entry, 1)
+        return found
+
+    def own(self, name: str) -> Counter:
+        """What a computation's own instructions come to, in one turn."""
         found: Counter = Counter()
         types = {instruction.name: instruction.type for instruction in self.computations[name]}
         for instruction in self.computations[name]:
             found.update(self._own(instruction, types))
-            for called, times in self._calls(instruction):
-                found.update({what: times * count for what, count in self._counted(called).items()})
         return found
 
-    def __hash__(self) -> int:
-        return id(self)
+    @functools.cached_property
+    def _counted(self) -> Counter:
+        found: Counter = Counter()
+        for name, times in self.turns().items():
+            found.update({what: times * count for what, count in self.own(name).items()})
+        return found
 
     def _own(self, instruction: Instruction, types: Mapping[str, str]) -> dict[str, float]:
         op = instruction.op.removesuffix("-start")
         if op in COLLECTIVES:
-            size = sum(_bytes(types.get(operand, "")) for operand in instruction.operands)
+            size = sum(bytes_of(types.get(operand, "")) for operand in instruction.operands)
             return {op: 1, f"{op} bytes": size}
-        if op == "dot":
+        if op == "dot" or (op == "custom-call" and "dot_dimension_numbers" in instruction.rest):  # cuBLAS's
             sides = _shape(types[instruction.operands[0]])
-            summed = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", instruction.rest)
-            over = math.prod(sides[int(d)] for d in summed[1].split(",") if d) if summed else 1
+            summed = re.search(r"lhs_contracting_dim(?:s=|ension\w*\W+)([\d,\"{]*)", instruction.rest)
+            over = math.prod(sides[int(d)] for d in re.findall(r"\d+", summed[1])) if summed else 1
             return {"flops": 2.0 * math.prod(_shape(instruction.type)) * over}
         if op == "convolution":
             labels = re.search(r"dim_labels=\w+_(\w+)->", instruction.rest)
@@ -78,7 +95,7 @@ class Program:
             return {"flops": 2.0 * math.prod(_shape(instruction.type)) * math.prod(kernel) / out}
         return {}
 
-    def _calls(self, instruction: Instruction) -> Iterator[tuple[str, int]]:
+    def calls(self, instruction: Instruction) -> Iterator[tuple[str, int]]:
         """Computations that it runs, and how often; of branches the first."""
         if instruction.op not in ("while", "fusion", "call", "conditional", "async-start", "custom-call"):
             return
@@ -100,7 +117,9 @@ def parsed(text: str) -> Program:
         elif found := _LINE.match(line):
             inside, rest = _bracket(found["rest"])
             operands = re.findall(r"%([\w.\-]+)", inside)
-            lines.append(Instruction(found["name"], found["type"], found["op"], tuple(operands), rest))
+            lines.append(
+                Instruction(found["name"], found["type"], found["op"], tuple(operands), rest, bool(found["root"]))
+            )
     return Program(computations, entry)
 
 
@@ -119,6 +138,6 @@ def _shape(text: str) -> list[int]:
     return [int(d) for d in found[2].split(",") if d] if found else []
 
 
-def _bytes(text: str) -> int:
+def bytes_of(text: str) -> int:
     sizes = ((BYTES.get(kind, 0), [int(d) for d in dims.split(",") if d]) for kind, dims in _ARRAY.findall(text))
     return sum(size * math.prod(dims) for size, dims in sizes)

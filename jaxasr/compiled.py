@@ -10,13 +10,21 @@ from typing import Any
 import jax
 
 from jaxasr.data.batch import BucketShape
+from jaxasr.launch import cores
+
+THREADS = concurrent.futures.ThreadPoolExecutor(min(cores(), 4), thread_name_prefix="compile")
+"""Where programs are compiled: what was announced first comes first, of whichever function it is."""
+DEFAULT_SECONDS, LEAST_SECONDS = 1.0, 0.1
+"""Programs that take less to compile are not kept: by JAX's default, and here."""
+ONCE = {"xla_backend_optimization_level": 0}
+"""Compiler options of a program that runs once; it takes longer to compile than to run."""
 
 
 class CompiledByShape:
     """The executables of a jitted function, by bucket shape.
 
-    They are compiled in the background, largest first, so that a shape too large for the memory shows in the
-    first minute. A shape that was not announced is compiled when it is asked for. Any thread may ask.
+    They are compiled in the background, in the order in which they are announced. A shape that was not announced
+    is compiled when it is asked for. Any thread may ask.
     """
 
     def __init__(
@@ -31,14 +39,13 @@ class CompiledByShape:
         self._done = done
         self._futures: dict[BucketShape, concurrent.futures.Future] = {}
         self._announcing = threading.Lock()
-        self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="compile")
 
     def announce(self, shapes: Sequence[BucketShape]) -> None:
-        """Starts compiling for `shapes` that are not compiled yet."""
+        """Starts compiling for `shapes` that are not compiled yet, the first of them first."""
         with self._announcing:
-            for shape in sorted(shapes, key=lambda s: s.rows * s.samples, reverse=True):
+            for shape in shapes:
                 if shape not in self._futures:
-                    self._futures[shape] = self._thread.submit(self._compile, shape)
+                    self._futures[shape] = THREADS.submit(self._compile, shape)
 
     def __getitem__(self, shape: BucketShape) -> Any:
         """The executable; waits for it where it is not ready."""
@@ -58,7 +65,7 @@ class CompiledByShape:
 
     def close(self) -> None:
         """Gives up what is not compiled yet."""
-        self._thread.shutdown(wait=True, cancel_futures=True)
+        concurrent.futures.wait([f for f in self._futures.values() if not f.cancel()])
 
     def _compile(self, shape: BucketShape) -> Any:
         executable = self._jitted.lower(*self._arguments(shape)).compile()
@@ -68,8 +75,10 @@ class CompiledByShape:
 
 
 def use_persistent_cache() -> None:
-    """Keeps compiled programs on disk between runs, unless JAX was told where already."""
-    if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore[reportAttributeAccessIssue]
+    """Keeps compiled programs on disk between runs; where, and which ones, unless JAX was told already."""
+    told: Any = jax.config
+    if told.jax_compilation_cache_dir is None:
         home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
         jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(home) / "jaxasr" / "xla"))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    if told.jax_persistent_cache_min_compile_time_secs == DEFAULT_SECONDS:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", LEAST_SECONDS)

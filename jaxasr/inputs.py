@@ -83,6 +83,10 @@ class Inputs:
         """How many batches epoch `number` has."""
         return len(self.epoch(number).plan)
 
+    def shapes_by_need(self, epoch: int = 0, start: int = 0) -> list[BucketShape]:
+        """All shapes, those first that batches from number `start` of `epoch` on need first."""
+        return list(dict.fromkeys([*(planned.shape for planned in self.epoch(epoch).plan[start:]), *self.shapes]))
+
     @property
     def size(self) -> float:
         """Hours, or tokens of text."""

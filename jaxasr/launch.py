@@ -45,6 +45,11 @@ def tunables_for_huge_pages(environment: Mapping[str, str], policy: str) -> str 
     return ":".join(filter(None, [given, f"{HUGE_PAGES}=1"]))
 
 
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _policy() -> str:
     try:
         return POLICY.read_text()

@@ -35,6 +35,30 @@ SPEEDS = {"seconds": "audio_seconds_per_second", "tokens": "tokens_per_second"}
 """What a step's speed is called, by what the task reads."""
 
 
+class Start:
+    """Where the time before the first step went."""
+
+    def __init__(self):
+        self.seconds: dict[str, float] = {}
+        self._began = self._last = time.perf_counter()
+
+    def lap(self, part: str) -> None:
+        """Puts the time since the last lap down to `part`."""
+        now = time.perf_counter()
+        self.seconds[part] = now - self._last
+        self._last = now
+
+    def first_step(self, log: "RunLog", step: int, waited: float) -> None:
+        """Tells of it, with what was left of the time for compiling when `waited` seconds went for the batch."""
+        self.lap("compiling")
+        self.seconds["compiling"] -= waited
+        parts = self.seconds | {"first batch": waited}
+        whole = self._last - self._began
+        said = ", ".join(f"{part} {seconds:.1f}" for part, seconds in parts.items())
+        log.event(split="start", step=step, seconds=whole, parts=parts)
+        log.say(f"first step after {whole:.1f} s: {said}")
+
+
 class Window:
     """Metrics added up since the last line of the log, with where the time went."""
 
@@ -229,11 +253,12 @@ def _figure(value: float) -> str:
 class StepLog:
     """Reads each step's metrics while the next step runs, watches them and logs them every so many steps."""
 
-    def __init__(self, log: RunLog, task: Task, log_steps: int, nonfinite_limit: int):
+    def __init__(self, log: RunLog, task: Task, log_steps: int, nonfinite_limit: int, start: Start | None = None):
         self._log = log
         self._task = task
         self._log_steps = log_steps
         self._nonfinite_limit = nonfinite_limit
+        self._start = start
         self._window = Window()
         self._pending: tuple[Any, ...] | None = None
 
@@ -247,6 +272,9 @@ class StepLog:
         waited: float,
     ) -> None:
         """Takes note of a step that has been started, and reads the one before."""
+        if self._start is not None:
+            self._start.first_step(self._log, step, waited)
+            self._start = None
         self._window.waiting += waited  # before the window may end: it was then that the loop waited
         self.flush()
         self._pending = (step, total, epoch, hosts, metrics)

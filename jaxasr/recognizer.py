@@ -77,7 +77,7 @@ class Recognizer:
         self, params: Params, inputs: Inputs, *, progress: rich.console.Console | None = None
     ) -> tuple[list[Hypothesis], Metrics]:
         """Every utterance's hypothesis in the order of the inputs, and the metrics added up over all of them."""
-        self.announce(params, inputs.shapes)
+        self.announce(params, inputs.shapes_by_need())
         found: dict[int, Hypothesis] = {}
         metrics: Metrics = {}
         for indices, hypotheses, batch_metrics in self._batches(params, inputs, progress):

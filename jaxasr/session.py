@@ -11,6 +11,7 @@ import jax
 
 from jaxasr.data.selection import Selection
 from jaxasr.inputs import Inputs
+from jaxasr.launch import cores
 from jaxasr.prepare import Prepared
 from jaxasr.train_config import TrainConfig
 from jaxasr.versions import versions
@@ -78,7 +79,7 @@ def machine() -> dict[str, Any]:
     device = jax.devices()[0]
     return {
         "cpu": _cpu(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": cores(),
         "memory_gib": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30,
         "system": platform.platform(terse=True),
         "devices": {"platform": device.platform, "kind": device.device_kind, "count": jax.device_count()},

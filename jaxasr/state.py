@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from jaxasr.averages import Average, Averaged
-from jaxasr.compiled import CompiledByShape
+from jaxasr.compiled import ONCE, CompiledByShape
 from jaxasr.data.batch import BucketShape
 from jaxasr.data.pipeline import HostBatch
 from jaxasr.errors import ConfigError
@@ -181,7 +182,7 @@ def state_creator(cfg: TrainConfig, task: Task, devices: Devices) -> Any:
 
     made = jax.jit(create)  # traced once, here
     places = devices.places(jax.eval_shape(made, jax.random.key(0), {}))
-    return jax.jit(made, out_shardings=places)
+    return jax.jit(made, out_shardings=places, compiler_options=ONCE)
 
 
 def abstract_state(create: Any, devices: Devices) -> TrainState:
@@ -190,7 +191,7 @@ def abstract_state(create: Any, devices: Devices) -> TrainState:
     Raises:
       ConfigError: a rule for the places does not fit a parameter.
     """
-    state = jax.eval_shape(create, jax.random.key(0), {})
+    state = create.eval_shape(jax.random.key(0), {})
     devices.fsdp.check_params(state.params)
     return devices.placed(state)
 
@@ -210,9 +211,10 @@ class Steps(abc.ABC):
         """What a step with a batch of this shape takes; waits until it is compiled."""
 
     def announce(self, shapes: Sequence[BucketShape]) -> None:
-        """Starts compiling for these shapes."""
-        for compiled in self._by_shape:
-            compiled.announce(shapes)
+        """Starts compiling for these shapes, the first of them first."""
+        for shape in shapes:
+            for compiled in self._by_shape:
+                compiled.announce([shape])
 
     def ready(self) -> bool:
         return all(compiled.ready() for compiled in self._by_shape)
@@ -350,4 +352,4 @@ def copy_of(state: TrainState) -> TrainState:
 
 def with_total(state: TrainState, total_steps: int, devices: Devices) -> TrainState:
     """`state` with another length of the run."""
-    return state._replace(total_steps=jax.device_put(jnp.int32(total_steps), devices.replicated))
+    return state._replace(total_steps=jax.device_put(np.int32(total_steps), devices.replicated))

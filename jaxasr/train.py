@@ -31,10 +31,11 @@ def train(cfg: TrainConfig, *, collate_fn: Callable[..., Any] | None = None) -> 
     from jaxasr.checkpoint import claimed, has_state
     from jaxasr.compiled import use_persistent_cache
     from jaxasr.finetune import check_given
+    from jaxasr.logs import Start
     from jaxasr.parallel import Devices, is_main_process, start_processes
     from jaxasr.prepare import prepare, resumed
 
-    cfg = cfg.rooted()
+    start, cfg = Start(), cfg.rooted()
     start_processes(cfg.coordinator, cfg.num_processes, cfg.process_id)
     cfg = resumed(cfg)
     cfg.check()
@@ -45,7 +46,8 @@ def train(cfg: TrainConfig, *, collate_fn: Callable[..., Any] | None = None) -> 
     with claimed(pathlib.Path(cfg.workdir)) as workdir, contextlib.ExitStack() as opened:
         devices = Devices.all(cfg.fsdp)
         data = prepare(cfg, workdir, devices, console, collate_fn)
-        loop(cfg, data, devices, workdir, console, opened)
+        start.lap("reading")
+        loop(cfg, data, devices, workdir, console, opened, start)
     return workdir
 
 
@@ -56,6 +58,7 @@ def loop(
     workdir: pathlib.Path,
     console: rich.console.Console,
     opened: contextlib.ExitStack,
+    start: Any,
 ) -> None:
     """From the first step, or the last state saved, to the scores of the test sets; what it opens, `opened` closes."""
     from jaxasr.checkpoint import Checkpoints, Progress
@@ -84,17 +87,18 @@ def loop(
         check_same_data(progress, data.train.fingerprint(), workdir)
         console.print(f"going on from step {int(state.step)} in epoch {progress.epoch}", highlight=False)
     else:
-        steps.announce(data.train.shapes)  # they compile while the state is made
+        steps.announce(data.train.shapes_by_need()[:1])  # it compiles while the state is made
         say = functools.partial(console.print, highlight=False, soft_wrap=True)
         state = create(jax.random.key(cfg.seed), given_params(cfg, data.task, say))
         progress = Progress(data_hash=data.train.fingerprint())
     step, ends = int(state.step), Ends(cfg, data.train, progress, began)
     state = with_total(state, ends.total, devices)
+    start.lap("state")
     log.event(split="session", step=step, **session(cfg, data))
-    step_log = StepLog(log, data.task, cfg.log_steps, cfg.nonfinite_limit)
+    step_log = StepLog(log, data.task, cfg.log_steps, cfg.nonfinite_limit, start)
     validator = closing(Validator(cfg, data, devices, workdir, log, progress))
     if not ends.reached(step):
-        steps.announce(data.train.shapes)
+        steps.announce(data.train.shapes_by_need(progress.epoch, progress.batch))
     validator.announce(devices.replicated_spec(jax.eval_shape(model, abstract)))
     stop = opened.enter_context(StopSignals())
     if progress.validation_due or (ends.reached(step) and not progress.best):

@@ -47,7 +47,7 @@ class Validator:
 
     def announce(self, params: Params) -> None:
         """Compiles ahead of time."""
-        self._recognizer.announce(params, self._data.valid.shapes)
+        self._recognizer.announce(params, self._data.valid.shapes_by_need())
 
     def ready(self) -> bool:
         return self._recognizer.compiled.ready()

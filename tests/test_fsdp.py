@@ -102,15 +102,15 @@ class Toy:
         return loss_fn
 
 
-def toy():
+def toy(rows=8):
     rng = np.random.default_rng(0)
     draw = lambda *shape: rng.normal(size=shape).astype(np.float32) / 4  # noqa: E731
     params = {
         "encoder": {"blocks": {"ff": {"kernel": draw(3, 16, 16)}}},
         "ctc": {"kernel": draw(16, 32), "bias": draw(32)},
     }
-    shape = BucketShape(8, 1, 1)
-    return Toy(), params, HostBatch(PlannedBatch(shape, np.arange(8)), [], draw(8, 16))
+    shape = BucketShape(rows, 1, 1)
+    return Toy(), params, HostBatch(PlannedBatch(shape, np.arange(rows)), [], draw(rows, 16))
 
 
 def after_two_steps(cfg, params, host):
@@ -159,6 +159,18 @@ def test_all_meshes_learn_the_same(changes, widths):
     """With momentum, an average, and parts that stay, which are divided as the others."""
     task, params, host = toy()
     check_meshes(TrainConfig(task=task, **SETTINGS, **changes), params, host, widths)
+
+
+def test_batches_in_parts_learn_the_same():
+    """With the noise of the whole batch, and the state divided or not."""
+    task, params, host = toy(16)
+    cfg = TrainConfig(task=task, **SETTINGS)
+    _, expected, losses = after_two_steps(cfg, params, host)
+    for width in (1, 4):
+        in_parts = dataclasses.replace(cfg, fsdp=Fsdp(width, min_size=128), microbatches=2)
+        _, state, found = after_two_steps(in_parts, params, host)
+        np.testing.assert_allclose(found, losses, rtol=1e-5)
+        assert_trees_close(state.params, expected.params)
 
 
 @pytest.mark.slow

@@ -1,0 +1,75 @@
+"""Every benchmark runs at its smallest, and its record has what README.md promises."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from benchmarks import __main__ as benchmarks
+from benchmarks.cost import cost_of
+from benchmarks.measure import Case, Options, measured
+from jaxasr.errors import ConfigError
+
+PROMISED = {
+    *("case", "side", "dtype", "median_ms", "low_ms", "high_ms", "rounds", "per_s", "unit", "speed", "gflop", "gbyte"),
+    *("matmul_%", "copy_%", "memory_mib", "device_peak_mib", "compile_s", "times_ms"),
+}
+
+
+def check(name, tmp_path, capsys):
+    file = tmp_path / "new" / "results.json"
+    benchmarks.run(benchmarks.Command(name=name, size="tiny", rounds=1, json=file))
+    record = json.loads(file.read_text())
+    assert record["machine"]["devices"]["platform"] == "cpu" and record["versions"]["jax"] == jax.__version__
+    rows = record["results"][name]["rows"]
+    assert rows and all(set(row) >= PROMISED for row in rows)
+    assert all(row["gflop"] > 0 and row["gbyte"] > 0 and row["matmul_%"] > 0 for row in rows)
+    assert rows[0]["case"] in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["fbank", "conv2d"])
+def test_runs(name, tmp_path, capsys):
+    check(name, tmp_path, capsys)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["ctc", "encoder", "train_step", "search", "cif"])
+def test_runs_slowly(name, tmp_path, capsys):
+    check(name, tmp_path, capsys)
+
+
+def test_an_unknown_name_is_told_a_near_one():
+    with pytest.raises(ConfigError, match="Did you mean 'train_step'"):
+        benchmarks.Command(name="trainstep").names()
+    assert set(benchmarks.Command(name="all").names()) == {*benchmarks.BENCHMARKS} - {*benchmarks.LONG}
+
+
+def test_a_peer_that_is_not_there(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="pip install torch"):
+        Options(peer="torch").check()
+
+
+def test_a_loop_counts_every_turn():
+    def layers(x, kernels):
+        return jax.lax.scan(lambda x, kernel: (jnp.tanh(x @ kernel), None), x, kernels)[0]
+
+    optimised = {"xla_backend_optimization_level": 3}  # without, XLA does not say how often a loop runs
+    cost = cost_of(jax.jit(layers).lower(jnp.zeros((32, 16)), jnp.zeros((6, 16, 16))).compile(optimised))
+    assert cost.flops == pytest.approx(6 * 2 * 32 * 16 * 16, rel=0.02)
+    assert cost.bytes > 6 * 4 * (16 * 16 + 32 * 16)
+
+
+def test_state_is_carried_and_cases_take_turns():
+    order = []
+
+    def peer(name):
+        order.append(name)
+
+    cases = [Case(name, peer, (name,), foreign=True) for name in "ab"]
+    counting = Case("count", lambda n, x: (n + 1, x), (jnp.zeros(()), jnp.ones(())), carried=True)
+    rows = measured([[*cases, counting]], Options(size="tiny", rounds=2, seconds=0.0))
+    assert [row["rounds"] for row in rows] == [2, 2, 2] and rows[0]["gflop"] is None
+    turns = "".join(order)
+    assert turns.index("b") < turns.rindex("a")
