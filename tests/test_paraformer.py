@@ -210,7 +210,7 @@ def test_behind_an_encoder_of_chunks(paraformer):
 
 def test_a_whole_run(tmp_path, monkeypatch):
     """From sound files to a model that writes what the trainer wrote, and to a look at it."""
-    monkeypatch.setattr(Devices, "all", lambda _: Devices.first())
+    monkeypatch.setattr(Devices, "all", lambda *_: Devices.first())
     sizes = {"num_layers": 1, "d_model": 16, "num_heads": 2, "d_ff": 32, "kernel_size": 5}
     before = {name: getattr(tiny.TASK, name) for name in ("sample_rate", "preprocess", "frontend", "tokenizer")}
     task = ParaformerTask(encoder=SanmEncoder(**sizes), decoder=ParaformerSanmDecoder(**sizes), **before)

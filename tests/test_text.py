@@ -181,7 +181,7 @@ def test_errors_are_counted_in_clean_texts_without_symbols():
 
 
 def test_a_run_with_subwords(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(Devices, "all", lambda _: Devices.first())
+    monkeypatch.setattr(Devices, "all", lambda *_: Devices.first())
     (tmp_path / "nlsyms.txt").write_text("<noise>\n")
     task = dataclasses.replace(
         tiny.TASK,

@@ -226,7 +226,7 @@ def test_a_finished_run_started_again_changes_nothing(finished):
 def test_one_device_equals_eight(whole, tmp_path, mode, monkeypatch):
     assert jax.device_count() == 8
     if mode == "jit":
-        monkeypatch.setattr(Devices, "all", lambda _: Devices.first())
+        monkeypatch.setattr(Devices, "all", lambda *_: Devices.first())
     other = rerun(whole, tmp_path, parallel=mode)
     train(other)
     ours, theirs = losses(whole), losses(other)
@@ -323,7 +323,7 @@ def test_a_validation_that_was_put_off_is_made_up_for(whole, tmp_path):
 
 
 def test_patience_ends_a_run_of_groups_and_averages_wherever_it_was_stopped(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(Devices, "all", lambda _: Devices.first())
+    monkeypatch.setattr(Devices, "all", lambda *_: Devices.first())
     course = [0.6, 0.5, 0.5, float("nan"), 0.6]
     scores = [*course]
     monkeypatch.setattr(Validator, "score", lambda *_: {"wer": scores.pop(0) if scores else 0.7, "loss": 1.0})
