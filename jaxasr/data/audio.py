@@ -16,6 +16,7 @@ import soxr
 
 from jaxasr.data import packs
 from jaxasr.data.batch import AsrExample
+from jaxasr.data.reading import beat
 from jaxasr.data.source import FileSource, Header, check_finite, place, segment, status
 from jaxasr.data.utterance import Kind, Utterance
 from jaxasr.errors import ConfigError, DataError
@@ -60,6 +61,7 @@ class SoundSource(FileSource):
         frames = 0
         with _opened(path, path) as file:
             while len(block := file.read(_BLOCK, dtype="float32")):
+                beat()
                 frames += len(block)
                 check_finite(path, block, "samples")
         _check_count(path, frames, header.frames, header.frames)
@@ -187,6 +189,7 @@ def blocks(
         opened.seek(first)
         for done in range(0, count, _BLOCK):
             frames = opened.read(min(_BLOCK, count - done), dtype="float32", always_2d=True)
+            beat()
             last = done + _BLOCK >= count
             if last or len(frames) < _BLOCK:
                 _check_count(where, done + len(frames), count, header.frames)

@@ -5,8 +5,10 @@ import dataclasses
 import itertools
 import multiprocessing
 import os
+import pathlib
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from multiprocessing import resource_tracker
@@ -17,6 +19,7 @@ import numpy as np
 from jaxasr.data.batch import BucketShape
 from jaxasr.data.bucketing import PlannedBatch
 from jaxasr.data.manifest import Utterance
+from jaxasr.data.reading import ended, in_order, reading, taken_ahead, tell
 from jaxasr.data.selection import id_hash
 from jaxasr.errors import ConfigError, DataError, JaxasrError
 
@@ -70,7 +73,8 @@ class LoadBatch:
         again = () if self.repeats is None or not self.repeats[index] else (int(self.repeats[index]),)
         rng = np.random.default_rng([self.seed, self.epoch, id_hash(utterance.id), *again])
         try:
-            return self.preprocess(utterance, rng)
+            with reading(utterance.audio or utterance.id):
+                return self.preprocess(utterance, rng)
         except DataError as error:
             if f"(utterance {utterance.id})" in str(error):
                 raise
@@ -102,22 +106,39 @@ def load(
 
     Args:
       ahead: batches held ready.
+
+    Raises:
+      DataError: an utterance cannot be read, or reading stands still.
     """
+    numbers = range(start, len(batch.plan))
+    if workers:
+        yield from _from_processes(batch, numbers, workers)
+    else:
+        yield from in_order(batch, numbers, threads=threads, ahead=ahead)
+
+
+def _from_processes(batch: LoadBatch, numbers: range, workers: int) -> Generator[HostBatch, None, None]:
     import grain.python as grain  # half a second, which --help does not need
 
-    dataset: Any = grain.MapDataset.source(range(start, len(batch.plan))).map(batch)
-    if workers:
-        _mark_flags_parsed()
-        dataset = dataset.map(_Parcel).to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2))
-        options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
-        dataset = dataset.mp_prefetch(options, _end_with_parent)
-    else:
-        dataset = dataset.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead))
-    with contextlib.closing(iter(dataset)) as iterator:
-        with _spawning() if workers else contextlib.nullcontext():
-            first = list(itertools.islice(iterator, 1))
-        hosts = itertools.chain(first, iterator)
-        yield from (parcel.host for parcel in hosts) if workers else hosts
+    _mark_flags_parsed()
+    dataset: Any = grain.MapDataset.source(numbers).map(batch).map(_Parcel)
+    dataset = dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2))
+    options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
+    with contextlib.ExitStack() as opened:
+        folder = opened.enter_context(tempfile.TemporaryDirectory(prefix="jaxasr-"))
+        parcels = opened.enter_context(contextlib.closing(iter(dataset.mp_prefetch(options, _Begin(folder)))))
+
+        def hosts() -> Iterator[HostBatch]:
+            try:
+                with _spawning():
+                    first = list(itertools.islice(parcels, 1))
+                yield from (parcel.host for parcel in itertools.chain(first, parcels))
+            except RuntimeError as error:  # Grain has seen that one has ended
+                raise ended([]) from error
+
+        # in a thread, since whoever waits for a process that dies while it sends waits for ever
+        taken = taken_ahead(hosts(), processes=pathlib.Path(folder))
+        yield from opened.enter_context(contextlib.closing(taken))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,9 +160,20 @@ def _mark_flags_parsed() -> None:
         flags.FLAGS.mark_as_parsed()
 
 
-def _end_with_parent(worker: int, count: int) -> None:
+@dataclasses.dataclass(frozen=True)
+class _Begin:
+    """What a worker does first."""
+
+    folder: str
+    """Where it tells what it reads."""
+
+    def __call__(self, worker: int, count: int) -> None:
+        _end_with_parent()
+        tell(self.folder, worker)
+
+
+def _end_with_parent() -> None:
     """Lets a worker end when its program was killed; it would wait for a reader for ever."""
-    del worker, count
     parent = multiprocessing.parent_process()
     assert parent is not None
 

@@ -142,7 +142,7 @@ def read(workdir: pathlib.Path) -> Run:
             f"{workdir}: no run there; the workdir of one, with its config.yaml, was expected; give the folder that "
             "--workdir named. `python -m jaxasr.info` tells of a model alone."
         )
-    config.import_modules(mapping.get("imports") or (), f"{file}: imports")
+    config.check_imported(mapping, str(file))
     cfg = config.from_mapping(TrainConfig, mapping, where=str(file))
     run = Run(workdir, cfg, read_log(workdir / "log.jsonl"), [], is_running(workdir))
     decoded = [(key, record) for key, record in ordered(cfg, run.log) if record.get("search") is not None]

@@ -71,7 +71,7 @@ def _leaves_nothing_behind():
 
 
 def _threads() -> list[str]:
-    return [t.name for t in threading.enumerate() if t.name.startswith("grain-prefetch")]
+    return [t.name for t in threading.enumerate() if t.name.startswith("read-")]
 
 
 pytestmark = pytest.mark.usefixtures("_leaves_nothing_behind")

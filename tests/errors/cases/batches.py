@@ -1,9 +1,12 @@
 """What can be trained on, bucket shapes, and batches."""
 
+import pathlib
+import threading
+
 import numpy as np
 import rich.console
 
-from jaxasr.data import bucketing, mixing
+from jaxasr.data import bucketing, mixing, reading
 from jaxasr.data.audio import SoundSource
 from jaxasr.data.batch import AsrExample, BucketShape, Collate
 from jaxasr.data.bucketing import PlannedBatch
@@ -15,7 +18,7 @@ from jaxasr.inputs import check_feasible, training_inputs
 from jaxasr.prepare import read_manifests
 from jaxasr.train_config import TrainConfig
 from tests import tiny
-from tests.errors.files import kaldi
+from tests.errors.files import kaldi, write
 
 SHAPE = BucketShape(1, 4, 2)
 ONE_TOO_SHORT = Selection(
@@ -55,7 +58,20 @@ def train_on_the_unreadable() -> None:
     read_manifests(cfg, rich.console.Console(quiet=True))
 
 
+def stuck(processes: pathlib.Path | None = None) -> None:
+    """Waits for what never comes, as long as is allowed."""
+    event = threading.Event()
+    reading.allow(0.2)
+    try:
+        next(reading.in_order(lambda _: event.wait(), [0], threads=1, ahead=0, processes=processes))
+    finally:
+        event.set()
+        reading.allow(reading.STALL_SECONDS)
+
+
 CASES = {
+    "reading that stands still": stuck,
+    "a process that has died": lambda: stuck(pathlib.Path(write("told/0", f"{2**22 + 1} 3 a.wav")).parent),
     "one utterance to train and validate with": lambda: split_valid([Utterance("u", "u.wav", "a")]),
     "nothing to train on": train_on_nothing,
     "nothing that can be read": train_on_the_unreadable,
