@@ -13,7 +13,7 @@ PAGE = pathlib.Path(__file__).with_name("dependencies.md")
 SETUP = PAGE.parent.parent / "setup.cfg"
 HEAD = """# Dependencies
 
-What jaxasr asks for (`setup.cfg`), and what those packages ask for themselves, each with the version that was there when
+What jaxasr asks for (`setup.cfg`), and what those packages ask for, each with the version that was there when
 `python docs/dependencies.py` wrote this page, and the licence that the package states of itself. Newer versions may be
 installed: a minimum is all that is asked for. What each is for, and what was considered in its place, says
 [design.md](design.md#dependencies).
