@@ -14,6 +14,7 @@ import rich.console
 import rich.progress
 import rich.text
 
+from jaxasr.board import Board
 from jaxasr.data.pipeline import HostBatch
 from jaxasr.errors import TrainingError
 from jaxasr.memory import shown
@@ -100,10 +101,8 @@ class RunLog:
         self._writing = threading.Lock()
         if not active:
             return
-        from tensorboardX import SummaryWriter
-
         self._file = _continued(workdir / "log.jsonl")
-        self._board = SummaryWriter(str(workdir / "tensorboard"))
+        self._board = Board(workdir / "tensorboard", self.say)
         if console.is_terminal:
             self._bar = _bar(console)
             self._task = self._bar.add_task("training", total=None, numbers="")
@@ -162,9 +161,7 @@ class RunLog:
         if not self._active:
             return
         self.event(split=split, step=step, epoch=round(epoch, 4), **record)
-        for name, value in record.items():
-            if isinstance(value, int | float):
-                self._board.add_scalar(f"{split}/{name}", value, step)
+        self._board.add({f"{split}/{n}": x for n, x in record.items() if isinstance(x, int | float)}, step)
 
     def _eta(self, step: int, total: int | None) -> str:
         began, first = self._began

@@ -1,9 +1,11 @@
 import dataclasses
+import itertools
 import json
 import pathlib
 import re
 import shutil
 import signal
+import time
 
 import jax
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 import rich.console
 import soundfile
 
-from jaxasr import checkpoint, config, decode, evaluate
+from jaxasr import checkpoint, config, decode, evaluate, report
 from jaxasr.averages import Running
 from jaxasr.data import manifest
 from jaxasr.data.batch import Collate
@@ -22,6 +24,7 @@ from jaxasr.logs import StepLog
 from jaxasr.nn.postencoders import TransformerPostEncoder
 from jaxasr.parallel import Devices
 from jaxasr.prepare import prepare, read_manifests, resumed
+from jaxasr.reporting import gather
 from jaxasr.searching import SearchFlags
 from jaxasr.tasks import AsrTask
 from jaxasr.train import Stopped, train
@@ -130,6 +133,18 @@ def test_resume_is_exact(whole, tmp_path):
     train(cfg)
     assert losses(cfg) == losses(whole)
     assert_same(final_params(cfg), final_params(whole))
+
+
+def test_a_clock_that_jumps_changes_nothing(whole, tmp_path, monkeypatch):
+    """Forth and back by years, at every look; the report of such a run counts no time below zero."""
+    cfg, now, jumps = rerun(whole, tmp_path), time.time, itertools.cycle((0.0, 1e9, -1e9, 1.0))
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "time", lambda: now() + next(jumps))
+        train(cfg)
+    assert losses(cfg) == losses(whole)
+    assert_same(final_params(cfg), final_params(whole))
+    report.write(pathlib.Path(cfg.workdir), tmp_path / "report.html")
+    assert gather.read(pathlib.Path(cfg.workdir)).log.seconds >= 0.0
 
 
 def test_a_run_that_goes_on_reads_no_weights_again(tmp_path, capsys):

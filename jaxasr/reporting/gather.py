@@ -31,6 +31,11 @@ class Session:
     """When its last step or validation was written."""
     last_step: int = 0
 
+    @property
+    def seconds(self) -> float:
+        """From its beginning to its end; a clock that was set back meanwhile takes nothing from the others."""
+        return max(self.ends - self.begins, 0.0)
+
 
 @dataclasses.dataclass
 class Log:
@@ -62,7 +67,7 @@ class Log:
     @property
     def seconds(self) -> float:
         """Time from every session's start to its last step or validation, added up."""
-        return sum(s.ends - s.begins for s in self.sessions)
+        return sum(session.seconds for session in self.sessions)
 
     def add(self, record: Record) -> None:
         split, step, time = record.get("split"), record.get("step", 0), record.get("time", 0.0)
