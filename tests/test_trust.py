@@ -36,6 +36,10 @@ ONCE = {"importlib.import_module": {"__init__.py", "__main__.py", "config.py"}}
 """Of our own modules by name, and of those that the user names."""
 
 
+OWN = {"workers.py": {"import cloudpickle"}}
+"""What goes to the program's own processes."""
+
+
 def ways_to_run(source: str, file: str = "") -> list[str]:
     """What of a source could run, or unpickle, what comes from outside."""
     found = []
@@ -48,7 +52,7 @@ def ways_to_run(source: str, file: str = "") -> list[str]:
             found.append(name)
         elif isinstance(node, ast.Call):
             found += _calls(node, file)
-    return found
+    return [way for way in found if way not in OWN.get(file, ())]
 
 
 def _calls(node: ast.Call, file: str) -> list[str]:

@@ -2,16 +2,7 @@
 
 import contextlib
 import dataclasses
-import itertools
-import multiprocessing
-import os
-import pathlib
-import signal
-import sys
-import tempfile
-import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
-from multiprocessing import resource_tracker
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,8 +10,9 @@ import numpy as np
 from jaxasr.data.batch import BucketShape
 from jaxasr.data.bucketing import PlannedBatch
 from jaxasr.data.manifest import Utterance
-from jaxasr.data.reading import ended, in_order, reading, taken_ahead, tell
+from jaxasr.data.reading import in_order, reading, taken_ahead
 from jaxasr.data.selection import id_hash
+from jaxasr.data.workers import Workers
 from jaxasr.errors import ConfigError, DataError, JaxasrError
 
 
@@ -92,7 +84,7 @@ class LoadBatch:
             return self.collate(examples, shape)
         except JaxasrError:
             raise
-        except Exception as error:  # as above; and an error that cannot be pickled would hang a worker
+        except Exception as error:  # as above; and one of another class might not travel from a worker
             raise DataError(
                 f"batch of {', '.join(ids)}: collating to {shape} raised {type(error).__name__}: {error}; a batch was "
                 "expected; correct the collate function."
@@ -111,92 +103,10 @@ def load(
       DataError: an utterance cannot be read, or reading stands still.
     """
     numbers = range(start, len(batch.plan))
-    if workers:
-        yield from _from_processes(batch, numbers, workers)
-    else:
+    if not workers:
         yield from in_order(batch, numbers, threads=threads, ahead=ahead)
-
-
-def _from_processes(batch: LoadBatch, numbers: range, workers: int) -> Generator[HostBatch, None, None]:
-    import grain.python as grain  # half a second, which --help does not need
-
-    _mark_flags_parsed()
-    dataset: Any = grain.MapDataset.source(numbers).map(batch).map(_Parcel)
-    dataset = dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2))
-    options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
+        return
     with contextlib.ExitStack() as opened:
-        folder = opened.enter_context(tempfile.TemporaryDirectory(prefix="jaxasr-"))
-        parcels = opened.enter_context(contextlib.closing(iter(dataset.mp_prefetch(options, _Begin(folder)))))
-
-        def hosts() -> Iterator[HostBatch]:
-            try:
-                with _spawning():
-                    first = list(itertools.islice(parcels, 1))
-                yield from (parcel.host for parcel in itertools.chain(first, parcels))
-            except RuntimeError as error:  # Grain has seen that one has ended
-                raise ended([]) from error
-
-        # in a thread, since whoever waits for a process that dies while it sends waits for ever
-        taken = taken_ahead(hosts(), processes=pathlib.Path(folder))
+        processes = opened.enter_context(contextlib.closing(Workers(batch, numbers, workers)))
+        taken = taken_ahead(iter(processes), processes=processes.told)
         yield from opened.enter_context(contextlib.closing(taken))
-
-
-@dataclasses.dataclass(frozen=True)
-class _Parcel:
-    """A batch whose arrays Grain does not see.
-
-    It sends arrays that it sees through shared memory, of which containers have little, and which is never freed where
-    JAX still holds an array when the program ends.
-    """
-
-    host: HostBatch
-
-
-def _mark_flags_parsed() -> None:
-    """Grain's workers read absl flags, which only absl programs parse."""
-    from absl import flags
-
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS.mark_as_parsed()
-
-
-@dataclasses.dataclass(frozen=True)
-class _Begin:
-    """What a worker does first."""
-
-    folder: str
-    """Where it tells what it reads."""
-
-    def __call__(self, worker: int, count: int) -> None:
-        _end_with_parent()
-        tell(self.folder, worker)
-
-
-def _end_with_parent() -> None:
-    """Lets a worker end when its program was killed; it would wait for a reader for ever."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-@contextlib.contextmanager
-def _spawning() -> Iterator[None]:
-    """Workers that start meanwhile neither run the program's own module again nor take its signals.
-
-    Ctrl-C and a scheduler's SIGTERM reach every process of a group; the program saves and then ends its workers.
-    """
-    main = sys.modules["__main__"].__dict__
-    hidden = {name: main.pop(name) for name in ("__spec__", "__file__") if name in main}
-    main["__spec__"] = None
-    resource_tracker.ensure_running()  # while it starts it lets the signals through
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-        main.update(hidden)

@@ -10,16 +10,14 @@ import concurrent.futures
 import contextlib
 import faulthandler
 import itertools
-import multiprocessing
 import os
-import pathlib
 import queue
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
-from typing import Any, TypeVar
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from jaxasr.errors import DataError
 
@@ -39,8 +37,24 @@ class _Here:
     now: dict[int, str] = {}  # noqa: RUF012
     """By thread."""
     limit = STALL_SECONDS
-    told: int | None = None
-    """In a process that reads for another, the file where it tells it."""
+    line: Any = None
+    """In a process that reads for another, the memory that they share, where it tells it."""
+
+
+class Told(NamedTuple):
+    """What a process that reads for this one has told last."""
+
+    pid: int
+    line: Any
+    """Memory that they share: so many beats, and what it reads."""
+
+    def __str__(self) -> str:
+        return self.line.value.decode("utf-8", "replace")
+
+    @property
+    def what(self) -> str:
+        """Paths; empty where it reads nothing."""
+        return str(self).partition(" ")[2]
 
 
 def allow(seconds: float | None) -> None:
@@ -64,16 +78,16 @@ def reading(what: str) -> Iterator[None]:
 def beat() -> None:
     """Says that reading goes on; for what takes long, from time to time."""
     _Here.beats += 1
-    if _Here.told is not None:
-        line = f"{os.getpid()} {_Here.beats} {', '.join(list(_Here.now.values()))}"
-        os.pwrite(_Here.told, line.encode("utf-8", "surrogateescape")[:LINE].ljust(LINE), 0)
+    if _Here.line is not None:
+        line = f"{_Here.beats} {', '.join(list(_Here.now.values()))}"
+        _Here.line.value = line.encode("utf-8", "surrogateescape")[: LINE - 1]
 
 
-def tell(folder: str, number: int) -> None:
-    """Lets this process, the one of that number, tell in `folder` what it reads, and its stacks at a signal."""
+def tell(line: Any) -> None:
+    """Lets this process tell in shared memory what it reads, and its stacks at a signal."""
     with contextlib.suppress(AttributeError, OSError, ValueError):  # there is no stderr
         faulthandler.register(signal.SIGUSR1)
-    _Here.told = os.open(os.path.join(folder, str(number)), os.O_WRONLY | os.O_CREAT)
+    _Here.line = line
     beat()
 
 
@@ -83,17 +97,17 @@ def in_order(
     *,
     threads: int,
     ahead: int,
-    processes: pathlib.Path | None = None,
+    processes: Sequence[Told] = (),
 ) -> Generator[Result, None, None]:
     """What `fn` gives for each item, in their order, of which `ahead` are begun before they are asked for.
 
     The threads end when all is done or the generator is closed; one that hangs keeps no program from ending.
 
     Args:
-      processes: the folder where processes that read for this one `tell`.
+      processes: those that read for this one.
 
     Raises:
-      DataError: nothing has been read for as long as `allow` says, or a process that reads has ended.
+      DataError: nothing has been read for as long as `allow` says.
     """
     tasks: queue.SimpleQueue[tuple[concurrent.futures.Future[Result], Item] | None] = queue.SimpleQueue()
 
@@ -125,7 +139,7 @@ def in_order(
             tasks.put(None)
 
 
-def taken_ahead(items: Iterator[Item], *, processes: pathlib.Path | None = None) -> Generator[Item, None, None]:
+def taken_ahead(items: Iterator[Item], *, processes: Sequence[Told] = ()) -> Generator[Item, None, None]:
     """The items, each taken in a thread before it is asked for; what else there is, is as for `in_order`."""
     end: Any = object()
     taken = in_order(lambda _: next(items, end), itertools.count(), threads=1, ahead=1, processes=processes)
@@ -133,63 +147,39 @@ def taken_ahead(items: Iterator[Item], *, processes: pathlib.Path | None = None)
         yield from itertools.takewhile(lambda item: item is not end, taken)
 
 
-def _result(future: concurrent.futures.Future[Result], processes: pathlib.Path | None) -> Result:
+def _result(future: concurrent.futures.Future[Result], processes: Sequence[Told]) -> Result:
     """What the future gives, while there are beats.
 
     Silence is counted by waits that came to nothing, not by a clock: it may jump, and the program may have been
     stopped for a while.
     """
     tick = min(1.0, _Here.limit / 4)
-    silent, before, gone = 0.0, None, set[int]()
+    silent, before = 0.0, None
     while True:
         try:
             return future.result(tick)
         except TimeoutError:
             if future.done():  # now, or with an error of this kind
                 return future.result()
-        told = _told(processes)
-        dead = told.keys() - _children()
-        if dead & gone:  # for a moment so is one that has told of an error
-            raise ended([told[pid] for pid in dead])
-        gone = dead
-        now = _Here.beats, told
+        now = _Here.beats, *map(str, processes)
         silent, before = silent + tick if now == before else 0.0, now
         if silent >= _Here.limit:
-            raise _standstill(told)
+            raise _standstill(processes)
 
 
-def _told(processes: pathlib.Path | None) -> dict[int, str]:
-    """What each process that reads has told last, by its number for the system."""
-    files = () if processes is None else sorted(processes.iterdir())
-    lines = [file.read_bytes().decode("utf-8", "surrogateescape").split(" ", 1) for file in files]
-    return {int(line[0]): line[1].rstrip() for line in lines if len(line) == 2}
-
-
-def _children() -> set[int | None]:
-    return {child.pid for child in multiprocessing.active_children()}
-
-
-def _files(told: Iterable[str]) -> list[str]:
-    """What is read, of what processes told."""
-    return [what for line in told if (what := line.partition(" ")[2])]
-
-
-def ended(told: Iterable[str]) -> DataError:
-    """The error of processes that have ended and told this last."""
+def ended(told: Told) -> DataError:
+    """The error of a process that has ended before it was done."""
     return DataError(
-        f"{', '.join(_files(told)) or 'reading'}: a process that read for this one has ended by itself, as one does "
-        "that is killed for want of memory; it was to read on; give fewer --workers or smaller batches, or look for "
-        "its last words above."
+        f"{told.what or 'reading'}: the process that read for this one has ended by itself, as one does that is killed "
+        "for want of memory; it was to read on; give fewer --workers or smaller batches, or look for its last words "
+        "above."
     )
 
 
-def _standstill(told: dict[int, str]) -> DataError:
-    """The error of a wait without a beat; prints the stacks of all threads and ends the processes that read."""
-    _print_stacks(told)
-    for pid in told:
-        with contextlib.suppress(OSError):
-            os.kill(pid, signal.SIGKILL)
-    files = [*list(_Here.now.values()), *_files(told.values())]
+def _standstill(processes: Sequence[Told]) -> DataError:
+    """The error of a wait without a beat; prints the stacks of all threads."""
+    _print_stacks(processes)
+    files = [*list(_Here.now.values()), *(told.what for told in processes if told.what)]
     return DataError(
         f"{', '.join(files) or 'reading'}: nothing has moved for {_Here.limit:g} s; a disk that answers, and code "
         "that comes to an end, were expected; see where the threads stand, as printed above, and that the files can be "
@@ -197,11 +187,11 @@ def _standstill(told: dict[int, str]) -> DataError:
     )
 
 
-def _print_stacks(told: Iterable[int]) -> None:
+def _print_stacks(processes: Iterable[Told]) -> None:
     """To stderr, those of the processes that read before ours."""
-    for pid in told:
+    for told in processes:
         with contextlib.suppress(OSError):
-            os.kill(pid, signal.SIGUSR1)
+            os.kill(told.pid, signal.SIGUSR1)
             time.sleep(0.2)  # so that one writes behind the other
     with contextlib.suppress(AttributeError, OSError, ValueError):  # there is no stderr
         stream: Any = sys.__stderr__

@@ -115,7 +115,8 @@ def test_a_program_that_was_stopped_for_a_while_goes_on():
 def ends(what: str, pause: float = 0.0) -> float:
     """Reads by a process, to which it does something once it has read; returns in how many seconds that ends."""
     reading.allow(None)  # while it starts
-    with contextlib.closing(load(loader(preprocess=loading.surroundings), workers=1)) as loaded:
+    batches = loader(preprocess=loading.surroundings, plan=500 * loader().plan)  # more than a pipe holds
+    with contextlib.closing(load(batches, workers=1)) as loaded:
         pid = int(next(loaded).batch.tokens[0, 0])
         time.sleep(pause)
         reading.allow(2.0)

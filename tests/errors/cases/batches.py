@@ -1,6 +1,6 @@
 """What can be trained on, bucket shapes, and batches."""
 
-import pathlib
+import os
 import threading
 
 import numpy as np
@@ -13,12 +13,13 @@ from jaxasr.data.bucketing import PlannedBatch
 from jaxasr.data.manifest import Utterance
 from jaxasr.data.pipeline import LoadBatch
 from jaxasr.data.selection import INFEASIBLE, Selection, lengths, split_valid
+from jaxasr.data.workers import Workers
 from jaxasr.errors import DataError
 from jaxasr.inputs import check_feasible, training_inputs
 from jaxasr.prepare import read_manifests
 from jaxasr.train_config import TrainConfig
 from tests import tiny
-from tests.errors.files import kaldi, write
+from tests.errors.files import kaldi
 
 SHAPE = BucketShape(1, 4, 2)
 ONE_TOO_SHORT = Selection(
@@ -58,12 +59,12 @@ def train_on_the_unreadable() -> None:
     read_manifests(cfg, rich.console.Console(quiet=True))
 
 
-def stuck(processes: pathlib.Path | None = None) -> None:
+def stuck() -> None:
     """Waits for what never comes, as long as is allowed."""
     event = threading.Event()
     reading.allow(0.2)
     try:
-        next(reading.in_order(lambda _: event.wait(), [0], threads=1, ahead=0, processes=processes))
+        next(reading.in_order(lambda _: event.wait(), [0], threads=1, ahead=0))
     finally:
         event.set()
         reading.allow(reading.STALL_SECONDS)
@@ -71,7 +72,7 @@ def stuck(processes: pathlib.Path | None = None) -> None:
 
 CASES = {
     "reading that stands still": stuck,
-    "a process that has died": lambda: stuck(pathlib.Path(write("told/0", f"{2**22 + 1} 3 a.wav")).parent),
+    "a process that dies": lambda: list(Workers(os._exit, range(1), 1)),
     "one utterance to train and validate with": lambda: split_valid([Utterance("u", "u.wav", "a")]),
     "nothing to train on": train_on_nothing,
     "nothing that can be read": train_on_the_unreadable,
