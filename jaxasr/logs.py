@@ -19,6 +19,7 @@ from jaxasr.data.pipeline import HostBatch
 from jaxasr.errors import TrainingError
 from jaxasr.memory import shown
 from jaxasr.tasks.base import Metrics, Task
+from jaxasr.watch import Watch
 
 ORDER = (
     "loss",
@@ -89,7 +90,8 @@ class Window:
 class RunLog:
     """Writes records to log.jsonl and TensorBoard and shows them; only the main process has one that does.
 
-    On a terminal there is one bar with the ETA; elsewhere a line is printed at every record.
+    On a terminal there is one bar with the ETA; elsewhere a line is printed at every record. When nothing new comes for
+    a minute, it says where the program is.
     """
 
     def __init__(self, workdir: pathlib.Path, console: rich.console.Console, *, active: bool = True):
@@ -103,6 +105,7 @@ class RunLog:
             return
         self._file = _continued(workdir / "log.jsonl")
         self._board = Board(workdir / "tensorboard", self.say)
+        self._watch = Watch(self.say)
         if console.is_terminal:
             self._bar = _bar(console)
             self._task = self._bar.add_task("training", total=None, numbers="")
@@ -110,6 +113,8 @@ class RunLog:
 
     def advance(self, step: int, total: int | None, epoch: float) -> None:
         """Moves the bar to `step` of `total`."""
+        if self._active:
+            self._watch.beat()
         if self._began[1] == 0:
             self._began = (time.perf_counter(), step)
         if self._bar is not None:
@@ -142,6 +147,7 @@ class RunLog:
             if self._active:
                 self._file.write(line)
                 self._file.flush()
+                self._watch.beat()
 
     def say(self, line: str, style: str | None = None) -> None:
         if self._active:
@@ -153,6 +159,7 @@ class RunLog:
             self._bar = None
         with self._writing:
             if self._active:
+                self._watch.close()
                 self._board.close()
                 self._file.close()
             self._active = False

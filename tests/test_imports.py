@@ -12,7 +12,7 @@ import jaxasr
 
 PACKAGE = pathlib.Path(jaxasr.__file__).parent
 LAYERS = [
-    {"errors", "typing", "registry", "corpora", "launch", "versions", "board"},
+    {"errors", "typing", "registry", "corpora", "launch", "versions", "board", "watch"},
     {"values", "recipes"},
     {"config", "command_line", "nn", "data", "scoring", "paths"},
     {"search", "optim", "schedules", "averages", "convert", "adapters", "fsdp", "init", "params"},
