@@ -80,7 +80,7 @@ def beat() -> None:
     _Here.beats += 1
     if _Here.line is not None:
         line = f"{_Here.beats} {', '.join(list(_Here.now.values()))}"
-        _Here.line.value = line.encode("utf-8", "surrogateescape")[: LINE - 1]
+        _Here.line.value = line.encode("utf-8", "replace")[: LINE - 1]
 
 
 def tell(line: Any) -> None:
