@@ -57,7 +57,9 @@ def read_texts(folder: str) -> Iterator[tuple[str, Utterance]]:
     """As `read`, the transcripts alone."""
     path = os.path.join(folder, "text")
     rows = _table(path)
-    for number, ((name, text), speaker) in enumerate(zip(rows.items(), _speakers(folder, "text", rows), strict=True), 1):
+    for number, ((name, text), speaker) in enumerate(
+        zip(rows.items(), _speakers(folder, "text", rows), strict=True), 1
+    ):
         yield f"{path}:{number}", Utterance(name, path, text, speaker)
 
 

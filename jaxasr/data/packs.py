@@ -47,7 +47,7 @@ class Index(NamedTuple):
 
     @classmethod
     def load(cls, path: str) -> "Index":
-        columns = _columns(path, cls._fields)
+        columns: Any = _columns(path, cls._fields)
         number = len(columns["frames"])
         return cls(**(columns | {name: _split(columns[name], number) for name in _TEXTS}))
 
