@@ -10,7 +10,8 @@ import pytest
 
 from benchmarks import __main__ as benchmarks
 from benchmarks import scaling
-from benchmarks.cost import cost_of
+from benchmarks.cost import cost_of, traffic
+from benchmarks.hlo import parsed
 from benchmarks.measure import Case, Options, PeerOptions, measured
 from benchmarks.processes import call, resident
 from jaxasr.errors import ConfigError
@@ -100,6 +101,27 @@ def test_a_loop_counts_every_turn():
     cost = cost_of(jax.jit(layers).lower(jnp.zeros((32, 16)), jnp.zeros((6, 16, 16))).compile(optimised))
     assert cost.flops == pytest.approx(6 * 2 * 32 * 16 * 16, rel=0.02)
     assert cost.bytes > 6 * 4 * (16 * 16 + 32 * 16)
+
+
+def test_of_arrays_that_are_updated_the_parts_count():
+    """As a scan stacks what it gives: two arrays of 8 rows, of which a turn writes one each."""
+    program = parsed("""
+%fused (p: f32[8,4], x: f32[4]) -> (f32[8,4], f32[8,4]) {
+  %p = f32[8,4] parameter(0)
+  %x = f32[4] parameter(1)
+  %row = f32[1,4] bitcast(%x)
+  %one = f32[8,4] dynamic-update-slice(%p, %row)
+  %two = f32[8,4] bitcast(%one)
+  ROOT %both = (f32[8,4], f32[8,4]) tuple(%one, %two)
+}
+
+ENTRY %main (p: f32[8,4], x: f32[4]) -> (f32[8,4], f32[8,4]) {
+  %p = f32[8,4] parameter(0)
+  %x = f32[4] parameter(1)
+  ROOT %done = (f32[8,4], f32[8,4]) fusion(%p, %x), kind=kLoop, calls=%fused
+}
+""")
+    assert traffic(program, "main") == 3 * 4 * 4
 
 
 def test_state_is_carried_and_cases_take_turns():
