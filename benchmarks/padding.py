@@ -33,8 +33,11 @@ class Options(Output):
     """What padding comes to, and a picture of it."""
 
     batch_seconds: tuple[float, ...] = (30.0, 120.0)
+    """Of sound in a batch."""
     rows_multiple: int = 1
+    """Rows of a batch come in multiples of it."""
     utterances: int = 20_000
+    """Of each kind of corpus."""
     picture: pathlib.Path | None = None
     """Where the picture goes; it needs Debian's chromium."""
     LEAST: ClassVar[Mapping[str, float]] = {"rows_multiple": 1, "utterances": 1}

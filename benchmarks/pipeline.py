@@ -39,7 +39,9 @@ class Options(Output):
     """How fast utterances are read, and how long a large manifest takes."""
 
     utterances: int = 600
+    """Of 4.6 s on average."""
     rounds: int = 5
+    """How often they are read in each way."""
     lines: int = MILLION
     """Of the large manifests; 0 leaves them out."""
     LEAST: ClassVar[Mapping[str, float]] = {"utterances": 1, "rounds": 1, "lines": 0}

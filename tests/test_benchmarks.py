@@ -84,7 +84,7 @@ def test_options_that_a_benchmark_has_not_are_refused(monkeypatch, capsys):
 
 def test_a_process_of_its_own_has_a_peak_of_its_own():
     assert call("processes", "resident", "VmHWM") < resident("VmHWM") / 4
-    with pytest.raises(SystemExit, match=r"KeyError.*status 1; 0 was expected"):
+    with pytest.raises(SystemExit, match=r"(?s)KeyError.*status 1; 0 was expected"):
         call("memory", "one_case", "none such", "tiny", 1, 1.0)
 
 
