@@ -21,6 +21,7 @@ import rich.table
 
 from benchmarks.measure import Output
 from benchmarks.processes import call
+from benchmarks.table import WIDTH
 
 TOLERANCE = 2e-5
 """Relative, of a loss after some steps."""
@@ -162,7 +163,7 @@ def show(title: str, rows: list[dict[str, Any]]) -> None:
         mesh = f"{found['devices'] // found['fsdp']} x {found['fsdp']}"
         row = (str(found["devices"]), mesh, f"{found['losses'][-1]:.6f}", f"{found['step_ms']:.0f}")
         table.add_row(*row, *(f"{size / 1e6:.2f}" for size in sizes))
-    rich.console.Console(width=120).print(table)
+    rich.console.Console(width=WIDTH).print(table)
     print(f"losses differ by {(difference := differing(rows)):.1e} at most")
     if not difference <= TOLERANCE:
         sys.exit(f"more than {TOLERANCE:.0e}")
