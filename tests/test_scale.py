@@ -41,14 +41,10 @@ def test_a_convolution_is_counted():
 
 def test_each_device_transforms_its_own_rows():
     devices = Devices.all()
-    frames = np.random.default_rng(0).normal(size=(8, 3, 20)).astype(np.float32)
-
-    def spectrum(x):
-        return power_spectrum(x, 32)
-
-    compiled = devices.compiled_for(spectrum, [devices.by_row], devices.by_row).lower(frames).compile()
+    frames = np.random.default_rng(0).normal(size=(8, 3, 32)).astype(np.float32)
+    compiled = devices.compiled_for(power_spectrum, [devices.by_row], devices.by_row).lower(frames).compile()
     assert parsed(compiled.as_text()).collectives() == {}
-    np.testing.assert_allclose(compiled(devices.put(frames)), jax.jit(spectrum)(frames), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(compiled(devices.put(frames)), jax.jit(power_spectrum)(frames), rtol=1e-5, atol=1e-5)
 
 
 def test_the_figures_are_those_of_the_assumptions():
