@@ -5,8 +5,9 @@ The harness that runs both sides in turns is no part of this project: `work.py` 
 the folder of those two:
 
   export GLIBC_TUNABLES=glibc.malloc.hugetlb=1 PYTHONPATH=$HARNESS:.
-  python $HARNESS/duel.py --a benchmarks/funasr_steps.py --apy $PEER/venv/bin/python --cases 'train.sanm_*' --n 10 \
-      --b benchmarks/beside_funasr.py --bpy .venv/bin/python --out benchmarks/results/train_step_2core.jsonl
+  python $HARNESS/duel.py --a benchmarks/funasr_steps.py --apy $PEER/venv/bin/python --n 10 \
+      --cases 'train.*' 'enc_fwd.*' 'fbank.*' \
+      --b benchmarks/beside_funasr.py --bpy .venv/bin/python --out benchmarks/results/beside_peers_2core.jsonl
 
 and for the joint beam search, of 16 utterances at a time, with the weights that the peer's first run leaves,
 
@@ -20,8 +21,8 @@ and for reading 600 FLAC files (`flac_set`), features and batching, by two threa
   python $HARNESS/duel.py --apy $PEER/venv/bin/python --n 9 --map data.espnet_2workers=data.processes \
       --b benchmarks/beside_funasr.py --bpy .venv/bin/python --out benchmarks/results/pipeline_2core.jsonl
 
-GLIBC_TUNABLES is what `python -m jaxasr.train` sets for itself; both sides have it here. The other cases, by the same
-names as the peers' (`--cases 'fbank*' 'enc_fwd*' 'ctc_loss*' 'train.conformer*'`), are run alike.
+GLIBC_TUNABLES is what `python -m jaxasr.train` sets for itself; both sides have it here. The loss (`--cases 'ctc_loss*'`)
+is run alike.
 """
 
 import functools
@@ -41,7 +42,7 @@ from jaxasr.data.utterance import Utterance
 from jaxasr.nn.ctc import ctc_loss
 from jaxasr.nn.decoders import TransformerDecoder
 from jaxasr.nn.encoders import ConformerEncoder, SanmEncoder
-from jaxasr.nn.frontends import GivenFeatures, WavFrontend
+from jaxasr.nn.frontends import Frontend, GivenFeatures, StftFrontend, WavFrontend
 from jaxasr.optim import Adam
 from jaxasr.schedules import Constant
 from jaxasr.search.choices import Search
@@ -126,12 +127,12 @@ def encoder_forward(spec: dict[str, Any]) -> Case:
     def run() -> dict[str, Any]:
         return {"shape": jax.block_until_ready(forward(params, *features))[0].shape}
 
-    return run, {"units": (seconds, "audio-s")}
+    return run, {"units": (seconds, "audio-s"), "inner": STEPS}
 
 
-def log_mel(lfr_m: int = 1, lfr_n: int = 1) -> Case:
-    """Log-mel features of 16 sounds of 8 to 12 s."""
-    frontend, sounds = WavFrontend(lfr_m=lfr_m, lfr_n=lfr_n), work.wavs()
+def log_mel(frontend: Frontend) -> Case:
+    """Features of 16 sounds of 8 to 12 s."""
+    sounds = work.wavs()
     lengths = np.array([len(sound) for sound in sounds], np.int32)
     padded = np.zeros((len(sounds), lengths.max()), np.float32)
     for row, sound in zip(padded, sounds, strict=True):
@@ -142,7 +143,7 @@ def log_mel(lfr_m: int = 1, lfr_n: int = 1) -> Case:
     def run() -> dict[str, Any]:
         return {"frames": int(jax.block_until_ready(features(*batch))[1].sum())}
 
-    return run, {"units": (float(lengths.sum()) / 16_000, "audio-s")}
+    return run, {"units": (float(lengths.sum()) / 16_000, "audio-s"), "inner": STEPS}
 
 
 def ctc(num_symbols: int) -> Case:
@@ -184,11 +185,13 @@ def reading(**way: int) -> tuple[Callable[[], dict[str, int]], dict[str, Any]]:
     return run, {"units": (len(items), "utt"), "audio_s": sum(samples for _, _, samples, _ in items) / 16_000}
 
 
+KALDI = WavFrontend(lfr_m=1, lfr_n=1)
+
 CASES = {
-    "fbank.knf": log_mel,
-    "fbank.funasr088_wavfrontend": log_mel,
-    "fbank.funasr088_wavfrontend_lfr": functools.partial(log_mel, 7, 6),
-    "fbank.espnet_defaultfrontend": log_mel,
+    "fbank.knf": functools.partial(log_mel, KALDI),
+    "fbank.funasr088_wavfrontend": functools.partial(log_mel, KALDI),
+    "fbank.funasr088_wavfrontend_lfr": functools.partial(log_mel, WavFrontend(lfr_m=7, lfr_n=6)),
+    "fbank.espnet_defaultfrontend": functools.partial(log_mel, StftFrontend(hop_ms=10.0, window_ms=25.0)),
     "enc_fwd.sanm_small": functools.partial(encoder_forward, work.D_SMALL),
     "enc_fwd.sanm_base": functools.partial(encoder_forward, work.D_BASE),
     "enc_fwd.conformer_small": functools.partial(encoder_forward, work.D_CONF),

@@ -13,7 +13,7 @@ from jaxasr.errors import ConfigError
 from jaxasr.nn.dropout import dropped
 from jaxasr.nn.layers import Dense
 from jaxasr.nn.masking import length_mask
-from jaxasr.nn.positions import sinusoids_of
+from jaxasr.nn.positions import sines_and_cosines
 from jaxasr.nn.rows import row_index
 from jaxasr.typing import Array, Bool, Float, Int, Key, UInt32
 
@@ -227,11 +227,21 @@ ToKeys = Callable[[Float[Array, "B R D"]], Float[Array, "B H R K"]]
 
 
 def relative_scores(q: Float[Array, "B H T K"], lengths: Int[Array, "B"], to_keys: ToKeys) -> Float[Array, "B H T T"]:
-    """Of each query with the encoding of its distance from each key, sinusoids of query minus key."""
+    """Of each query with the encoding of its distance from each key, sinusoids of query minus key.
+
+    Scores by distance would have to be shifted row by row. Here, by the angles' sums, each query is turned by its own
+    time, and all are multiplied with the sinusoids of the keys' times.
+    """
     del lengths
     T, D = q.shape[2], q.shape[1] * q.shape[3]
-    keys = to_keys(jnp.asarray(sinusoids_of(np.arange(T - 1, -T, -1), D), q.dtype)[None])[0]  # (H, 2T - 1, K)
-    return _by_key(jnp.einsum("bhtk,hrk->bhtr", q, keys, preferred_element_type=jnp.float32))
+    alone = np.eye(D + D % 2, D)  # each sinusoid; an odd width has no last cosine
+    to_sinusoids = to_keys(jnp.asarray(np.concatenate([alone[0::2], alone[1::2]]), q.dtype)[None])[0]  # (H, D, K)
+    turned = jnp.einsum("bhtk,hdk->bhtd", q, to_sinusoids, preferred_element_type=jnp.float32)
+    of_sin, of_cos = jnp.split(turned, 2, axis=-1)
+    sin, cos = (table[None, None] for table in sines_and_cosines(np.arange(T), D))
+    turned = jnp.concatenate([of_cos * sin - of_sin * cos, of_sin * sin + of_cos * cos], axis=-1).astype(q.dtype)
+    times = jnp.concatenate([sin, cos], axis=-1)[0, 0].astype(q.dtype)
+    return jnp.einsum("bhtd,sd->bhts", turned, times, preferred_element_type=jnp.float32)
 
 
 def legacy_scores(q: Float[Array, "B H T K"], lengths: Int[Array, "B"], to_keys: ToKeys) -> Float[Array, "B H T T"]:
@@ -259,11 +269,10 @@ def _sinusoids_from(
     first: np.ndarray, lengths: Int[Array, "B"], steps: np.ndarray, width: int
 ) -> Float[Array, "B T D"]:
     """`sinusoids_of` the positions ``first[length] + steps``, by the angles' sum: float32 angles would be coarse."""
-    anchors, offsets = jnp.asarray(sinusoids_of(first, width))[lengths], sinusoids_of(steps, width)
-    sin, cos = anchors[:, None, 0::2], anchors[:, None, 1::2]
-    sin_step, cos_step = offsets[None, :, 0::2], offsets[None, :, 1::2]
+    sin, cos = (jnp.asarray(table)[lengths][:, None] for table in sines_and_cosines(first, width))
+    sin_step, cos_step = (table[None] for table in sines_and_cosines(steps, width))
     both = jnp.stack([sin * cos_step + cos * sin_step, cos * cos_step - sin * sin_step], axis=-1)
-    return both.reshape(*both.shape[:2], width)
+    return both.reshape(*both.shape[:2], -1)[..., :width]
 
 
 def _by_key(scores: Float[Array, "B H T R"]) -> Float[Array, "B H T T"]:

@@ -14,11 +14,15 @@ def sinusoids_interleaved(length: int, width: int) -> Float[np.ndarray, "T D"]:
 
 def sinusoids_of(positions: Int[np.ndarray, "T"], width: int) -> Float[np.ndarray, "T D"]:
     """The same for any positions, negative ones too."""
+    return np.stack(sines_and_cosines(positions, width), axis=-1).reshape(len(positions), -1)[:, :width]
+
+
+def sines_and_cosines(
+    positions: Int[np.ndarray, "T"], width: int
+) -> tuple[Float[np.ndarray, "T D/2"], Float[np.ndarray, "T D/2"]]:
+    """The same apart; of an odd width there is a cosine beside its last sine here."""
     angle = positions[:, None] * np.exp(np.arange(0, width, 2) * -(np.log(10_000.0) / width))
-    table = np.zeros((len(positions), width))
-    table[:, 0::2] = np.sin(angle)
-    table[:, 1::2] = np.cos(angle)[:, : width // 2]
-    return table.astype(np.float32)
+    return np.sin(angle).astype(np.float32), np.cos(angle).astype(np.float32)
 
 
 def sinusoids_halves(length: int, width: int) -> Float[np.ndarray, "T D"]:

@@ -11,9 +11,11 @@ from jaxasr.nn.attention import (
     RelativeAttention,
     attend,
     merge_heads,
+    relative_scores,
     split_heads,
 )
 from jaxasr.nn.dropout import keep_mask
+from jaxasr.nn.positions import sinusoids_of
 
 
 @functools.partial(jax.jit, static_argnums=4)
@@ -189,3 +191,15 @@ def test_biases_of_relative_attention_are_drawn_as_matrices_of_heads_and_channel
     limit = np.sqrt(6 / (4 + 64))
     for name in ("content_bias", "position_bias"):
         assert 0.9 * limit < np.max(np.abs(params[name])) <= limit
+
+
+@pytest.mark.parametrize("width", [12, 15])
+def test_relative_scores_are_products_with_the_encodings_of_distances(width):
+    T, H = 50, 3
+    rng = np.random.default_rng(0)
+    q = rng.normal(size=(2, H, T, width // H)).astype(np.float32)
+    kernel = rng.normal(size=(width, width)).astype(np.float32)
+    found = jax.jit(lambda q: relative_scores(q, jnp.array([T, T]), lambda x: split_heads(x @ kernel, H)))(q)
+    distance = np.arange(T)[:, None] - np.arange(T)[None]
+    keys = (sinusoids_of(distance.reshape(-1), width) @ kernel).reshape(T, T, H, -1)
+    np.testing.assert_allclose(found, np.einsum("bhtk,tshk->bhts", q, keys), rtol=1e-4, atol=1e-4)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxasr.errors import ConfigError
-from jaxasr.nn.frontends import StftFrontend, WavFrontend
+from jaxasr.nn.frontends import StftFrontend, WavFrontend, framing
 from jaxasr.nn.frontends.mel import mel_filterbank
 from jaxasr.nn.frontends.stacking import stack_frames
 
@@ -105,9 +105,26 @@ def test_equals_kaldi_with_other_options(frontend):
     check_equals_kaldi(frontend, 8000, [2000, 1777, 400, 256], seed=0)
 
 
-def test_silence_is_the_logarithm_of_float32_epsilon():
-    found, _ = features_of(WavFrontend(), np.zeros((1, 800), np.int16), np.array([800]), 16_000)
+@pytest.mark.parametrize("constant", [0, 10_001])
+def test_silence_is_the_logarithm_of_float32_epsilon(constant):
+    found, _ = features_of(WavFrontend(), np.full((1, 800), constant, np.int16), np.array([800]), 16_000)
     np.testing.assert_allclose(found, math.log(np.finfo(np.float32).eps), rtol=1e-6)
+
+
+@pytest.mark.parametrize("frontend", [WavFrontend(lfr_m=7, lfr_n=6), StftFrontend()])
+def test_a_few_rows_at_a_time_are_the_same(frontend, monkeypatch):
+    rng = np.random.default_rng(0)
+    audio, lengths = np.stack([random_sound(rng, 4000) for _ in range(6)]), np.array([4000, 3999, 400, 0, 2000, 1])
+
+    def lowered():
+        return jax.jit(lambda *sound: frontend(*sound, sample_rate=16_000)).lower(audio, lengths)
+
+    expected = lowered().compile()(audio, lengths)
+    monkeypatch.setattr(framing, "FRAMES_IN_CACHE", 50)  # of two rows, or of less than one
+    few = lowered()
+    assert "while" in few.as_text()
+    found = few.compile()(audio, lengths)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-6, atol=1e-6), found, expected)
 
 
 def low_frame_rate(frames, m, n):

@@ -1,8 +1,10 @@
 """Sound as float32, cut into windows."""
 
-import math
+from collections.abc import Callable, Sequence
 
+import jax
 import jax.numpy as jnp
+from jax import lax
 
 from jaxasr.nn.masking import zero_padding
 from jaxasr.nn.rows import on_own_rows
@@ -18,17 +20,47 @@ def as_float(inputs: Array, lengths: Int[Array, "B"]) -> Float[Array, "B S"]:
     return zero_padding(audio.astype(jnp.float32) * scale, lengths)
 
 
-def windows(audio: Float[Array, "B S"], window: int, hop: int) -> Float[Array, "B T W"]:
-    """Every whole window, put together from strided slices: on every backend faster than a gather."""
+def hops(audio: Float[Array, "B S"], window: int, hop: int) -> list[Float[Array, "B T H"]]:
+    """Every whole window, cut where the windows after it begin: side by side the pieces are the windows."""
+    parts = -(-window // hop)
     T = max((audio.shape[1] - window) // hop + 1, 1)
-    step = math.gcd(window, hop)
-    needed = (T - 1) * hop + window
+    needed = (T - 1 + parts) * hop
     audio = jnp.pad(audio, ((0, 0), (0, max(needed - audio.shape[1], 0))))[:, :needed]
-    pieces = audio.reshape(audio.shape[0], needed // step, step)  # (B, S / step, step)
-    stride, last = hop // step, (T - 1) * (hop // step) + 1
-    return jnp.concatenate([pieces[:, k : k + last : stride] for k in range(window // step)], axis=-1)
+    pieces = audio.reshape(audio.shape[0], T - 1 + parts, hop)
+    return [pieces[:, k : k + T, : window - k * hop] for k in range(parts)]
 
 
-def power_spectrum(frames: Float[Array, "B T W"], size: int) -> Float[Array, "B T K"]:
-    """Squared magnitudes of a Fourier transform of `size` samples, zeros behind each frame."""
-    return on_own_rows(lambda x: jnp.square(jnp.abs(jnp.fft.rfft(x, n=size))), frames)
+def joined(pieces: Sequence[Float[Array, "B T H"]], size: int) -> Float[Array, "B T W"]:
+    """Pieces of windows side by side, with zeros behind them up to `size`."""
+    rest = size - sum(piece.shape[-1] for piece in pieces)
+    return jnp.concatenate([*pieces, jnp.zeros((*pieces[0].shape[:-1], rest), pieces[0].dtype)], axis=-1)
+
+
+def power_spectrum(frames: Float[Array, "B T W"]) -> Float[Array, "B T K"]:
+    """Squared magnitudes of a Fourier transform."""
+    spectrum = jnp.fft.rfft(frames)
+    return jnp.square(spectrum.real) + jnp.square(spectrum.imag)
+
+
+FRAMES_IN_CACHE = 4096
+"""Frames that a CPU takes from sound to features at a time; twice or half as many are about as fast."""
+
+
+def few_rows_at_a_time(
+    features: Callable[[Float[Array, "B S"]], Float[Array, "B T F"]], audio: Float[Array, "B S"]
+) -> Float[Array, "B T F"]:
+    """``features(audio)``, each device for its own rows (XLA cannot divide an FFT: all would do all).
+
+    What lies between sound and features is ten times as large as either. On a CPU it stays in the cache if some rows
+    are taken after the others: 16 rows of 10 s in less than half the time.
+    """
+
+    def of_own_rows(audio: Float[Array, "B S"]) -> Float[Array, "B T F"]:
+        rows, T = audio.shape[0], jax.eval_shape(features, audio).shape[1]
+        at_once = max((n for n in range(1, rows + 1) if rows % n == 0 and n * T <= FRAMES_IN_CACHE), default=1)
+        if jax.default_backend() != "cpu" or at_once == rows:
+            return features(audio)
+        found = lax.map(features, audio.reshape(rows // at_once, at_once, -1))
+        return found.reshape(rows, *found.shape[2:])
+
+    return on_own_rows(of_own_rows, audio)

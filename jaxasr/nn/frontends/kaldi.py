@@ -1,6 +1,7 @@
 """Kaldi's log-mel filterbank."""
 
 import dataclasses
+import functools
 from typing import Literal, Self
 
 import jax.numpy as jnp
@@ -8,7 +9,7 @@ import numpy as np
 
 from jaxasr.errors import ConfigError
 from jaxasr.nn.frontends.base import FRONTENDS
-from jaxasr.nn.frontends.framing import INT16_SCALE, as_float, power_spectrum, windows
+from jaxasr.nn.frontends.framing import INT16_SCALE, as_float, few_rows_at_a_time, hops, joined, power_spectrum
 from jaxasr.nn.frontends.mel import mel_filterbank
 from jaxasr.nn.frontends.stacking import StackingFrontend
 from jaxasr.nn.noise import row_normals
@@ -70,13 +71,20 @@ class WavFrontend(StackingFrontend):
         window, hop = self.window_and_hop(sample_rate)
         if not self.snip_edges:
             audio = _reflect_ends(audio, lengths, window, hop)
-        frames = windows(audio, window, hop)  # (B, T, window)
-        frames = frames - jnp.mean(frames, axis=-1, keepdims=True)
-        before = jnp.concatenate([frames[..., :1], frames[..., :-1]], axis=-1)
-        frames = (frames - self.preemphasis * before) * _window(self.window, window)[None, None]
+        return few_rows_at_a_time(functools.partial(self._log_mel, window=window, hop=hop, rate=sample_rate), audio)
+
+    def _log_mel(self, audio: Float[Array, "B S"], window: int, hop: int, rate: int) -> Float[Array, "B T F"]:
+        now, before = hops(audio, window, hop), hops(jnp.pad(audio, ((0, 0), (1, 0)))[:, :-1], window, hop)
+        before[0] = jnp.where(jnp.arange(before[0].shape[-1])[None, None] == 0, now[0], before[0])
+        mean = sum(jnp.sum(x, axis=-1, keepdims=True) for x in now) / window
+        shape = jnp.split(_window(self.window, window)[None, None], list(range(hop, window, hop)), axis=-1)
+        pieces = [
+            ((x - mean) - self.preemphasis * (y - mean)) * weights
+            for x, y, weights in zip(now, before, shape, strict=True)
+        ]
         size = 1 << (window - 1).bit_length()
-        power = power_spectrum(frames, size)[..., : size // 2]
-        bank = mel_filterbank(self.num_mels, size, sample_rate, self.low_hz, self.high_hz)
+        power = power_spectrum(joined(pieces, size))[..., : size // 2]
+        bank = mel_filterbank(self.num_mels, size, rate, self.low_hz, self.high_hz)
         # bfloat16 passes, a TPU's default, would cost up to five units of the logarithm
         energies = jnp.einsum("btk,kf->btf", power, bank, precision="highest")
         return jnp.log(jnp.maximum(energies, np.finfo(np.float32).eps))

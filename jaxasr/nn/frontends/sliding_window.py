@@ -5,7 +5,7 @@ from typing import Self
 
 from jaxasr.errors import ConfigError
 from jaxasr.nn.frontends.base import FRONTENDS
-from jaxasr.nn.frontends.framing import as_float, windows
+from jaxasr.nn.frontends.framing import as_float, hops, joined
 from jaxasr.nn.frontends.stacking import StackingFrontend
 from jaxasr.typing import Array, Float, Int, Key, LengthsT
 
@@ -49,5 +49,5 @@ class SlidingWindow(StackingFrontend):
         sample_rate: int,
         key: Key | None = None,
     ) -> tuple[Float[Array, "B T F"], Int[Array, "B"]]:
-        frames = windows(as_float(inputs, lengths), self.window, self._hop(sample_rate))
+        frames = joined(hops(as_float(inputs, lengths), self.window, self._hop(sample_rate)), self.window)
         return self.stacked(frames, self.num_frames(lengths, sample_rate))

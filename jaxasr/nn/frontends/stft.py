@@ -1,14 +1,17 @@
 """ESPnet's log-mel features."""
 
 import dataclasses
+import functools
 from typing import Self
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from jaxasr.errors import ConfigError
 from jaxasr.nn.frontends.base import FRONTENDS
-from jaxasr.nn.frontends.framing import as_float, power_spectrum, windows
+from jaxasr.nn.frontends.framing import as_float, few_rows_at_a_time, hops, joined, power_spectrum
 from jaxasr.nn.frontends.mel import slaney_filterbank
 from jaxasr.nn.frontends.stacking import StackingFrontend
 from jaxasr.typing import Array, Float, Int, Key, LengthsT
@@ -63,17 +66,19 @@ class StftFrontend(StackingFrontend):
         sample_rate: int,
         key: Key | None = None,
     ) -> tuple[Float[Array, "B T F"], Int[Array, "B"]]:
-        window, hop = self.window_and_hop(sample_rate)
-        audio = as_float(inputs, lengths)
-        half = self.fft_size // 2
-        frames = windows(_mirrored(audio, lengths, half, audio.shape[1] + 2 * half), self.fft_size, hop)
-        shape = np.zeros(self.fft_size, np.float32)
+        audio = _mirrored(as_float(inputs, lengths), lengths, self.fft_size // 2)
+        log_mel = few_rows_at_a_time(functools.partial(self._log_mel, rate=sample_rate), audio)
+        return self.stacked(log_mel, self.num_frames(lengths, sample_rate))
+
+    def _log_mel(self, audio: Float[Array, "B S"], rate: int) -> Float[Array, "B T F"]:
+        window, hop = self.window_and_hop(rate)
+        shape = np.zeros((1, 1, self.fft_size), np.float32)
         left = (self.fft_size - window) // 2
-        shape[left : left + window] = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(window) / window)
-        power = power_spectrum(frames * shape[None, None], self.fft_size)  # (B, T, K)
-        bank = slaney_filterbank(self.num_mels, self.fft_size, sample_rate, self.low_hz, self.high_hz, htk=self.htk)
+        shape[..., left : left + window] = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(window) / window)
+        power = power_spectrum(joined(hops(audio, self.fft_size, hop), self.fft_size) * shape)  # (B, T, K)
+        bank = slaney_filterbank(self.num_mels, self.fft_size, rate, self.low_hz, self.high_hz, htk=self.htk)
         energies = jnp.einsum("btk,kf->btf", power, bank, precision="highest")
-        return self.stacked(jnp.log(jnp.maximum(energies, 1e-10)), self.num_frames(lengths, sample_rate))
+        return jnp.log(jnp.maximum(energies, 1e-10))
 
     def window_and_hop(self, sample_rate: int) -> tuple[int, int]:
         hop = int(sample_rate * self.hop_ms * 0.001)
@@ -86,9 +91,16 @@ class StftFrontend(StackingFrontend):
         return window, hop
 
 
-def _mirrored(audio: Float[Array, "B S"], lengths: Int[Array, "B"], before: int, size: int) -> Float[Array, "B S2"]:
-    """`audio` from `before` samples before its beginning on, mirrored at its first and last samples, over and over."""
+def _mirrored(audio: Float[Array, "B S"], lengths: Int[Array, "B"], more: int) -> Float[Array, "B S2"]:
+    """`audio` with `more` samples before and after each sound: mirrored at its ends, over and over."""
     last = jnp.maximum(lengths - 1, 1)[:, None]
-    inside = jnp.abs(jnp.arange(size) - before)[None, :] % (2 * last)
-    index = jnp.where(inside <= last, inside, 2 * last - inside)
-    return jnp.take_along_axis(audio, jnp.minimum(index, audio.shape[1] - 1), axis=1)
+
+    def at(position: Int[Array, "B N"]) -> Float[Array, "B N"]:
+        inside = jnp.abs(position) % (2 * last)
+        index = jnp.where(inside <= last, inside, 2 * last - inside)
+        return jnp.take_along_axis(audio, jnp.minimum(index, audio.shape[1] - 1), axis=1)
+
+    count = jnp.arange(more)[None]
+    sound = jnp.concatenate([at(count - more), audio, jnp.zeros((audio.shape[0], more), audio.dtype)], axis=1)
+    behind = at(count + lengths[:, None])  # what is mirrored alone is gathered, since a gather is slow on a CPU
+    return jax.vmap(lambda row, tail, end: lax.dynamic_update_slice(row, tail, (end,)))(sound, behind, lengths + more)
