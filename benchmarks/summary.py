@@ -47,11 +47,11 @@ def others(results: dict[str, Any]) -> Iterator[tuple[str, ...]]:
     for row in rows_of(results, "pipeline"):
         if "manifest" in row:
             case = f"{row['manifest']}, {row['utterances']:,} utterances"
-            seconds = f"{row['read_seconds']:.1f} s, {row['plan_seconds']:.1f} s"
+            seconds = f"{row['read_s']:.1f} s, {row['plan_s']:.1f} s"
             yield "manifest read, epoch planned", case, seconds, "", ""
         elif row["from"] == "files":
             case = f"FLAC to {row['to']}, {row['by']}"
-            yield "reading", case, "", f"{row['utterances_per_second']:,.0f} utterances a second", ""
+            yield "reading", case, "", f"{row['per_s']:,.0f} utterances a second", ""
     for row in rows_of(results, "startup"):
         yield "start", row["what"], f"{row['seconds']:.1f} s", "", ""
     for row in rows_of(results, "padding"):
