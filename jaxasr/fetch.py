@@ -10,6 +10,7 @@ import shutil
 import socket
 import ssl
 import threading
+import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Collection, Sequence
@@ -109,6 +110,8 @@ def _download(url: str, path: pathlib.Path, hosts: Collection[str]) -> None:
     except JaxasrError:
         raise
     except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: a URL that is none
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()  # the answer, which it keeps
         why = f"not all of it after {MOST_SECONDS:g} s" if line.cut else error or type(error).__name__
         raise DataError(
             f"{url}: {why}; an answer with a sound file was expected; check the URL, or download it and name the file."
@@ -129,6 +132,7 @@ class _Line:
 
     def __exit__(self, *_: object) -> None:
         self._clock.cancel()
+        self._socket = None
 
     def through(self, new: socket.socket) -> None:
         self._socket = new
