@@ -42,7 +42,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         leads = {"/moved.wav": "/a%20b.wav", "/away.wav": f"http://localhost:{port}/a.wav", "/file.wav": "file:///x"}
         leads |= {"/inside.wav": f"http://innocent.test:{port}/a.wav"}
         if self.path == "/drip.wav":
-            return drip(self.wfile)
+            drip(self.wfile)
+            return
         self.send_response(302 if self.path in leads else 404 if self.path == "/gone.wav" else 200)
         if self.path in leads:
             self.send_header("Location", leads[self.path])
@@ -121,8 +122,8 @@ def test_all_of_it_has_to_come_in_time(server, tmp_path, monkeypatch):
 
 PRIVATE = [
     "127.0.0.1", "127.9.9.9", "0.0.0.0", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1",
-    "192.0.2.1", "198.18.0.1", "224.0.0.1", "240.0.0.1", "255.255.255.255", "::1", "::", "fe80::1%1", "fc00::1", "ff02::1",
-    "::ffff:127.0.0.1", "::ffff:10.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::1", "2002:a00:1::", "2001:db8::1",
+    "192.0.2.1", "198.18.0.1", "224.0.0.1", "240.0.0.1", "255.255.255.255", "::1", "::", "fe80::1%1", "fc00::1",
+    "ff02::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::1", "2002:a00:1::", "2001:db8::1",
 ]  # fmt: skip
 
 
@@ -156,7 +157,7 @@ def test_no_other_spelling_of_this_computer_is_its_number(server, tmp_path, host
 def test_no_redirection_leads_to_a_private_address(server, tmp_path, monkeypatch):
     hosts = (server, f"innocent.test:{server.split(':')[1]}")
     asked = names(monkeypatch, ["127.0.0.1"], ["127.0.0.1"])
-    with pytest.raises(ConfigError, match="^innocent.test: its address is 127.0.0.1"):
+    with pytest.raises(ConfigError, match=r"^innocent.test: its address is 127.0.0.1"):
         arrived(tmp_path, f"http://{server}/inside.wav", hosts=hosts)
     assert asked == ["127.0.0.1", "innocent.test"]
 
@@ -185,7 +186,7 @@ def test_what_is_no_sound(tmp_path):
     for data, came in (
         (b"", "begins like no"),
         (b"no sound", "begins like no"),
-        (b"fLaC", r"cannot be decoded \(.*\)"),
+        (b"fLaC", "cannot be decoded"),
     ):
         with pytest.raises(DataError, match=f"^-: {came}.*; "):
             arrived(tmp_path, "-", data=data)

@@ -99,8 +99,8 @@ def silence(seconds: int) -> Callable[[pathlib.Path], None]:
     return make
 
 
-def _bytes(content: bytes) -> Callable[[pathlib.Path], None]:
-    return lambda path: path.write_bytes(content) and None
+def _bytes(content: bytes) -> Callable[[pathlib.Path], object]:
+    return lambda path: path.write_bytes(content)
 
 
 def _content(form: str, path: pathlib.Path) -> bytes:
