@@ -123,7 +123,8 @@ def test_all_of_it_has_to_come_in_time(server, tmp_path, monkeypatch):
 PRIVATE = [
     "127.0.0.1", "127.9.9.9", "0.0.0.0", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1",
     "192.0.2.1", "198.18.0.1", "224.0.0.1", "240.0.0.1", "255.255.255.255", "::1", "::", "fe80::1%1", "fc00::1",
-    "ff02::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::1", "2002:a00:1::", "2001:db8::1",
+    "ff02::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::1", "2002:a00:1::",
+    "2001:db8::1",
 ]  # fmt: skip
 
 
@@ -172,7 +173,7 @@ def test_a_name_is_looked_up_once(tmp_path, monkeypatch):
         raise ConnectionRefusedError("refused")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
-    with pytest.raises(DataError, match="refused; an answer"):
+    with pytest.raises(DataError, match="refused.*; an answer"):
         arrived(tmp_path, "http://innocent.test/a.wav", hosts=("innocent.test",))
     assert (asked, [address[0] for address in tried]) == (["innocent.test"], ["93.184.216.34"])
 

@@ -232,9 +232,9 @@ NO_NAMES = [
 ]  # fmt: skip
 NAMES = [
     "a", "a-1", "a_b", "a.b", "a..b", "..a", "a..", "...", ".hidden", "~", "~root", "~/a", "$HOME", "$(id)", "`id`",
-    "a;b", "a|b", "a&b", "a>b", "a<b", "*", "?", "[a]", "{a}", "!", "#", "%2e%2e%2fa", "..%2fa", "..%c0%afa", "%00", "%s%n",
-    "..\\a", "..\\..\\a", "C:\\a", "C:a", "\\\\server\\share", "CON", "NUL", "aux", "a\nb", "\r\n", "\t", "\x1b[2J",
-    "\x7f", "\x01", "\u202egpj", "\u200b", "\ufeffa", "．．／a", "‥/a", "é" * 100, "e\u0301", "日本語", "😀",
+    "a;b", "a|b", "a&b", "a>b", "a<b", "*", "?", "[a]", "{a}", "!", "#", "%2e%2e%2fa", "..%2fa", "..%c0%afa", "%00",
+    "%s%n", "..\\a", "..\\..\\a", "C:\\a", "C:a", "\\\\server\\share", "CON", "NUL", "aux", "a\nb", "\r\n", "\t",
+    "\x1b[2J", "\x7f", "\x01", "\u202egpj", "\u200b", "\ufeffa", "．．／a", "‥/a", "é" * 100, "e\u0301", "日本語", "😀",
     "👩‍👩‍👧", "-", "--", "-rf", "--output=b", "text", "hyp.jsonl", "decode.yaml", "'", '"', "a b", " a", "a ",
     "x" * 200, "a/b", "a/b/c/d", "deep/a",
 ]  # fmt: skip

@@ -33,7 +33,8 @@ from .errors import catalogue
 from .zoo import RATE, SOUND, silence, zoo
 
 LONGEST_WAIT = 5.0
-MESSAGES = [message for entry in catalogue.entries(catalogue.PAGE.read_text("utf-8")) for message in entry.messages]
+SECTION = catalogue.PAGE.read_text("utf-8").split("\n## Sound files\n")[1].split("\n## ")[0]
+MESSAGES = [message for entry in catalogue.entries(SECTION) for message in entry.messages]
 
 
 @pytest.fixture(scope="module")
