@@ -116,7 +116,7 @@ def samples_of(utterances: Sequence[Utterance], source: FileSource, max_seconds:
     found, faults = list[int](), dict[str, DataError]()
     for utterance in utterances:
         try:
-            found.append(int(lengths(utterance, infos, source, (1.0,))[0]))
+            found.append(lengths(utterance, infos, source, (1.0,))[0])
             check_seconds(named(utterance), found[-1] / source.rate, max_seconds)
         except DataError as fault:
             faults[utterance.id] = fault

@@ -173,7 +173,7 @@ def test_a_name_is_looked_up_once(tmp_path, monkeypatch):
         raise ConnectionRefusedError("refused")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
-    with pytest.raises(DataError, match="refused.*; an answer"):
+    with pytest.raises(DataError, match=r"refused.*; an answer"):
         arrived(tmp_path, "http://innocent.test/a.wav", hosts=("innocent.test",))
     assert (asked, [address[0] for address in tried]) == (["innocent.test"], ["93.184.216.34"])
 
