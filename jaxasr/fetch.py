@@ -222,18 +222,16 @@ def _is_address(host: str) -> bool:
     return True
 
 
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_UNICAST, _NAT64 = ipaddress.IPv6Network("2000::/3"), ipaddress.IPv6Network("64:ff9b::/96")
 
 
 def _is_public(address: str) -> bool:
-    """Whether it is of the internet, and so is one of version 4 that is in it."""
+    """Whether it is of the internet, and so is an address of version 4 that is in it."""
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
-        inner = (
-            ip.ipv4_mapped or ip.sixtofour or (ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF) if ip in _NAT64 else None)
-        )
-        ip = inner or ip
-    return ip.is_global and not ip.is_multicast
+        translated = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF) if ip in _NAT64 else None
+        ip = ip.ipv4_mapped or ip.sixtofour or translated or ip
+    return ip.is_global and not ip.is_multicast and (ip.version == 4 or ip in _UNICAST)
 
 
 def copy(url: str, answer: Any, file: IO[bytes]) -> None:

@@ -2,7 +2,10 @@ import contextlib
 import http.server
 import io
 import pathlib
+import shutil
 import socket
+import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -124,7 +127,7 @@ PRIVATE = [
     "127.0.0.1", "127.9.9.9", "0.0.0.0", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1",
     "192.0.2.1", "198.18.0.1", "224.0.0.1", "240.0.0.1", "255.255.255.255", "::1", "::", "fe80::1%1", "fc00::1",
     "ff02::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::1", "2002:a00:1::",
-    "2001:db8::1",
+    "2001:db8::1", "::127.0.0.1", "fec0::1", "2001:0:7f00:1::1", "64:ff9b:1::7f00:1",
 ]  # fmt: skip
 
 
@@ -176,6 +179,30 @@ def test_a_name_is_looked_up_once(tmp_path, monkeypatch):
     with pytest.raises(DataError, match=r"refused.*; an answer"):
         arrived(tmp_path, "http://innocent.test/a.wav", hosts=("innocent.test",))
     assert (asked, [address[0] for address in tried]) == (["innocent.test"], ["93.184.216.34"])
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="https: no openssl to make a certificate with")
+def test_https_is_checked(tmp_path, monkeypatch):
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    make = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj"]
+    make += ["/CN=a", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(make, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:
+        httpd.handle_error = lambda *_: None
+        httpd.socket = context.wrap_socket(httpd.socket, server_side=True, do_handshake_on_connect=False)
+        threading.Thread(target=httpd.serve_forever, daemon=True).start()
+        host = f"127.0.0.1:{httpd.server_address[1]}"
+        with pytest.raises(DataError, match=r"a.wav: .*certificate verify failed.*; an answer"):
+            arrived(tmp_path, f"https://{host}/a.wav", hosts=(host,))
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        [path] = arrived(tmp_path, f"https://{host}/a.wav", hosts=(host,)).values()
+        assert pathlib.Path(path).read_bytes() == wav()
+        monkeypatch.setattr(fetch, "MOST_SECONDS", 0.3)
+        with pytest.raises(DataError, match="not all of it after"):
+            arrived(tmp_path, f"https://{host}/drip.wav", hosts=(host,))
+        httpd.shutdown()
 
 
 def test_no_proxy_is_asked(server, tmp_path, monkeypatch):
