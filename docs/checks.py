@@ -36,8 +36,8 @@ checks out. A check that lacks something does not run, and the last lines say wh
 `--fix=DIR` makes `DIR` and writes into it a copy of each manifest, in the form that it has; sound is not copied, paths
 lead to where it is. The originals are left as they are. A copy loads, and passes the same check with nothing above
 info; the exit status is that of the copy. What takes no judgement is **written anew**: line ends, order, forms of
-characters. Lines with any other error or warning are **left out**, until nothing more is found; to keep some, `--ignore`
-the check. Of two manifests the one named first loses what they share.
+characters. Lines with any other error or warning are **left out**, until nothing more is found; to keep some,
+`--ignore` the check. Of two manifests the one named first loses what they share.
 
 `DIR/left_out.jsonl` has a line for each line that is not in a copy, with its place, its id, the check and what came
 there; `DIR/changed.jsonl` has every text that was mended, before and after. `lines in = kept + left out` is printed for

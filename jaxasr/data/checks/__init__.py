@@ -4,6 +4,7 @@ A check of your own goes into any module that `python -m jaxasr.data.check --imp
 
     from jaxasr.data.checks.table import warning
 
+
     @warning("shouting", "a text in capitals alone", fix="write it as the other texts are written")
     def shouting(part):
         for row in part.rows:
