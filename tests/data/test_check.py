@@ -1,6 +1,8 @@
+import contextlib
 import dataclasses
 import json
 import pathlib
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -154,3 +156,85 @@ def test_the_command(corpus, capsys):
 def test_the_page_is_what_the_table_holds():
     page = load("checks", "docs")
     assert page.PAGE.read_text(encoding="utf-8") == page.page(), "python docs/checks.py writes it anew"
+
+
+# Whatever stands in the files
+
+
+FILES = ["k/wav.scp", "k/text", "k/utt2spk", "k/utt2dur", "s/wav.scp", "s/segments", "s/text", *ALL[2:]]
+PIECES = [
+    b"\n", b"\r\n", b"\0", b"\xff", b" ", b"\t", b'"', b"'", b",", b"{", b"}", b"[]", b"\\", b"|", b"://", b"-1",
+    b"1e999", b"nan", b"null", b"../", b"/", b"\xef\xbb\xbf", b"\xe2\x80\x8b", b"e\xcc\x81", b"\xc2\xa0",
+    b"\xe2\x80\xa8", b"\\ud800", b"text", b"duration", b"ofset", b"id", b"anna-1", b"long", b"<s>", b"\x1c", b"\x85",
+    b"\xc2\x85", b"\x0c", b"0",
+]  # fmt: skip
+
+
+def mutated(content: bytes, rng: np.random.Generator) -> bytes:
+    """A file with up to three places changed: something put in, or taken out, or lines moved, doubled or joined."""
+    for _ in range(rng.integers(1, 4)):
+        first, last = sorted(rng.integers(0, len(content) + 1, 2).tolist())
+        lines = content.splitlines(keepends=True) or [b""]
+        line = int(rng.integers(len(lines)))
+        match rng.integers(6):
+            case 0:
+                content = content[:first] + PIECES[rng.integers(len(PIECES))] + content[first:]
+            case 1:
+                content = content[:first] + content[min(last, first + 9) :]
+            case 2:
+                content = b"".join([*lines[:line], lines[line], *lines[line:]])
+            case 3:
+                content = b"".join([*lines[:line], *lines[line + 1 :]])
+            case 4:
+                content = b"".join([*lines[:line], *lines[line + 1 :], lines[line]])
+            case 5:
+                content = content[:last]
+    return content
+
+
+@contextlib.contextmanager
+def nothing_may_be_left() -> Iterator[None]:
+    try:
+        yield
+    except DataError as error:
+        if "no utterance is left" not in str(error):
+            raise
+
+
+def checked_after(change: int, corpus: pathlib.Path, clean: dict[str, bytes]) -> None:
+    """A file is changed, by that seed: the check says what the loader refuses, and its copy loads and passes."""
+    rng = np.random.default_rng(change)
+    name = FILES[rng.integers(len(FILES))]
+    (corpus / name).write_bytes(mutated(clean[name], rng))
+    path = name.split("/")[0]
+    try:
+        manifest.read(path)
+        refused = ""
+    except DataError as error:
+        refused = str(error)
+    options = CheckOptions((path,), sound="no")
+    found, _, _ = check.check(options)
+    errors = [result for result in found.results if result.check.severity == "error"]
+    assert bool(refused) == bool(errors), (refused, errors)
+    with nothing_may_be_left():
+        _, _, again = check.check(dataclasses.replace(options, fix=f"clean/{change}"))
+        assert again is not None and again.status == 0
+    (corpus / name).write_bytes(clean[name])
+
+
+def checked_after_all(changes: range, corpus: pathlib.Path) -> None:
+    clean = {name: (corpus / name).read_bytes() for name in FILES}
+    for change in changes:
+        try:
+            checked_after(change, corpus, clean)
+        except Exception as error:
+            raise AssertionError(f"change {change}") from error
+
+
+def test_whatever_a_manifest_holds_the_check_agrees_with_the_loader(corpus):
+    checked_after_all(range(100), corpus)
+
+
+@pytest.mark.slow
+def test_whatever_manifests_hold_the_check_agrees_with_the_loader(corpus):
+    checked_after_all(range(100, 20_000), corpus)

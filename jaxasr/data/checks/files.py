@@ -40,7 +40,7 @@ def blank_line(part: Part) -> Iterator[Finding]:
         yield from (Finding(file.path, line, "", "a blank line") for line in file.blank)
 
 
-@error("huge-line", "a line of more than a million characters", fix="check whether line feeds were lost")
+@warning("huge-line", "a line of more than a million characters", fix="check whether line feeds were lost")
 def huge_line(part: Part) -> Iterator[Finding]:
     for file in part.files:
         yield from (Finding(file.path, line, "", "a line of a million characters") for line in file.huge)

@@ -14,7 +14,8 @@ met("segment-fields", "a line of segments that is not 'UTTERANCE RECORDING START
 met("bad-time", "a time that is not a number of seconds, 0 or more, or a duration of 0", fix="correct or remove it")
 met("segment-order", "a segment that ends before it has begun", fix="correct or remove it")
 met("unknown-recording", "a segment of a recording that wav.scp lacks", fix="add the recording, or remove the segment")
-met("speaker-fields", "a line of utt2spk that is not 'UTTERANCE SPEAKER'", fix="give each utterance one speaker")
+met("speaker-fields", "a line of utt2spk that is not 'UTTERANCE SPEAKER'", fix="give each utterance one speaker",
+    severity="warning")  # fmt: skip
 
 
 @warning("unsorted", "a line out of order", fix="LC_ALL=C sort -o FILE FILE", written=True)

@@ -7,7 +7,7 @@ from jaxasr.data.checks.table import info, met
 
 met("not-json", "a line that is not JSON", fix="write each utterance as one JSON object on a line of its own")
 met("not-an-object", "a line of JSON that is no object", fix="write each utterance as one JSON object")
-met("field-twice", "a field that stands twice in an object, of which the last counts", fix="keep one of them")
+met("field-twice", "a field twice in an object, of which the last counts", fix="keep one of them", severity="warning")
 met("not-csv", "a row whose quotes do not fit", fix="quote cells that hold a comma or a quote, and double these quotes")
 met("columns", "a row with more or fewer columns than the header", fix="quote cells with commas; take tabs out of TSV")
 met("column-twice", "a column's name that stands twice in the header", fix="rename or remove one")
