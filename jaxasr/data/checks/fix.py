@@ -195,7 +195,9 @@ def _json_lines(view: Part, wanted: Mapping[int, Row], folder: str) -> Iterator[
     for number, line in enumerate(view.sources, 1):
         if number in wanted:
             values = json.loads(line)
-            yield json.dumps(values | _anew(tuple(values), wanted[number], values, folder), ensure_ascii=False) + "\n"
+            values |= _anew(tuple(values), wanted[number], values, folder)
+            escaped = "\\u" in line  # maybe half a surrogate pair in some field, which cannot be written otherwise
+            yield json.dumps(values, ensure_ascii=escaped) + "\n"
 
 
 def _cells(view: Part, wanted: Mapping[int, Row], folder: str) -> Iterator[list[str]]:

@@ -16,7 +16,7 @@ from jaxasr.data.checks.part import Finding, Part, Row, Settings, Table, TextFil
 from jaxasr.data.source import status
 from jaxasr.data.tables import NO_TEXT, SECONDS, START, fields_among, is_table, misspelling
 from jaxasr.data.textfile import NUMBER, json_type, show, unpacked
-from jaxasr.data.utterance import folder_of
+from jaxasr.data.utterance import URL, folder_of
 from jaxasr.errors import DataError
 
 HUGE = 1_000_000
@@ -93,7 +93,12 @@ class _Met(dict[str, list[Finding]]):
     """What is met in reading, by the name of its check."""
 
     def note(self, name: str, file: str, line: int, id_: str, came: str) -> None:
-        self.setdefault(name, []).append(Finding(file, line, id_, came))
+        self.setdefault(name, []).append(Finding(file, line, _text(id_), _text(came)))
+
+
+def _text(text: str) -> str:
+    """With question marks in place of halves of surrogate pairs, which JSON may hold and no file."""
+    return text.encode(errors="replace").decode()
 
 
 def _path(folder: str, value: str) -> str:
@@ -106,7 +111,7 @@ def _refused(value: str) -> str:
     """The check that a path fails which is none."""
     if value.endswith("|"):
         return "pipe"
-    return "url" if "://" in value else ""
+    return "url" if "://" in value and URL.match(value) else ""
 
 
 # Kaldi folders -----------------------------------------------------------------------------------------------

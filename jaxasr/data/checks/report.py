@@ -69,11 +69,17 @@ def _table(results: Sequence[Result]) -> rich.table.Table:
     table.add_column("found", justify="right", no_wrap=True)
     table.add_column("what, where first, what to do", overflow="fold")
     for check, count, first in by_severity(results):
-        told = rich.text.Text(f"{check.what}\n{first.where}", overflow="fold")
-        told.append(f" ({first.id})" if first.id else "").append(f": {first.came}\n").append(f"→ {check.fix}", "italic")
+        place = _visible(f"{first.where} ({first.id})" if first.id else first.where)
+        told = rich.text.Text(f"{check.what}\n{place}: {_visible(first.came)}\n", overflow="fold")
+        told.append(f"→ {check.fix}", "italic")
         severity = rich.text.Text(check.severity, SEVERITIES[check.severity][1])
         table.add_row(severity, check.name, str(count), told)
     return table
+
+
+def _visible(text: str) -> str:
+    """The text with escapes for what does not show, or would command a terminal."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def show_copies(console: rich.console.Console, copies: Sequence[Copy]) -> None:
