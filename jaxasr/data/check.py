@@ -14,7 +14,7 @@ import tyro
 from jaxasr import config
 from jaxasr.data import manifest
 from jaxasr.data.checks import report
-from jaxasr.data.checks.fix import Copy, fix
+from jaxasr.data.checks.fix import Copy, check_free, fix
 from jaxasr.data.checks.hearing import Ears
 from jaxasr.data.checks.part import Finding, Need, Part, Settings
 from jaxasr.data.checks.reading import read
@@ -119,6 +119,8 @@ def _check_options(options: CheckOptions) -> None:
             raise ConfigError(f"--{name}={value}: a positive number was expected; change it.")
     if options.model is not None and (options.tokens is not None or options.frame_ms is not None):
         raise ConfigError("--model: it tells tokens and frames; --tokens and --frame_ms go without it; leave one out.")
+    if options.fix is not None:
+        check_free(options.fix)
 
 
 def settings_of(options: CheckOptions) -> Settings:

@@ -40,19 +40,23 @@ class Copy(NamedTuple):
     """Files of a Kaldi folder that jaxasr does not read."""
 
 
+def check_free(folder: str) -> None:
+    """Raises ConfigError where there is something that a copy could write over."""
+    if os.path.lexists(folder) and not (os.path.isdir(folder) and not os.listdir(folder)):
+        raise ConfigError(
+            f"--fix={folder}: not an empty folder; one to make was expected, so that nothing is lost; give another."
+        )
+
+
 def fix(parts: Sequence[Part], folder: str, ignored: Collection[str] = ()) -> list[Copy]:
     """Writes clean copies of the parts into a new folder, and in it what was left out and what was changed.
 
     Leaving out goes on until the checks find nothing more in what is left.
 
     Raises:
-      ConfigError: the folder is not empty, or cannot be written.
+      ConfigError: the folder cannot be written.
       DataError: nothing is left of a part.
     """
-    if os.path.exists(folder) and os.listdir(folder):
-        raise ConfigError(
-            f"--fix={folder}: not empty; a folder to make was expected, so that nothing is lost; give another."
-        )
     checks = [check for check in chosen(parts, ignored)[0] if check.cure == "left out"]
     views, reasons = [_mended(part) for part in parts], {}
     while fresh := {place: why for place, why in _reasons(views, checks).items() if place not in reasons}:

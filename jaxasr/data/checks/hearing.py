@@ -19,6 +19,7 @@ from jaxasr.data.utterance import Utterance
 from jaxasr.errors import DataError
 
 _BLOCK = 2**16
+"""Samples of all channels that are read at once."""
 _FULL = 0.99
 """Of full scale: what a clipped sample is at least, of 8 bits too."""
 
@@ -135,8 +136,9 @@ def _levels(path: str, first: int, count: int) -> Levels | str:
     with soundfile.SoundFile(path) as opened:
         digest.update(struct.pack("<II", opened.samplerate, opened.channels))
         opened.seek(first)
+        size = max(_BLOCK // opened.channels, 1)
         while done < count:
-            block = opened.read(min(_BLOCK, count - done), dtype="float32", always_2d=True)
+            block = opened.read(min(size, count - done), dtype="float32", always_2d=True)
             if not len(block):
                 return "truncated-sound"
             if not np.isfinite(block).all():
