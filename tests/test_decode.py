@@ -325,3 +325,4 @@ def test_the_command_has_subcommands(capsys, model, sounds):
     assert "Did you mean 'decode'?" in capsys.readouterr().err
     __main__.main(["decode", f"--model={model}", str(sounds / "a.wav")])
     assert capsys.readouterr().out.startswith("a")
+    assert all(callable(__main__.main_of(command)) for command in __main__.COMMANDS)
