@@ -35,11 +35,13 @@ class CheckOptions:
     errors (jaxasr refuses it, or cannot use it), and 2 where an option is wrong. With --fix it is that of the copy.
 
     python -m jaxasr.data.check data/train data/test
+
     python -m jaxasr.data.check data/train --fix=clean
+
     python -m jaxasr.data.check big.jsonl --sound=no --findings=all.jsonl
     """
 
-    manifest: Annotated[tuple[str, ...], tyro.conf.Positional]
+    manifest: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="MANIFEST")]
     """Kaldi folders, manifests."""
     sound: Literal["no", "headers", "all"] = "all"
     """How much of the sound is read: all of it; headers, for lengths and rates; or none, for manifests alone."""

@@ -90,6 +90,7 @@ def hear(span: Span, file: Heard, whole: bool) -> Heard:
         why = f"{start:.3f} s to {end} of {header.frames / header.rate:.3f} s in {path}"
         return file._replace(fault="segment-outside", why=why)
     file = file._replace(seconds=count / header.rate)
+    whole &= not packs.is_record(path)  # all of it was read when it was packed
     return _listened(file, path, first, count) if whole else file
 
 
@@ -98,12 +99,14 @@ def _header(path: str) -> Heard:
         return Heard("missing-sound", path)
     try:
         header = audio.info(path)
+        if packs.is_record(path):
+            return Heard(header=header)
         if missing := _cut_off(path):
             return Heard("truncated-sound", f"{path} lacks {missing} of the bytes that its header tells of")
         if not header.frames:
             return Heard("empty-sound", path)
         return Heard(header=header, format=soundfile.info(path).format)
-    except (DataError, soundfile.SoundFileError) as error:
+    except (DataError, soundfile.SoundFileError, OSError) as error:
         return Heard("unreadable-sound", str(error))
 
 

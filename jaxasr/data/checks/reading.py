@@ -51,7 +51,7 @@ def read_file(path: str) -> tuple[TextFile, list[str]]:
         with (gzip.open if path.endswith(".gz") else open)(path, "rb") as file:
             bom = file.read(3) == b"\xef\xbb\xbf"
     except DataError as error:
-        return TextFile(path, fault=str(error)), []
+        return TextFile(path, fault=str(error).removeprefix(f"{path}: ")), []
     bad: dict[int, str] = {}
     try:
         text = data.decode()
