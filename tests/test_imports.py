@@ -27,7 +27,7 @@ LAYERS = [
     {"speech_to_text", "tuning"},
     {"decode", "align", "prepare", "evaluate", "ngram"},
     {"session", "reporting"},
-    {"report", "info", "plot"},
+    {"report", "info", "plot", "data/check"},
     {"convert/folders"},
     {"validate"},
     {"loop"},
@@ -59,6 +59,8 @@ def named(parts: Sequence[str]) -> str:
     first, *rest = parts
     if first == "convert" and rest and rest[0] in OF_FOLDERS:
         return "convert/folders"
+    if (first, *rest) == ("data", "check"):
+        return "data/check"  # the command, which may be given a model
     return "" if first == "__init__" else first
 
 
