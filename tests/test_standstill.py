@@ -1,5 +1,6 @@
 """Runs whose data stands still: each ends within a minute, says why, and goes on to the same end."""
 
+import contextlib
 import dataclasses
 import os
 import pathlib
@@ -21,6 +22,7 @@ from .test_train import assert_same, final_params, losses
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 MODULE = """
+import contextlib
 import dataclasses
 import os
 import pathlib
@@ -86,13 +88,13 @@ def hang(folder: pathlib.Path, process: subprocess.Popen) -> None:
 
 
 def kill(folder: pathlib.Path, process: subprocess.Popen) -> None:
-    """Those of the processes that read; for a while, since one that has sent all it has to is missed by nobody."""
+    """Those of the processes that read, the next ones too where these have sent all that they had to."""
     children = pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    for _ in range(20):
-        running = children.read_text().split() if children.exists() else ()
-        for pid in running:
-            if (folder / "pids" / pid).exists():
-                os.kill(int(pid), signal.SIGKILL)
+    while process.poll() is None:
+        with contextlib.suppress(OSError):  # it ends
+            for pid in children.read_text().split():
+                if (folder / "pids" / pid).exists():
+                    os.kill(int(pid), signal.SIGKILL)
         time.sleep(0.05)
 
 
@@ -120,8 +122,8 @@ def test_a_run_whose_reading_stands_still_ends_and_goes_on(whole, tmp_path, name
         process = subprocess.Popen(line, **how)
         wait_for(log, rf'"step": {random.randint(2, 9)}\b', process)
         time.sleep(random.uniform(0.0, 0.2))
-        harm(folder, process)
         began = time.monotonic()
+        harm(folder, process)
         _, stderr = process.communicate(timeout=120)
         times.append(time.monotonic() - began)
         assert process.returncode == 2, stderr[-2000:]
