@@ -16,9 +16,10 @@ import jax
 import rich.console
 import tyro
 
-from jaxasr import checkpoint, stream, tuning
+from jaxasr import checkpoint, config, stream, tuning
+from jaxasr.command_line import Imports
 from jaxasr.compiled import use_persistent_cache
-from jaxasr.data import kaldi, manifest, sounds, tables
+from jaxasr.data import kaldi, manifest, reading, sounds, tables
 from jaxasr.data.audio import SUFFIXES
 from jaxasr.data.manifest import Utterance
 from jaxasr.data.segmenter import Segmenter
@@ -82,9 +83,13 @@ class DecodeOptions:
     model's sample rate on standard input."""
     pace: float = 1.0
     """With --stream, how many times as fast as real time files play; 0 for as fast as they are decoded."""
+    stall_seconds: float | None = reading.STALL_SECONDS
+    """End, with the stacks of all threads, when nothing at all has been read for so many seconds, as when a disk has
+    gone; none: wait for ever."""
+    imports: Imports = ()
 
 
-STREAMED = {"input", "model", "output", "formats", "progress", "stream", "pace"}
+STREAMED = {"input", "model", "output", "formats", "progress", "stream", "pace", "imports"}
 """The options that --stream reads."""
 
 
@@ -156,6 +161,8 @@ def decode(options: DecodeOptions) -> list[Hypothesis]:
     options.segmenter.check()
     _check_stream(options)
     _check_output(options)
+    config.import_modules(options.imports, "--import")
+    reading.allow(options.stall_seconds)
     use_persistent_cache()
     task, params = checkpoint.load_model(options.model)
     console = rich.console.Console(stderr=True, quiet=options.progress == "off" or not is_main_process())

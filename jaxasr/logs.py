@@ -14,10 +14,12 @@ import rich.console
 import rich.progress
 import rich.text
 
+from jaxasr.board import Board
 from jaxasr.data.pipeline import HostBatch
 from jaxasr.errors import TrainingError
 from jaxasr.memory import shown
 from jaxasr.tasks.base import Metrics, Task
+from jaxasr.watch import Watch
 
 ORDER = (
     "loss",
@@ -88,7 +90,8 @@ class Window:
 class RunLog:
     """Writes records to log.jsonl and TensorBoard and shows them; only the main process has one that does.
 
-    On a terminal there is one bar with the ETA; elsewhere a line is printed at every record.
+    On a terminal there is one bar with the ETA; elsewhere a line is printed at every record. When nothing new comes for
+    a minute, it says where the program is.
     """
 
     def __init__(self, workdir: pathlib.Path, console: rich.console.Console, *, active: bool = True):
@@ -100,10 +103,9 @@ class RunLog:
         self._writing = threading.Lock()
         if not active:
             return
-        from tensorboardX import SummaryWriter
-
         self._file = _continued(workdir / "log.jsonl")
-        self._board = SummaryWriter(str(workdir / "tensorboard"))
+        self._board = Board(workdir / "tensorboard", self.say)
+        self._watch = Watch(self.say)
         if console.is_terminal:
             self._bar = _bar(console)
             self._task = self._bar.add_task("training", total=None, numbers="")
@@ -111,6 +113,8 @@ class RunLog:
 
     def advance(self, step: int, total: int | None, epoch: float) -> None:
         """Moves the bar to `step` of `total`."""
+        if self._active:
+            self._watch.beat()
         if self._began[1] == 0:
             self._began = (time.perf_counter(), step)
         if self._bar is not None:
@@ -143,6 +147,7 @@ class RunLog:
             if self._active:
                 self._file.write(line)
                 self._file.flush()
+                self._watch.beat()
 
     def say(self, line: str, style: str | None = None) -> None:
         if self._active:
@@ -154,6 +159,7 @@ class RunLog:
             self._bar = None
         with self._writing:
             if self._active:
+                self._watch.close()
                 self._board.close()
                 self._file.close()
             self._active = False
@@ -162,9 +168,7 @@ class RunLog:
         if not self._active:
             return
         self.event(split=split, step=step, epoch=round(epoch, 4), **record)
-        for name, value in record.items():
-            if isinstance(value, int | float):
-                self._board.add_scalar(f"{split}/{name}", value, step)
+        self._board.add({f"{split}/{n}": x for n, x in record.items() if isinstance(x, int | float)}, step)
 
     def _eta(self, step: int, total: int | None) -> str:
         began, first = self._began

@@ -13,6 +13,7 @@ from jaxasr.data.batch import BucketShape
 from jaxasr.data.bucketing import PlannedBatch
 from jaxasr.data.pipeline import HostBatch
 from jaxasr.data.probe import probe
+from jaxasr.data.reading import taken_ahead
 from jaxasr.data.segmenter import Segment, Segmenter
 from jaxasr.data.selection import lengths
 from jaxasr.data.source import FileSource, check_seconds, of_files
@@ -103,7 +104,7 @@ def recognized(
     for utterance in utterances:
         if utterance.id in cut:
             assert isinstance(source, SoundSource)
-            blocks = source.blocks(utterance)
+            blocks = taken_ahead(source.blocks(utterance))
             if progress is not None:
                 blocks = with_sound_bar(blocks, cut[utterance.id], source.rate, progress)
             found[utterance.id] = heard(recognizer, params, utterance.id, blocks, segmenter, batching)

@@ -3,15 +3,18 @@
 import contextlib
 import os
 import pathlib
+from collections.abc import Iterator
 
 import numpy as np
 import safetensors
 import safetensors.numpy
-from safetensors import SafetensorError
 
 from jaxasr.errors import CheckpointError
 from jaxasr.paths import leaves, unflatten
 from jaxasr.typing import Params
+
+MOST_HEADER = 16 << 20
+"""Bytes of what a file says of its parameters."""
 
 
 def write_atomically(path: pathlib.Path, content: bytes, *, synced: bool = True) -> None:
@@ -57,22 +60,36 @@ def save_params(path: pathlib.Path, params: Params) -> None:
 
 def load_params(path: pathlib.Path) -> Params:
     """Parameters as NumPy arrays."""
-    try:
+    with _reading(path):
         return unflatten(safetensors.numpy.load_file(path))
-    except (OSError, SafetensorError) as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: pathlib.Path, error: Exception) -> CheckpointError:
-    return CheckpointError(
-        f"{path}: {error}; parameters in a safetensors file were expected; train again, or copy the model anew."
-    )
 
 
 def param_shapes(path: pathlib.Path) -> dict[str, tuple[int, ...]]:
     """The shape of every parameter in a file, by its path; the numbers are not read."""
+    with _reading(path), safetensors.safe_open(path, "numpy") as opened:
+        return {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
+
+
+@contextlib.contextmanager
+def _reading(path: pathlib.Path) -> Iterator[None]:
+    """Raises CheckpointError for whatever is wrong with the file that is read inside."""
     try:
-        with safetensors.safe_open(path, "numpy") as opened:
-            return {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise _unreadable(path, error) from error
+        _check_header(path)
+        yield
+    except CheckpointError:
+        raise
+    except Exception as error:  # a header can make its reader, NumPy and `unflatten` raise whatever they like
+        raise CheckpointError(
+            f"{path}: {error}; parameters in a safetensors file were expected; train again, or copy the model anew."
+        ) from error
+
+
+def _check_header(path: pathlib.Path) -> None:
+    """Raises CheckpointError where reading the header alone would take very much memory."""
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+    if MOST_HEADER < size < path.stat().st_size:
+        raise CheckpointError(
+            f"{path}: a header of {size} bytes; at most {MOST_HEADER}, which tell of a hundred thousand parameters, "
+            "were expected; copy the model anew."
+        )

@@ -5,6 +5,7 @@ import math
 import numbers
 import pathlib
 import threading
+from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias, overload
 
 import jax
@@ -184,10 +185,14 @@ def on_grid(inputs: Inputs) -> Inputs:
     return dataclasses.replace(inputs, shapes=sorted(set(map(wider, inputs.shapes)), key=lambda s: s.samples))
 
 
-def load(path: str | pathlib.Path) -> SpeechToText:
-    """The model in a folder or workdir, on the first device, ready to transcribe."""
+def load(path: str | pathlib.Path, *, imports: Sequence[str] = ()) -> SpeechToText:
+    """The model in a folder or workdir, on the first device, ready to transcribe.
+
+    Args:
+      imports: modules to import first, which register what the model names.
+    """
     use_persistent_cache()
-    return SpeechToText(*checkpoint.load_model(path))
+    return SpeechToText(*checkpoint.load_model(path, imports=imports))
 
 
 def as_utterance(utterance_id: str, path: str | pathlib.Path, kind: Kind) -> Utterance:

@@ -16,6 +16,7 @@ import soxr
 
 from jaxasr.data import containers, packs
 from jaxasr.data.batch import AsrExample
+from jaxasr.data.reading import beat
 from jaxasr.data.source import FileSource, Header, check_finite, check_seconds, opened, place, segment, status
 from jaxasr.data.utterance import Kind, Utterance
 from jaxasr.errors import ConfigError, DataError
@@ -249,6 +250,7 @@ def _parts(where: str, file: soundfile.SoundFile, count: int) -> Iterator[np.nda
     size = max(_BLOCK // file.channels, 1)
     for done in range(0, count, size):
         frames = file.read(min(size, count - done), dtype="float32", always_2d=True)
+        beat()
         if done + size >= count or len(frames) < size:
             _check_count(where, done + len(frames), count, file.frames)
         yield frames

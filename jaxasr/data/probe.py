@@ -1,9 +1,7 @@
 """The headers of many files, read in threads and kept."""
 
-import concurrent.futures
 import contextlib
 import dataclasses
-import functools
 import logging
 import math
 import os
@@ -16,6 +14,7 @@ import rich.console
 import rich.progress
 
 from jaxasr.data import packs
+from jaxasr.data.reading import in_order, reading
 from jaxasr.data.source import FileSource, Header, Source, status
 from jaxasr.data.utterance import Utterance
 from jaxasr.errors import DataError
@@ -73,13 +72,14 @@ def probe(
     hidden = not (progress and sys.stderr.isatty())
     fresh: list[_Entry] = []
     results: dict[str, Header | DataError] = {}
-    with _Cache() as cache, concurrent.futures.ThreadPoolExecutor(min(32, 4 + (os.cpu_count() or 1))) as threads:
-        pending = threads.map(
-            functools.partial(_probe, source=source, whole=whole),
-            unique,
-            (cache.get(path) for path in unique),
-            map(max_seconds, unique),
+    with _Cache() as cache, contextlib.ExitStack() as opened:
+        pending = in_order(
+            lambda asked: _probe(*asked, source=source, whole=whole),
+            ((path, cache.get(path), max_seconds(path)) for path in unique),
+            threads=min(32, 4 + (os.cpu_count() or 1)),
+            ahead=_KEPT_AT_ONCE,
         )
+        opened.enter_context(contextlib.closing(pending))
         doing = f"Checking {source.kind}" if whole else "Reading headers"
         shown = rich.progress.track(pending, doing, total=len(unique), console=console, disable=hidden, transient=True)
         try:
@@ -110,13 +110,14 @@ def _probe(
     """The header or fault, and the entry to keep where it is not the known one."""
     try:
         # Taken before the file is read: one that changes in between is read again next time.
-        now = status(source.file(path), path)
-        if known and (known.size, known.mtime_ns) == (now.st_size, now.st_mtime_ns) and known.whole >= whole:
-            return known.info, None
-        found = source.info(path)
-        whole = whole and source.seconds(found) <= max_seconds
-        if whole:
-            source.check(path, found)
+        with reading(path):
+            now = status(source.file(path), path)
+            if known and (known.size, known.mtime_ns) == (now.st_size, now.st_mtime_ns) and known.whole >= whole:
+                return known.info, None
+            found = source.info(path)
+            whole = whole and source.seconds(found) <= max_seconds
+            if whole:
+                source.check(path, found)
     except DataError as error:
         return error, None
     return found, _Entry(os.path.abspath(path), now.st_size, now.st_mtime_ns, found, whole)
