@@ -32,6 +32,8 @@ def write_atomically(path: pathlib.Path, content: bytes, *, synced: bool = True)
             if synced:
                 os.fsync(file.fileno())
         temporary.replace(path)
+        if synced:
+            sync_folder(path.parent)
     except OSError as error:
         raise CheckpointError(
             f"{path}: {error.strerror}; a file to write was expected, and room for it; free some, or choose another."
@@ -39,6 +41,16 @@ def write_atomically(path: pathlib.Path, content: bytes, *, synced: bool = True)
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def sync_folder(folder: pathlib.Path) -> None:
+    """Returns when the names of the files in it are on the disk too, where the system can say so."""
+    with contextlib.suppress(OSError):
+        opened = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
 
 
 def flatten(params: Params) -> dict[str, np.ndarray]:

@@ -12,7 +12,7 @@ from jaxasr.parallel import all_processes, any_process, from_main_process
 from jaxasr.train_config import TrainConfig
 
 if TYPE_CHECKING:
-    from jaxasr.checkpoint import Progress
+    from jaxasr.states import Progress
     from jaxasr.inputs import Inputs, Position
 
 MEASURED_STEPS, MEASURED_SHARE = 20, 0.05

@@ -61,7 +61,7 @@ def loop(
     start: Any,
 ) -> None:
     """From the first step, or the last state saved, to the scores of the test sets; what it opens, `opened` closes."""
-    from jaxasr.checkpoint import Checkpoints, Progress
+    from jaxasr.states import Checkpoints, Progress
     from jaxasr.finetune import given_params
     from jaxasr.inputs import groups
     from jaxasr.logs import RunLog, StepLog

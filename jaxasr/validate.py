@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from jaxasr import checkpoint, report
-from jaxasr.checkpoint import BestModels, Progress
+from jaxasr.checkpoint import BestModels
 from jaxasr.evaluate import print_score
 from jaxasr.hypothesis import Hypothesis, with_words
 from jaxasr.inputs import Inputs
@@ -19,6 +19,7 @@ from jaxasr.prepare import Prepared
 from jaxasr.recognizer import Recognizer
 from jaxasr.scoring import Score, score_cleaned
 from jaxasr.search.choices import Search
+from jaxasr.states import Progress
 from jaxasr.train_config import TrainConfig
 from jaxasr.typing import Params
 

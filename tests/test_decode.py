@@ -13,7 +13,7 @@ import soundfile
 
 import jaxasr
 from jaxasr import __main__, checkpoint, corpora, decode
-from jaxasr.checkpoint import Progress
+from jaxasr.states import Progress
 from jaxasr.data import manifest
 from jaxasr.data.tokenizer import Vocabulary
 from jaxasr.decode import DecodeOptions

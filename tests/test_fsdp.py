@@ -12,7 +12,7 @@ from jax.sharding import PartitionSpec as P
 from jaxasr import parallel
 from jaxasr.adapters import Lora
 from jaxasr.averages import Ema
-from jaxasr.checkpoint import Checkpoints, Progress
+from jaxasr.states import Checkpoints, Progress
 from jaxasr.data.audio import SoundSource
 from jaxasr.data.batch import BucketShape
 from jaxasr.data.bucketing import PlannedBatch

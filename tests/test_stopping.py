@@ -3,7 +3,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from jaxasr.checkpoint import Progress
+from jaxasr.states import Progress
 from jaxasr.inputs import Position
 from jaxasr.stopping import DEFAULT_EPOCHS, Budget, Ends
 from jaxasr.train_config import TrainConfig

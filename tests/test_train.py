@@ -23,6 +23,7 @@ from jaxasr.nn.postencoders import TransformerPostEncoder
 from jaxasr.parallel import Devices
 from jaxasr.prepare import prepare, read_manifests, resumed
 from jaxasr.searching import SearchFlags
+from jaxasr.states import Checkpoints
 from jaxasr.tasks import AsrTask
 from jaxasr.train import Stopped, train
 from jaxasr.validate import Validator
@@ -276,7 +277,7 @@ def test_minutes_become_steps_once(tmp_path):
     cfg = tiny.config(tmp_path, epochs=None, minutes=0.06, valid_steps=40, test=(), log_steps=10)
     train(cfg)
     said = max(r["step"] for r in records(cfg, "valid"))
-    state = checkpoint.Checkpoints(pathlib.Path(cfg.workdir) / "checkpoints")
+    state = Checkpoints(pathlib.Path(cfg.workdir) / "checkpoints")
     assert said == state._newest > 20
     state.close()
     before = final_params(cfg)

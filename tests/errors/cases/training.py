@@ -16,7 +16,7 @@ import rich.console
 
 from jaxasr.adapters import Lora
 from jaxasr.averages import Ema, Running
-from jaxasr.checkpoint import Checkpoints, Progress, claimed
+from jaxasr.checkpoint import claimed
 from jaxasr.data.batch import BucketShape, Collate
 from jaxasr.data.bucketing import PlannedBatch
 from jaxasr.data.lexicon import PhoneTokenizer
@@ -28,6 +28,7 @@ from jaxasr.paths import check_patterns
 from jaxasr.prepare import FILES, check_same_files, check_same_run, hashes_of_files
 from jaxasr.schedules import Noam, TriStage, WarmupLinear
 from jaxasr.state import train_steps
+from jaxasr.states import Checkpoints, Progress
 from jaxasr.tasks import AsrTask
 from jaxasr.tasks.base import Mean
 from jaxasr.train import check_same_data
