@@ -19,37 +19,16 @@ import rich.console
 import rich.table
 import tyro
 
+from benchmarks import sizes
+from benchmarks.sizes import SIZES
 from jaxasr.data.batch import BucketShape
 from jaxasr.data.bucketing import PlannedBatch
 from jaxasr.data.pipeline import HostBatch
-from jaxasr.data.tokenizer import Vocabulary
 from jaxasr.memory import StepMemory
-from jaxasr.nn.decoders import TransformerDecoder
-from jaxasr.nn.encoders import ConformerEncoder, Encoder, SanmEncoder
-from jaxasr.nn.normalize import Cmvn
 from jaxasr.parallel import Devices
 from jaxasr.state import abstract_state, state_creator, train_steps
-from jaxasr.tasks import AsrTask
 from jaxasr.train_config import TrainConfig
 
-SIZES: dict[str, tuple[Encoder, TransformerDecoder, int]] = {
-    "tiny": (SanmEncoder(num_layers=4, d_model=64, d_ff=256), TransformerDecoder(num_layers=1, d_model=64), 100),
-    "small": (
-        SanmEncoder(num_layers=4, d_model=144, d_ff=576),
-        TransformerDecoder(num_layers=2, d_model=144, d_ff=576),
-        500,
-    ),
-    "conformer": (
-        ConformerEncoder(num_layers=4, d_model=144, d_ff=576),
-        TransformerDecoder(num_layers=2, d_model=144, d_ff=576),
-        500,
-    ),
-    "base": (
-        SanmEncoder(num_layers=12, d_model=256, d_ff=2048),
-        TransformerDecoder(num_layers=6, d_model=256, d_ff=2048),
-        5000,
-    ),
-}
 CASES: dict[str, dict[str, Any]] = {
     "as it is": {},
     "remat=dots": {"remat": "dots"},
@@ -67,7 +46,7 @@ class Options:
     """Bytes on one device of a step with Adam and dropout."""
 
     size: Literal["tiny", "small", "conformer", "base"] = "small"
-    """Of the network."""
+    """Of the network; conformer is a small one."""
     rows: int = 16
     """Utterances in a batch."""
     seconds: float = 12.0
@@ -101,12 +80,11 @@ def one_case(options: Options) -> dict[str, Any]:
     return found | {"off": planned.total / peak - 1, "device": jax.devices()[0].device_kind}
 
 
-def configuration(size: str, *, remat: Any = False, dtype: Any = "float32", **options: Any) -> TrainConfig:
-    encoder, decoder, vocabulary = SIZES[size]
-    tokens = ("<blank>", "<s>", "</s>", *(f"t{i}" for i in range(vocabulary - 4)), "<unk>")
-    task = AsrTask(encoder=encoder.clone(remat=remat), decoder=decoder, dtype=dtype, vocabulary=Vocabulary(tokens))
-    width = task._frontend.output_width
-    return TrainConfig(task=task.with_resources(cmvn=Cmvn(np.zeros(width, "f"), np.ones(width, "f"))), **options)
+def configuration(size: str, *, remat: Any = False, dtype: str = "float32", **options: Any) -> TrainConfig:
+    conformer = size == "conformer"
+    found = SIZES["small" if conformer else size]
+    encoder = (sizes.conformer if conformer else sizes.sanm)(found)
+    return TrainConfig(task=sizes.task(found, encoder.clone(remat=remat), dtype, sound=True), **options)
 
 
 def planned_and_peak(cfg: TrainConfig, shape: BucketShape) -> tuple[StepMemory, int]:
@@ -132,13 +110,14 @@ def planned_and_peak(cfg: TrainConfig, shape: BucketShape) -> tuple[StepMemory, 
 
 def host_batch(cfg: TrainConfig, shape: BucketShape) -> HostBatch:
     """Noise, and tokens that are drawn."""
-    rng, spec = np.random.default_rng(0), cfg.task.batch_spec(shape)
+    task: Any = cfg.task
+    rng, spec = np.random.default_rng(0), task.batch_spec(shape)
     full = {"audio_lengths": shape.samples, "token_lengths": shape.tokens, "weights": 1}
     arrays = {
         name: np.full(spec_of.shape, full.get(name, 0), spec_of.dtype) for name, spec_of in spec._asdict().items()
     }
     arrays["audio"] = rng.integers(-3000, 3000, spec.audio.shape).astype(np.int16)
-    arrays["tokens"] = rng.integers(3, 90, spec.tokens.shape).astype(np.int32)
+    arrays["tokens"] = rng.integers(3, len(task.vocabulary) - 1, spec.tokens.shape).astype(np.int32)
     return HostBatch(PlannedBatch(shape, np.arange(shape.rows)), [], type(spec)(**arrays))
 
 

@@ -49,9 +49,10 @@ def prepare(
     Raises:
       DataError: a manifest is malformed, or too much of the training set cannot be used.
     """
-    tests = [
-        manifest.read(path, kind=cfg.task.source.kind) for path in cfg.test
-    ]  # a fault shows now, not after the training
+    # first what may fail: reading takes long, and training longer
+    devices.check_rows(cfg.rows_multiple, cfg.microbatches)
+    memory = None if cfg.fit is None else fit.memory_of_device(cfg.fit)
+    tests = [manifest.read(path, kind=cfg.task.source.kind) for path in cfg.test]
     train, valid = read_manifests(cfg, console)
     task = cfg.task.prepared(train)
     if said := str(task.cleaning):
@@ -70,8 +71,6 @@ def prepare(
         check_sound=cfg.check_sound,
         collate=collate,
     )
-    for shape in inputs.shapes:
-        devices.check_rows(shape.rows, cfg.microbatches)
     accounting = f"train: {inputs.selection.accounting()}; {amount(inputs.size, task.source.of_corpora[0])}"
     console.print(accounting, highlight=False, markup=False, soft_wrap=True)
     if sounds := task.sounds_drawn_from():
@@ -86,9 +85,9 @@ def prepare(
         console.print(line, highlight=False, soft_wrap=True)
     task = task.with_statistics(lambda features_of: estimate(features_of, plain(inputs, cfg), devices, console))
     inputs = dataclasses.replace(inputs, task=task)
-    if cfg.fit is not None:
+    if memory is not None:
         say = functools.partial(console.print, highlight=False, soft_wrap=True)
-        cfg, inputs = fit.fitted(cfg, inputs, devices, say)
+        cfg, inputs = fit.fitted(cfg, inputs, devices, memory, say)
     if is_main_process() and not checkpoint.has_state(workdir):
         finetune.keep_options(cfg, workdir)
         checkpoint.save_model(workdir / "model", task, None, cfg.imports)

@@ -1,13 +1,18 @@
-"""What ends a run: steps, epochs, minutes, patience, SIGTERM and Ctrl-C."""
+"""What ends a run: steps, epochs, minutes, patience, SIGTERM and Ctrl-C; and an error, where others wait."""
 
+import atexit
 import contextlib
+import os
 import pathlib
 import signal
+import sys
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import jax
 
+from jaxasr.errors import JaxasrError
 from jaxasr.parallel import all_processes, any_process, from_main_process
 from jaxasr.train_config import TrainConfig
 
@@ -125,6 +130,32 @@ class Stopped(Exception):  # noqa: N818 (it is no error)
     def __init__(self, signum: int, step: int, workdir: pathlib.Path):
         super().__init__(f"stopped at step {step}; the same command goes on from there ({workdir})")
         self.exit_status = 128 + (signum or signal.SIGTERM)  # none: it came to another process
+
+
+@contextlib.contextmanager
+def failing_alone() -> Iterator[None]:
+    """Lets a program of several processes end as soon as its error is told.
+
+    JAX would first wait for the others, for minutes, and they for this one in the middle of a step; then it would end
+    all of them with stacks of its own. `Stopped` comes to all of them.
+    """
+    try:
+        yield
+    except Stopped:
+        raise
+    except BaseException as error:
+        if jax.distributed.is_initialized():
+            if not isinstance(error, JaxasrError):
+                error.add_note("Where another process ended first, its output has the reason.")
+            atexit.register(_leave, 2 if isinstance(error, JaxasrError) else 1)  # what is registered last comes first
+        raise
+
+
+def _leave(status: int) -> None:
+    """Ends the program without what else was to be done at its end."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 class StopSignals:

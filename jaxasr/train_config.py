@@ -166,11 +166,6 @@ class TrainConfig:
                 )
         if not 0.0 <= self.max_infeasible <= 1.0:
             raise ConfigError(f"--max_infeasible={self.max_infeasible}: a share from 0 to 1 was expected; change it.")
-        if self.rows_multiple % max(self.microbatches, 1):
-            raise ConfigError(
-                f"--microbatches={self.microbatches}: --rows_multiple={self.rows_multiple}; a multiple of it was "
-                f"expected, so that batches can be divided; give --rows_multiple={self.microbatches} or one of those."
-            )
         for name in ("seed", "workers"):
             if not 0 <= getattr(self, name) <= MOST:
                 raise ConfigError(f"--{name}={getattr(self, name)}: 0 to {MOST} was expected; change it.")

@@ -30,6 +30,7 @@ LAYERS = [
     {"report", "info", "plot"},
     {"convert/folders"},
     {"validate"},
+    {"loop"},
     {"train"},
     {"__main__", ""},  # the package itself, whose public names are loaded when they are used
 ]

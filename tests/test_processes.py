@@ -1,6 +1,7 @@
 """Whole runs in processes of their own: killed, stopped, and shared between several."""
 
 import contextlib
+import dataclasses
 import os
 import pathlib
 import re
@@ -18,6 +19,8 @@ from jaxasr.optim import Sgd
 
 from . import tiny
 from .test_train import assert_same, final_params, losses, rerun
+
+ROOT = pathlib.Path(__file__).parents[1]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -135,6 +138,29 @@ def test_one_process_goes_on_with_what_two_shared(whole, tmp_path):
     assert [p.wait(timeout=300) for p in processes] == [143, 143]
     subprocess.run(command(cfg), check=True, stdout=subprocess.DEVNULL)
     assert_agree(cfg, whole)
+
+
+FAILS = """
+import sys
+from jaxasr import config, errors, train, train_config
+from tests.test_train import FailsAt
+cfg = config.from_mapping(train_config.TrainConfig, config.read_yaml(sys.argv[1]), where="")
+errors.exit_with_message(train.train, cfg, collate_fn=FailsAt(9))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_what_fails_in_one_process_ends_all(whole, tmp_path):
+    """It does not wait for the others, for minutes, nor they for it."""
+    cfg = rerun(whole, tmp_path, coordinator=f"127.0.0.1:{free_port()}", num_processes=2)
+    other = subprocess.Popen(command(dataclasses.replace(cfg, process_id=0)), stdout=subprocess.DEVNULL)
+    file = tmp_path / "failing.yaml"
+    file.write_text(config.to_yaml(dataclasses.replace(cfg, process_id=1)))
+    failing = subprocess.Popen([sys.executable, "-c", FAILS, file], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    _, said = failing.communicate(timeout=200)
+    assert failing.returncode == 2 and "error: the disk is gone" in said
+    assert other.wait(timeout=300) != 0
 
 
 def test_a_coordinator_that_is_not_there_is_named():

@@ -23,12 +23,13 @@ from jaxasr.errors import CheckpointError, ConfigError, JaxasrError
 from jaxasr.evaluate import EvaluateOptions, evaluate
 from jaxasr.hypothesis import Hypothesis
 from jaxasr.inputs import evaluation_inputs, measures
+from jaxasr.loop import check_same_data
 from jaxasr.parallel import Devices
 from jaxasr.prepare import prepare, resumed
 from jaxasr.scoring import score_cleaned
 from jaxasr.states import Progress
 from jaxasr.tasks import AsrTask
-from jaxasr.train import check_same_data, train
+from jaxasr.train import train
 from jaxasr.validate import score_of
 
 from . import tiny

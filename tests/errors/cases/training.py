@@ -10,6 +10,7 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import rich.console
@@ -23,6 +24,8 @@ from jaxasr.data.lexicon import PhoneTokenizer
 from jaxasr.data.pipeline import HostBatch
 from jaxasr.fit import check_fits, memory_of_device
 from jaxasr.logs import RunLog, StepLog
+from jaxasr.loop import check_same_data
+from jaxasr.memory import full_is_told
 from jaxasr.optim import AdamW, Sgd
 from jaxasr.paths import check_patterns
 from jaxasr.prepare import FILES, check_same_files, check_same_run, hashes_of_files
@@ -31,7 +34,6 @@ from jaxasr.state import train_steps
 from jaxasr.states import Checkpoints, Progress
 from jaxasr.tasks import AsrTask
 from jaxasr.tasks.base import Mean
-from jaxasr.train import check_same_data
 from jaxasr.train_config import TrainConfig
 from jaxasr.trainable import Trainable
 from tests.errors.files import write
@@ -106,6 +108,11 @@ def no_room_for_a_state() -> None:
         checkpoints.save(1, {"a": jnp.zeros(2)}, Progress())
 
 
+def too_much_for_a_device() -> None:
+    with full_is_told():
+        jax.jit(lambda: jnp.zeros(2**50, jnp.int8))()
+
+
 def no_finite_step() -> None:
     shape = BucketShape(1, 4, 1)
     host = HostBatch(PlannedBatch(shape, np.zeros(1, int)), ["u"], Collate()([], shape))
@@ -120,9 +127,9 @@ CASES = {
     "no steps at all": lambda: check(steps=0),
     "a seed below 0": lambda: check(seed=-1),
     "percent for a share": lambda: check(max_infeasible=2.0),
-    "batches of 8 in 3 parts": lambda: check(microbatches=3),
     "an utterance too long for the memory": lambda: check_fits(1.0, "8 rows x 40.00 s", 2**30, 2**29, "u"),
     "a processor asked for its memory": lambda: memory_of_device("device"),
+    "a device that is full": too_much_for_a_device,
     "no buckets": lambda: check(max_buckets=0),
     "a search that the model does not have": lambda: check(search="beam"),
     "a data root and no data": lambda: TrainConfig(data_root="corpora").rooted(),
