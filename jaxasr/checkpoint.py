@@ -21,10 +21,10 @@ import yaml
 from jaxasr import config
 from jaxasr.errors import CheckpointError
 from jaxasr.parallel import is_main_process
+from jaxasr.params import UNFINISHED, shapes_by_path
 from jaxasr.params import flatten as flatten
 from jaxasr.params import load_params as load_params
 from jaxasr.params import save_params as save_params
-from jaxasr.params import shapes_by_path
 from jaxasr.params import write_atomically as write_atomically
 from jaxasr.paths import unflatten
 from jaxasr.tasks.base import TASKS, Task
@@ -58,6 +58,8 @@ def claimed(workdir: pathlib.Path) -> Iterator[pathlib.Path]:
                 ) from error
             except OSError:  # a file system without locks
                 pass
+            for left in workdir.rglob(f".*{UNFINISHED}"):  # by a run that was killed while it wrote
+                left.unlink(missing_ok=True)
         yield workdir
 
 

@@ -1,4 +1,4 @@
-"""The SHA-256 of every file of a folder, in the folder: what is read later is what was written, or it is said which is not.
+"""The SHA-256 of every file of a folder, in the folder: what is read is what was written, or it is said what is not.
 
 SHA-256 because `sha256sum --check SHA256SUMS` tells the same without this package, no accident and no change on purpose
 passes it, and the standard library's takes two gigabytes a second, which is more than disks give.

@@ -1,8 +1,10 @@
 """Parameters in files of safetensors, by their paths; and files that are whole at any moment."""
 
 import contextlib
+import hashlib
 import os
 import pathlib
+from collections.abc import Mapping
 
 import numpy as np
 import safetensors
@@ -12,6 +14,9 @@ from safetensors import SafetensorError
 from jaxasr.errors import CheckpointError
 from jaxasr.paths import leaves, unflatten
 from jaxasr.typing import Params
+
+UNFINISHED = ".part"
+"""What the name of a file ends in, and with a dot begins with, that is not whole yet."""
 
 
 def write_atomically(path: pathlib.Path, content: bytes, *, synced: bool = True) -> None:
@@ -23,7 +28,7 @@ def write_atomically(path: pathlib.Path, content: bytes, *, synced: bool = True)
     Raises:
       CheckpointError: it cannot be written; nothing is left of the new one then.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{UNFINISHED}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
@@ -64,18 +69,39 @@ def shapes_by_path(params: Params) -> dict[str, tuple[int, ...]]:
 
 
 def save_params(path: pathlib.Path, params: Params) -> None:
-    write_atomically(path, safetensors.numpy.save(flatten(params)))
+    """With a checksum in the file's own metadata."""
+    # safetensors writes the memory that an array lies in, which for a slice or a transpose is other numbers
+    flat = {name: np.asarray(value, order="C") for name, value in flatten(params).items()}
+    write_atomically(path, safetensors.numpy.save(flat, {"sha256": _digest(flat)}))
 
 
 def load_params(path: pathlib.Path) -> Params:
-    """Parameters as NumPy arrays."""
+    """Parameters as NumPy arrays.
+
+    Raises:
+      CheckpointError: there is no such file, or it is not as it was saved; one without a checksum is taken as it is.
+    """
     try:
-        return unflatten(safetensors.numpy.load_file(path))
+        flat = safetensors.numpy.load_file(path)
+        with safetensors.safe_open(path, "numpy") as opened:
+            known = (opened.metadata() or {}).get("sha256")
     except (OSError, SafetensorError) as error:
         raise _unreadable(path, error) from error
+    if known not in (None, _digest(flat)):
+        raise _unreadable(path, "damaged, since its checksum is that of other numbers")
+    return unflatten(flat)
 
 
-def _unreadable(path: pathlib.Path, error: Exception) -> CheckpointError:
+def _digest(flat: Mapping[str, np.ndarray]) -> str:
+    """SHA-256 of names, types, shapes and numbers."""
+    digest = hashlib.sha256()
+    for name, value in sorted(flat.items()):
+        digest.update(f"{name}\0{value.dtype}\0{value.shape}\0".encode())
+        digest.update(value.tobytes())
+    return digest.hexdigest()
+
+
+def _unreadable(path: pathlib.Path, error: Exception | str) -> CheckpointError:
     return CheckpointError(
         f"{path}: {error}; parameters in a safetensors file were expected; train again, or copy the model anew."
     )

@@ -35,6 +35,10 @@ class Progress:
     minutes_steps: int = 0
     data_hash: str = ""
     """Fingerprint of the training utterances and their lengths."""
+    rollbacks: int = 0
+    """How often the run has gone back to a state, with a smaller learning rate."""
+    window: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """What the next line of the log is made of, as far as it is known (`logs.Window`)."""
 
 
 class Checkpoints:
@@ -82,7 +86,7 @@ class Checkpoints:
         saving = self._folder / f"{SAVING}{step}"
         about = dataclasses.asdict(progress) | {"run": self._run}
         with self._context, _told_of_disk(self._folder):
-            started = self._orbax.save_checkpointables_async(saving, {"state": state}, custom_metadata=about)
+            started = self._orbax.save_checkpointables_async(str(saving), {"state": state}, custom_metadata=about)
         self._pending = self._thread.submit(self._finish, started, saving, self._folder / str(step))
         self._newest = step
 
@@ -103,15 +107,18 @@ class Checkpoints:
                 (self._folder / str(step)).rename(self._folder / f"{REMOVING}{step}")
             _remove(self._folder.glob(f"{REMOVING}*"))
 
-    def restore(self, abstract_state: Any, say: Callable[[str], None]) -> tuple[Any, Progress] | None:
+    def restore(
+        self, abstract_state: Any, say: Callable[[str], None], *, before: int | None = None
+    ) -> tuple[Any, Progress] | None:
         """The newest state that is as it was written, with the shardings of `abstract_state`, and where it stood.
 
-        Newer ones that cannot be read are moved aside, which `say` is told. None where there is no state at all.
+        One of a step before `before`, if that is given. Newer ones that cannot be read are moved aside, which `say` is
+        told. None where there is no state at all.
 
         Raises:
           CheckpointError: there are states, and none can be read.
         """
-        steps = self._steps()
+        steps = [step for step in self._steps() if before is None or step < before]
         faults: dict[int, str] = {}
         for step in reversed(steps):
             found = None
@@ -138,6 +145,16 @@ class Checkpoints:
             )
         return None
 
+    def forget_from(self, first: int) -> None:
+        """Removes the states of step `first` and later."""
+        if is_main_process():
+            for step in self._steps():
+                if step >= first:
+                    (self._folder / str(step)).rename(self._folder / f"{REMOVING}{step}")
+            _remove(self._folder.glob(f"{REMOVING}*"))
+        wait_for_processes("states")
+        self._newest = max(self._steps(), default=-1)
+
     def _fault(self, step: int) -> str:
         """What the main process sees wrong with a state before it is loaded, to be put behind its path."""
         if not is_main_process():
@@ -149,12 +166,12 @@ class Checkpoints:
 
     def _about(self, step: int) -> dict[str, Any]:
         """What is saved beside the arrays."""
-        found: Any = self._orbax.checkpointables_metadata(self._folder / str(step)).custom_metadata
+        found: Any = self._orbax.checkpointables_metadata(str(self._folder / str(step))).custom_metadata
         return found
 
     def _load(self, step: int, abstract_state: Any) -> tuple[Any, Progress]:
         with self._context:
-            found = self._orbax.load_checkpointables(self._folder / str(step), {"state": abstract_state})
+            found = self._orbax.load_checkpointables(str(self._folder / str(step)), {"state": abstract_state})
         about = self._about(step)
         del about["run"]
         progress = Progress(**about)
@@ -182,8 +199,8 @@ class Checkpoints:
         if all_processes(error is None):
             return
         raise error or CheckpointError(
-            f"{self._folder}: another process could not write its part of a state; look at what it says, and the same "
-            "command goes on from the state before."
+            f"{self._folder}: a state that another process could not write; one was expected; look at what it says; "
+            "the same command goes on from the state before."
         )
 
     def close(self) -> None:

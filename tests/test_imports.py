@@ -30,7 +30,7 @@ LAYERS = [
     {"report", "info", "plot"},
     {"convert/folders"},
     {"validate"},
-    {"loop"},
+    {"loop", "replay"},
     {"train"},
     {"__main__", ""},  # the package itself, whose public names are loaded when they are used
 ]
