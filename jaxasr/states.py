@@ -8,10 +8,14 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+
 from jaxasr import checksums
 from jaxasr.errors import CheckpointError
 from jaxasr.parallel import all_processes, is_main_process, wait_for_processes
 from jaxasr.params import sync_folder
+from jaxasr.paths import leaves
 
 SAVING, REMOVING = "saving-", "removing-"
 """What the names of states begin with that do not count yet, or no more."""
@@ -122,7 +126,7 @@ class Checkpoints:
         faults: dict[int, str] = {}
         for step in reversed(steps):
             found = None
-            if all_processes(not (fault := self._fault(step))):  # all of them load it, or none
+            if all_processes(not (fault := self._fault(step, abstract_state))):  # all of them load it, or none
                 try:
                     found = self._load(step, abstract_state)
                 except Exception as error:  # Orbax, TensorStore and JSON have each their own
@@ -155,24 +159,25 @@ class Checkpoints:
         wait_for_processes("states")
         self._newest = max(self._steps(), default=-1)
 
-    def _fault(self, step: int) -> str:
+    def _fault(self, step: int, abstract_state: Any) -> str:
         """What the main process sees wrong with a state before it is loaded, to be put behind its path."""
         if not is_main_process():
             return ""
         if fault := checksums.fault(self._folder / str(step)):
             return f"/{fault}"
-        other = self._run is not None and self._about(step)["run"] != self._run
-        return ": the state of another run, with other options" if other else ""
+        known = self._known(step)
+        if self._run not in (None, known.custom_metadata["run"]):
+            return ": the state of another run, with other options"
+        return _misfit(known.metadata["state"], abstract_state)
 
-    def _about(self, step: int) -> dict[str, Any]:
-        """What is saved beside the arrays."""
-        found: Any = self._orbax.checkpointables_metadata(str(self._folder / str(step))).custom_metadata
-        return found
+    def _known(self, step: int) -> Any:
+        """What can be told of a state without its arrays."""
+        return self._orbax.checkpointables_metadata(str(self._folder / str(step)))
 
     def _load(self, step: int, abstract_state: Any) -> tuple[Any, Progress]:
         with self._context:
             found = self._orbax.load_checkpointables(str(self._folder / str(step)), {"state": abstract_state})
-        about = self._about(step)
+        about = dict(self._known(step).custom_metadata)
         del about["run"]
         progress = Progress(**about)
         progress.best = [(float(metric), int(best)) for metric, best in progress.best]
@@ -206,6 +211,23 @@ class Checkpoints:
     def close(self) -> None:
         """Lets what is being saved come to its end; whether it could, `wait` says."""
         self._thread.shutdown()
+
+
+def _misfit(saved: Any, expected: Any) -> str:
+    """Where the arrays of two states differ in shape or type; empty where they do not."""
+
+    def specs(tree: Any) -> dict[str, str]:
+        return {path: f"{x.dtype}{list(x.shape)}" for path, x in leaves(jax.tree.map(_as_saved, tree))}
+
+    found, wanted = specs(saved), specs(expected)
+    wrong = sorted(path for path in found.keys() | wanted.keys() if found.get(path) != wanted.get(path))
+    none = "none"
+    return f": {wrong[0]} is {found.get(wrong[0], none)} and not {wanted.get(wrong[0], none)}" if wrong else ""
+
+
+def _as_saved(x: Any) -> Any:
+    """A key is saved as its numbers."""
+    return jax.eval_shape(jax.random.key_data, x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x
 
 
 @contextlib.contextmanager

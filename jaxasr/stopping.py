@@ -8,7 +8,7 @@ import pathlib
 import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import jax
@@ -181,35 +181,27 @@ class StopSignals:
         """`requested`; several processes ask each other every so many steps alone."""
         return (jax.process_count() == 1 or step % every == 0) and self.requested
 
-    @contextlib.contextmanager
-    def interruptible(self) -> Iterator[None]:
-        """What is inside, which may take minutes and changes nothing, is given up at once when a signal comes.
+    def unless_asked(self, do: Callable[[], T]) -> T | None:
+        """What `do` returns, which may take minutes and is given up where a signal comes: then None.
 
-        Not in a run of several processes: they agree on where to stop, between steps.
+        A run of several processes does not give up: they agree on where to stop, between steps.
         """
         if jax.process_count() > 1:
-            yield
-            return
+            return do()
         try:
             self._interruptible = True
-            if self.signal:
-                raise _Interrupted
-            yield
+            found = None if self.signal else do()
             self._interruptible = False
+            return found
         except _Interrupted:
-            pass
+            return None
         finally:
             self._interruptible = False
 
     def until_asked(self, items: Iterable[T]) -> Iterator[T]:
         """The items, until a signal comes; waiting for the next is given up."""
         iterator = iter(items)
-        while True:
-            found: list[T] = []
-            with self.interruptible():
-                found = list(itertools.islice(iterator, 1))
-            if not found:
-                return
+        while found := self.unless_asked(lambda: list(itertools.islice(iterator, 1))):
             yield found[0]
 
     def __enter__(self) -> "StopSignals":

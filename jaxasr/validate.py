@@ -81,10 +81,8 @@ class Validator:
 
         Nothing of that where the run is asked to stop meanwhile: the validation stays due.
         """
-        record, progress = {}, self._progress
-        with self._stop.interruptible():
-            record = self.score(params)
-        if not record:
+        record, progress = self._stop.unless_asked(lambda: self.score(params)), self._progress
+        if record is None:
             return
         metric = record[self._cfg.metric]
         better = metric < (progress.best[0][0] if progress.best else float("inf"))  # NaN never is

@@ -1,4 +1,4 @@
-"""`python -m tests.dies PLACE [flags of jaxasr.train]`: a run that is killed, as by `kill -9`, at a place of its code."""
+"""`python -m tests.dies PLACE [flags of jaxasr.train]`: a run that is killed, as by `kill -9`, inside."""
 
 import os
 import signal

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+import warnings
 
 import jax
 import numpy as np
@@ -98,8 +99,10 @@ def last_state(cfg) -> tuple[dict, dict]:
     """What is known beside its arrays but for times, and the bytes of every array."""
     folder = max((pathlib.Path(cfg.workdir) / "checkpoints").glob("[0-9]*"), key=lambda path: int(path.name))
     assert checksums.fault(folder) == ""
-    about = orbax.checkpointables_metadata(folder).custom_metadata
-    arrays = orbax.load_checkpointables(folder)["state"]
+    about = orbax.checkpointables_metadata(str(folder)).custom_metadata
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it says that the arrays come to where they were
+        arrays = orbax.load_checkpointables(str(folder))["state"]
 
     def content(x) -> tuple:
         x = np.asarray(jax.random.key_data(x) if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key) else x)
