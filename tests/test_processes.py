@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 import time
-import warnings
 
 import jax
 import numpy as np
@@ -23,6 +22,7 @@ from jaxasr import checksums, config
 from jaxasr.averages import Ema
 from jaxasr.data.perturb import CommonPreprocessor
 from jaxasr.optim import Sgd
+from jaxasr.parallel import Devices
 from jaxasr.paths import leaves
 
 from . import dies, tiny
@@ -99,10 +99,10 @@ def last_state(cfg) -> tuple[dict, dict]:
     """What is known beside its arrays but for times, and the bytes of every array."""
     folder = max((pathlib.Path(cfg.workdir) / "checkpoints").glob("[0-9]*"), key=lambda path: int(path.name))
     assert checksums.fault(folder) == ""
-    about = orbax.checkpointables_metadata(str(folder)).custom_metadata
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it says that the arrays come to where they were
-        arrays = orbax.load_checkpointables(str(folder))["state"]
+    known = orbax.checkpointables_metadata(str(folder))
+    about, here = known.custom_metadata, Devices.first().replicated
+    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), known.metadata["state"])
+    arrays = orbax.load_checkpointables(str(folder), {"state": like})["state"]
 
     def content(x) -> tuple:
         x = np.asarray(jax.random.key_data(x) if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key) else x)
