@@ -224,6 +224,7 @@ def test_one_of_two_processes_is_killed_and_both_are_started_again(whole, tmp_pa
         if name == "killed":
             wait_for(pathlib.Path(cfg.workdir) / "log.jsonl", r'"step": [89]\b', processes[0])
             processes[killed].kill()
+            processes[killed].wait()
             began = time.monotonic()
             assert processes[1 - killed].wait(timeout=60) not in (0, -9)
             print(f"the other ended after {time.monotonic() - began:.1f} s")
