@@ -21,8 +21,8 @@ and for reading 600 FLAC files (`flac_set`), features and batching, by two threa
   python $HARNESS/duel.py --apy $PEER/venv/bin/python --n 9 --map data.espnet_2workers=data.processes \
       --b benchmarks/beside_funasr.py --bpy .venv/bin/python --out benchmarks/results/pipeline_2core.jsonl
 
-GLIBC_TUNABLES is what `python -m jaxasr.train` sets for itself; both sides have it here. The loss (`--cases 'ctc_loss*'`)
-is run alike.
+GLIBC_TUNABLES is what `python -m jaxasr.train` sets for itself; both sides have it here. The CTC loss
+(`--cases 'ctc_loss*'`) is run alike.
 """
 
 import functools

@@ -1,4 +1,4 @@
-"""The main figures of `python -m benchmarks all --json=FILE`, as a table in Markdown: `python -m benchmarks.summary FILE`."""
+"""The main figures of `python -m benchmarks all --json=FILE` in Markdown: `python -m benchmarks.summary FILE`."""
 
 import json
 import pathlib
@@ -47,7 +47,8 @@ def others(results: dict[str, Any]) -> Iterator[tuple[str, ...]]:
     for row in rows_of(results, "pipeline"):
         if "manifest" in row:
             case = f"{row['manifest']}, {row['utterances']:,} utterances"
-            yield "manifest read, epoch planned", case, f"{row['read_seconds']:.1f} s, {row['plan_seconds']:.1f} s", "", ""
+            seconds = f"{row['read_seconds']:.1f} s, {row['plan_seconds']:.1f} s"
+            yield "manifest read, epoch planned", case, seconds, "", ""
         elif row["from"] == "files":
             case = f"FLAC to {row['to']}, {row['by']}"
             yield "reading", case, "", f"{row['utterances_per_second']:,.0f} utterances a second", ""

@@ -113,7 +113,7 @@ def samples_of(utterances: Sequence[Utterance], source: FileSource) -> list[int]
     found, faults = list[int](), dict[str, DataError]()
     for utterance in utterances:
         try:
-            found.append(int(lengths(utterance, infos, source, (1.0,))[0]))
+            found.append(lengths(utterance, infos, source, (1.0,))[0])
         except DataError as fault:
             faults[utterance.id] = fault
     if len(faults) > 1:
