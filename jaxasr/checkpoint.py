@@ -21,7 +21,7 @@ import yaml
 from jaxasr import config
 from jaxasr.errors import CheckpointError
 from jaxasr.parallel import is_main_process
-from jaxasr.params import UNFINISHED, shapes_by_path
+from jaxasr.params import UNFINISHED, shapes_by_path, written
 from jaxasr.params import flatten as flatten
 from jaxasr.params import load_params as load_params
 from jaxasr.params import save_params as save_params
@@ -112,11 +112,13 @@ class BestModels:
 
 def save_model(folder: pathlib.Path, task: Task, params: Params | None, imports: tuple[str, ...] = ()) -> None:
     """Writes what `load_model` reads; `params` None leaves the parameters there as they are."""
-    folder.mkdir(parents=True, exist_ok=True)
+    with written(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     mapping = {"task": TASKS.name_of(type(task))} | config.to_mapping(task)
     mapping |= {"imports": list(imports)} | _hashes(task)
     write_atomically(folder / "config.yaml", yaml.safe_dump(mapping, sort_keys=False, allow_unicode=True).encode())
-    task.save_resources(folder)
+    with written(folder):
+        task.save_resources(folder)
     if params is not None:
         save_params(folder / PARAMS_FILE, params)
 

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import os
 import pathlib
 import shlex
 import threading
@@ -165,6 +166,12 @@ class RunLog:
             if self._active:
                 self._file.write(line)
                 self._file.flush()
+
+    def to_disk(self) -> None:
+        """Returns when all lines so far are on the disk."""
+        with self._writing, _told_of_disk(self._workdir):
+            if self._active:
+                os.fsync(self._file.fileno())
 
     def nonfinite(self, step: int, **about: Any) -> None:
         """Writes what is known of a step without a finite loss and gradient into a file that `jaxasr.replay` takes."""
@@ -344,8 +351,12 @@ class StepLog:
         self._pending = (step, total, epoch, hosts, metrics)
 
     def save(self) -> None:
-        """Reads what is pending, and notes in the progress what no line of the log has yet."""
+        """Reads what is pending, and notes in the progress what no line of the log has yet.
+
+        The lines before that are on the disk then, also after a power cut.
+        """
         self.flush()
+        self._log.to_disk()
         self._progress.window = self._window.saved()
 
     def flush(self) -> None:

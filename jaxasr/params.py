@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import safetensors
@@ -30,22 +30,30 @@ def write_atomically(path: pathlib.Path, content: bytes, *, synced: bool = True)
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}{UNFINISHED}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
+        with written(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("wb") as file:
+                file.write(content)
+                file.flush()
+                if synced:
+                    os.fsync(file.fileno())
+            temporary.replace(path)
             if synced:
-                os.fsync(file.fileno())
-        temporary.replace(path)
-        if synced:
-            sync_folder(path.parent)
+                sync_folder(path.parent)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def written(path: pathlib.Path) -> Iterator[None]:
+    """Raises CheckpointError where what is inside cannot write to `path`."""
+    try:
+        yield
     except OSError as error:
         raise CheckpointError(
             f"{path}: {error.strerror}; a file to write was expected, and room for it; free some, or choose another."
         ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def sync_folder(folder: pathlib.Path) -> None:

@@ -130,7 +130,7 @@ class Checkpoints:
                 try:
                     found = self._load(step, abstract_state)
                 except Exception as error:  # Orbax, TensorStore and JSON have each their own
-                    fault = f": {type(error).__name__}: {str(error)[:200]}"
+                    fault = _said(error)
             if all_processes(found is not None):
                 damaged = steps[steps.index(step) + 1 :]
                 for number in damaged:
@@ -165,10 +165,13 @@ class Checkpoints:
             return ""
         if fault := checksums.fault(self._folder / str(step)):
             return f"/{fault}"
-        known = self._known(step)
-        if self._run not in (None, known.custom_metadata["run"]):
-            return ": the state of another run, with other options"
-        return _misfit(known.metadata["state"], abstract_state)
+        try:
+            known = self._known(step)
+            if self._run not in (None, known.custom_metadata["run"]):
+                return ": the state of another run, with other options"
+            return _misfit(known.metadata["state"], abstract_state)
+        except Exception as error:  # of a state that another version wrote
+            return _said(error)
 
     def _known(self, step: int) -> Any:
         """What can be told of a state without its arrays."""
@@ -211,6 +214,10 @@ class Checkpoints:
     def close(self) -> None:
         """Lets what is being saved come to its end; whether it could, `wait` says."""
         self._thread.shutdown()
+
+
+def _said(error: Exception) -> str:
+    return f": {type(error).__name__}: {str(error)[:200]}"
 
 
 def _misfit(saved: Any, expected: Any) -> str:

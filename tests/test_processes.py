@@ -6,6 +6,7 @@ import os
 import pathlib
 import random
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -210,6 +211,36 @@ def test_stopped_at_random_moments(everything, tmp_path):
         subprocess.run(command(cfg), check=True, stdout=subprocess.DEVNULL)
         assert_same(final_params(cfg), final_params(whole))
     assert saved > 5
+
+
+SMALL_DISK = """
+mount -t tmpfs -o size={size} none {disk} || exit 99
+{train} 2> {errors}; echo $?
+mount -o remount,size=64m {disk} && {train} > /dev/null && cp -r {disk}/run {kept}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="no unshare, so no disk of its own")
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.7, 0.9])
+def test_a_full_disk_ends_a_run_with_a_message_and_loses_nothing(whole, tmp_path, share):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    cfg = dataclasses.replace(whole, workdir=str(disk / "run"))
+    file = tmp_path / "config.yaml"
+    file.write_text(config.to_yaml(cfg))
+    train = f"{sys.executable} -m jaxasr.train --config={file}"
+    blocks = [-(-file.stat().st_size // 4096) + 1 for file in pathlib.Path(whole.workdir).rglob("*")]
+    size = f"{4 * round(share * sum(blocks))}k"
+    script = SMALL_DISK.format(size=size, disk=disk, train=train, errors=tmp_path / "errors", kept=tmp_path / "run")
+    done = subprocess.run(["unshare", "-Urm", "bash", "-c", script], capture_output=True, text=True, timeout=300)
+    if not (tmp_path / "errors").exists():
+        pytest.skip(f"no disk of its own: {done.stderr}")
+    said = (tmp_path / "errors").read_text()
+    assert done.stdout.splitlines()[-1] == "2" and done.returncode == 0, said + done.stderr
+    assert "error: " in said and "free some" in said, said
+    assert_the_same_run(dataclasses.replace(cfg, workdir=str(tmp_path / "run")), whole)
 
 
 @pytest.mark.slow
