@@ -7,16 +7,12 @@ import numpy as np
 import pytest
 import soundfile
 
-from jaxasr.data import audio, manifest, pack, packs, pipeline
+from jaxasr.data import audio, manifest, pack, packs
 from jaxasr.data.audio import SoundSource
 from jaxasr.data.pack import PackOptions
-from jaxasr.data.perturb import CommonPreprocessor
 from jaxasr.data.probe import headers
 from jaxasr.data.selection import lengths
 from jaxasr.errors import ConfigError, DataError
-from jaxasr.inputs import Inputs, training_inputs
-from jaxasr.nn.frontends import WavFrontend
-from jaxasr.tasks import AsrTask
 
 SOURCE = SoundSource(16_000)
 KINDS = [
@@ -72,30 +68,6 @@ def test_a_pack_is_the_corpus_to_the_bit(corpus, tmp_path):
     assert set(os.listdir(tmp_path / "p")) == names
     listed = (tmp_path / "p" / pack.LEFT_OUT).read_text()
     assert {json.loads(line)["id"] for line in listed.splitlines()} == set(done.faults)
-
-
-@pytest.mark.usefixtures("small_shards")
-def test_training_goes_on_from_a_pack_with_the_batches_of_the_files(corpus, tmp_path):
-    packed(corpus, tmp_path / "p")
-
-    def inputs(path: str) -> Inputs:
-        utterances, speeds = manifest.read(path), (0.9, 1.0, 1.1)
-        frontend, preprocess = WavFrontend(lfr_m=1, lfr_n=1), CommonPreprocessor(speeds=speeds, volume_db=6.0)
-        task = AsrTask(frontend=frontend, preprocess=preprocess).prepared(utterances)
-        return training_inputs(
-            task, utterances, speeds=speeds, batch_seconds=1.0, max_buckets=3, rows_multiple=1, max_seconds=9.0,
-            leave_out_unknown=False, seed=1,
-        )  # fmt: skip
-
-    files, copies = inputs(corpus), inputs(str(tmp_path / "p"))
-    assert files.selection.left_out == copies.selection.left_out | {"unreadable": ["cut.flac", "no.wav"]}
-    assert files.fingerprint() == copies.fingerprint()
-    pairs = [list(pipeline.load(each.epoch(1), start=2)) for each in (files, copies)]
-    assert len(pairs[0]) > 2
-    for one, other in zip(*pairs, strict=True):
-        assert one.ids == other.ids
-        for array, copy in zip(one.batch, other.batch, strict=True):
-            np.testing.assert_array_equal(array, copy)
 
 
 @pytest.mark.usefixtures("small_shards")

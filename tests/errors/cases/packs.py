@@ -8,9 +8,7 @@ import pytest
 from jaxasr.data import manifest, pack, packs
 from jaxasr.data.audio import SoundSource
 from jaxasr.data.pack import PackOptions
-from jaxasr.data.probe import headers
-from jaxasr.data.selection import lengths
-from jaxasr.data.utterance import Utterance
+from jaxasr.errors import DataError
 from tests.errors.files import kaldi, sound, write
 
 
@@ -60,8 +58,9 @@ def other_shard() -> None:
 
 def other_record() -> None:
     packed()
-    utterance = Utterance("u", f"p/{packs.shard(0)}:9", "text")
-    lengths(utterance, headers([utterance], SoundSource(8000)), SoundSource(8000), (1.0,))
+    (error,) = packs.headers([f"p/{packs.shard(0)}:9"]).values()
+    assert isinstance(error, DataError)
+    raise error
 
 
 def features() -> None:
