@@ -287,8 +287,8 @@ class Poison(Collate):
 
 def test_a_run_goes_back_to_the_last_good_state_with_half_the_rate(whole, tmp_path, monkeypatch, capsys):
     """And the step at which it went wrong is repeated by its file."""
-    poison, back = Poison(first=9), Checkpoints.forget_from
-    cfg = rerun(whole, tmp_path, nonfinite_limit=2, rollbacks=1, epochs=3, valid_steps=2)
+    poison, back = Poison(first=7), Checkpoints.forget_from
+    cfg = rerun(whole, tmp_path, nonfinite_limit=2, rollbacks=1, valid_steps=2)
     monkeypatch.setattr(Checkpoints, "forget_from", lambda *a: setattr(poison, "on", False) or back(*a))
     train(cfg, collate_fn=poison)
     assert "--rollbacks=1: back to the last good state." in " ".join(capsys.readouterr().out.split())
