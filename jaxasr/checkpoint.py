@@ -11,7 +11,7 @@ workdir/
 import contextlib
 import fcntl
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -123,9 +123,12 @@ def save_model(folder: pathlib.Path, task: Task, params: Params | None, imports:
         save_params(folder / PARAMS_FILE, params)
 
 
+_HASHES = ("resources_hash", "statistics_hash")
+
+
 def _hashes(task: Task) -> dict[str, str | None]:
     """What a model's config.yaml has of the files beside it."""
-    return {"resources_hash": task.resources_hash(), "statistics_hash": task.statistics_hash()}
+    return dict(zip(_HASHES, (task.resources_hash(), task.statistics_hash()), strict=True))
 
 
 def read_options(folder: pathlib.Path) -> dict[str, Any]:
@@ -144,14 +147,36 @@ def read_options(folder: pathlib.Path) -> dict[str, Any]:
 
 
 def load_task(folder: pathlib.Path) -> Task:
-    """The task of a model folder, with its resources."""
+    """The task of a model folder, with its resources.
+
+    Raises:
+      CheckpointError: a file is missing or another model's, or no plain file of the folder's own.
+      ConfigError: the options mean nothing, or name modules that are not imported.
+    """
+    check_members(folder)
     return with_resources(task_of(read_options(folder), folder / "config.yaml"), folder)
 
 
+def check_members(folder: pathlib.Path) -> None:
+    """Raises CheckpointError where something in a model's folder leads out of it, or is neither file nor folder."""
+    inside = folder.resolve()
+    for path in sorted(folder.glob("*")):
+        if not path.resolve().is_relative_to(inside) or not (path.is_file() or path.is_dir()):
+            raise CheckpointError(
+                f"{path}: leads out of the model's folder, or is neither file nor folder; plain files were expected, "
+                f"since a model that comes from elsewhere could have any other file read; if you trust it, copy what "
+                f"links lead to: cp -rL {folder} NEW."
+            )
+
+
 def task_of(options: Mapping[str, Any], file: pathlib.Path) -> Task:
-    """The task, without its resources, that a model's options in `file` describe; their modules are imported."""
-    mapping = {key: value for key, value in options.items() if key not in ("resources_hash", "statistics_hash")}
-    config.import_modules(mapping.pop("imports", ()) or (), f"{file}: imports")
+    """The task, without its resources, that a model's options in `file` describe.
+
+    Raises:
+      ConfigError: they mean nothing, or name modules that are not imported.
+    """
+    config.check_imported(options, str(file))
+    mapping = {key: value for key, value in options.items() if key not in ("imports", *_HASHES)}
     name = mapping.pop("task", None)
     if name is None:
         raise CheckpointError(f"{file}: names no task; a model's config.yaml was expected; give a model folder.")
@@ -198,12 +223,17 @@ def model_folder(path: str | pathlib.Path) -> pathlib.Path:
     )
 
 
-def load_model(path: str | pathlib.Path) -> tuple[Task, Params]:
+def load_model(path: str | pathlib.Path, *, imports: Sequence[str] = ()) -> tuple[Task, Params]:
     """A model's task and parameters, from a model folder or a workdir.
 
+    Args:
+      imports: modules to import first, which register what the model names; it is never done because a model says so.
+
     Raises:
+      ConfigError: its options mean nothing, or name modules that are not imported.
       CheckpointError: there is none, or the parameters do not fit the options beside them.
     """
+    config.import_modules(imports, "imports")
     folder = model_folder(path)
     task = load_task(folder)
     params = load_params(folder / PARAMS_FILE)

@@ -17,12 +17,14 @@ import rich.console
 import rich.progress
 import rich.text
 
+from jaxasr.board import Board
 from jaxasr.data.pipeline import HostBatch
 from jaxasr.errors import NonFiniteError, TrainingError
 from jaxasr.memory import shown
 from jaxasr.params import write_atomically
 from jaxasr.states import Progress
 from jaxasr.tasks.base import Mean, Metrics, Task
+from jaxasr.watch import Watch
 
 ORDER = (
     "loss",
@@ -107,7 +109,8 @@ class Window:
 class RunLog:
     """Writes records to log.jsonl and TensorBoard and shows them; only the main process has one that does.
 
-    On a terminal there is one bar with the ETA; elsewhere a line is printed at every record.
+    On a terminal there is one bar with the ETA; elsewhere a line is printed at every record. When nothing new comes for
+    a minute, it says where the program is.
     """
 
     def __init__(self, workdir: pathlib.Path, console: rich.console.Console, *, active: bool = True):
@@ -120,13 +123,10 @@ class RunLog:
         self._writing = threading.Lock()
         if not active:
             return
-        # not its SummaryWriter, whose thread ends on a full disk, so that a few lines later the run waits for ever
-        from tensorboardX.event_file_writer import EventsWriter
-
         with _told_of_disk(workdir):
             self._file = _continued(workdir / "log.jsonl")
-            (workdir / "tensorboard").mkdir(exist_ok=True)
-            self._board = EventsWriter(str(workdir / "tensorboard" / "events"))
+            self._board = Board(workdir / "tensorboard", self.say)
+        self._watch = Watch(self.say)
         if console.is_terminal:
             self._bar = _bar(console)
             self._task = self._bar.add_task("training", total=None, numbers="")
@@ -134,6 +134,8 @@ class RunLog:
 
     def advance(self, step: int, total: int | None, epoch: float) -> None:
         """Moves the bar to `step` of `total`."""
+        if self._active:
+            self._watch.beat()
         if self._began[1] == 0:
             self._began = (time.perf_counter(), step)
         if self._bar is not None:
@@ -166,6 +168,7 @@ class RunLog:
             if self._active:
                 self._file.write(line)
                 self._file.flush()
+                self._watch.beat()
 
     def to_disk(self) -> None:
         """Returns when all lines so far are on the disk."""
@@ -190,25 +193,17 @@ class RunLog:
             self._bar = None
         with self._writing:
             if self._active:
-                with contextlib.suppress(OSError):  # what could not be written, has been said
-                    self._board.close()
-                with contextlib.suppress(OSError):
-                    self._file.close()
+                self._watch.close()
+                for file in (self._board, self._file):
+                    with contextlib.suppress(OSError):  # what could not be written, has been said
+                        file.close()
             self._active = False
 
     def _write(self, split: str, record: dict[str, Any], step: int, epoch: float) -> None:
         if not self._active:
             return
         self.event(split=split, step=step, epoch=round(epoch, 4), **record)
-        from tensorboardX.proto import event_pb2
-        from tensorboardX.summary import scalar
-
-        event = getattr(event_pb2, "Event")  # noqa: B009 (made when it is imported, so that no checker knows it)
-        numbers = [(f"{split}/{name}", value) for name, value in record.items() if isinstance(value, int | float)]
-        with _told_of_disk(self._workdir):
-            for name, value in numbers:
-                self._board.write_event(event(wall_time=time.time(), step=step, summary=scalar(name, value)))
-            self._board.flush()
+        self._board.add({f"{split}/{n}": x for n, x in record.items() if isinstance(x, int | float)}, step)
 
     def _eta(self, step: int, total: int | None) -> str:
         began, first = self._began

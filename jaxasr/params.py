@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import safetensors
 import safetensors.numpy
-from safetensors import SafetensorError
 
 from jaxasr.errors import CheckpointError
 from jaxasr.paths import leaves, unflatten
@@ -17,6 +16,8 @@ from jaxasr.typing import Params
 
 UNFINISHED = ".part"
 """What the name of a file ends in, and with a dot begins with, that is not whole yet."""
+MOST_HEADER = 16 << 20
+"""Bytes of what a file says of its parameters."""
 
 
 def write_atomically(path: pathlib.Path, content: bytes, *, synced: bool = True) -> None:
@@ -89,15 +90,16 @@ def load_params(path: pathlib.Path) -> Params:
     Raises:
       CheckpointError: there is no such file, or it is not as it was saved; one without a checksum is taken as it is.
     """
-    try:
+    with _reading(path):
         flat = safetensors.numpy.load_file(path)
         with safetensors.safe_open(path, "numpy") as opened:
             known = (opened.metadata() or {}).get("sha256")
-    except (OSError, SafetensorError) as error:
-        raise _unreadable(path, error) from error
-    if known not in (None, _digest(flat)):
-        raise _unreadable(path, "damaged, since its checksum is that of other numbers")
-    return unflatten(flat)
+        if known not in (None, _digest(flat)):
+            raise CheckpointError(
+                f"{path}: other numbers than those that its checksum is of; parameters as they were saved were "
+                "expected; copy the model anew."
+            )
+        return unflatten(flat)
 
 
 def _digest(flat: Mapping[str, np.ndarray]) -> str:
@@ -109,16 +111,32 @@ def _digest(flat: Mapping[str, np.ndarray]) -> str:
     return digest.hexdigest()
 
 
-def _unreadable(path: pathlib.Path, error: Exception | str) -> CheckpointError:
-    return CheckpointError(
-        f"{path}: {error}; parameters in a safetensors file were expected; train again, or copy the model anew."
-    )
-
-
 def param_shapes(path: pathlib.Path) -> dict[str, tuple[int, ...]]:
     """The shape of every parameter in a file, by its path; the numbers are not read."""
+    with _reading(path), safetensors.safe_open(path, "numpy") as opened:
+        return {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
+
+
+@contextlib.contextmanager
+def _reading(path: pathlib.Path) -> Iterator[None]:
+    """Raises CheckpointError for whatever is wrong with the file that is read inside."""
     try:
-        with safetensors.safe_open(path, "numpy") as opened:
-            return {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise _unreadable(path, error) from error
+        _check_header(path)
+        yield
+    except CheckpointError:
+        raise
+    except Exception as error:  # a header can make its reader, NumPy and `unflatten` raise whatever they like
+        raise CheckpointError(
+            f"{path}: {error}; parameters in a safetensors file were expected; train again, or copy the model anew."
+        ) from error
+
+
+def _check_header(path: pathlib.Path) -> None:
+    """Raises CheckpointError where reading the header alone would take very much memory."""
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+    if MOST_HEADER < size < path.stat().st_size:
+        raise CheckpointError(
+            f"{path}: a header of {size} bytes; at most {MOST_HEADER}, which tell of a hundred thousand parameters, "
+            "were expected; copy the model anew."
+        )

@@ -109,7 +109,8 @@ def read_manifests(cfg: TrainConfig, console: rich.console.Console) -> tuple[lis
     train = manifest.read_all(cfg.train, kind=source.kind)
     if cfg.valid:
         return train, manifest.read_all(cfg.valid, kind=source.kind)
-    infos = headers(train, source, whole=cfg.check_sound, trust=not cfg.check_sound)
+    longest = cfg.max_units * max(cfg.task.training_speeds())
+    infos = headers(train, source, whole=cfg.check_sound, trust=not cfg.check_sound, max_seconds=longest)
     faults = [why_unreadable(u, infos, source) for u in train]
     if all(faults):
         raise DataError(

@@ -18,6 +18,7 @@ import rich.console
 import tyro
 
 from jaxasr import checkpoint, config
+from jaxasr.command_line import Imports
 from jaxasr.compiled import use_persistent_cache
 from jaxasr.data.pipeline import HostBatch
 from jaxasr.errors import CheckpointError, exit_with_message
@@ -164,11 +165,17 @@ class ReplayOptions:
 
     file: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
     """WORKDIR/nonfinite/step_N.json, as training writes it."""
+    imports: Imports = ()
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     options = tyro.cli(ReplayOptions, args=argv, prog="python -m jaxasr.replay")
-    print("\n".join(exit_with_message(replay, options.file).lines()))
+
+    def run() -> Found:
+        config.import_modules(options.imports, "--import")
+        return replay(options.file)
+
+    print("\n".join(exit_with_message(run).lines()))
 
 
 if __name__ == "__main__":

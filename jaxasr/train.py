@@ -28,6 +28,7 @@ def train(cfg: TrainConfig, *, collate_fn: Callable[..., Any] | None = None) -> 
     # what --help does not need is imported here
     from jaxasr.checkpoint import claimed, has_state
     from jaxasr.compiled import use_persistent_cache
+    from jaxasr.data import reading
     from jaxasr.finetune import check_given
     from jaxasr.logs import Start
     from jaxasr.loop import loop
@@ -41,6 +42,7 @@ def train(cfg: TrainConfig, *, collate_fn: Callable[..., Any] | None = None) -> 
     cfg.check()
     if not has_state(pathlib.Path(cfg.workdir)):
         check_given(cfg)
+    reading.allow(cfg.stall_seconds)
     use_persistent_cache()
     console = rich.console.Console(quiet=not is_main_process(), markup=False, emoji=False)
     with claimed(pathlib.Path(cfg.workdir)) as workdir, full_is_told():

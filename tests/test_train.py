@@ -1,3 +1,4 @@
+import contextlib
 import dataclasses
 import itertools
 import json
@@ -13,7 +14,7 @@ import pytest
 import rich.console
 import soundfile
 
-from jaxasr import checkpoint, config, decode, evaluate
+from jaxasr import checkpoint, config, decode, evaluate, report
 from jaxasr.averages import Running
 from jaxasr.data import manifest
 from jaxasr.data.batch import Collate
@@ -25,6 +26,7 @@ from jaxasr.nn.postencoders import TransformerPostEncoder
 from jaxasr.parallel import Devices
 from jaxasr.prepare import prepare, read_manifests, resumed
 from jaxasr.replay import replay
+from jaxasr.reporting import gather
 from jaxasr.searching import SearchFlags
 from jaxasr.states import Checkpoints
 from jaxasr.tasks import AsrTask
@@ -134,6 +136,21 @@ def test_resume_is_exact(whole, tmp_path):
     train(cfg)
     assert losses(cfg) == losses(whole)
     assert_same(final_params(cfg), final_params(whole))
+
+
+def test_a_clock_that_jumps_changes_nothing(whole, tmp_path, monkeypatch):
+    """By years, back in the first session and forth in the second; no time in the report is below zero."""
+    cfg, now, jumped = rerun(whole, tmp_path), time.time, [0.0]
+    add = StepLog.add
+    monkeypatch.setattr(time, "time", lambda: now() + jumped[-1])
+    for jump in (-1e9, 1e9):
+        monkeypatch.setattr(StepLog, "add", lambda *args, jump=jump: jumped.append(jump) or add(*args))
+        with contextlib.suppress(DataError):
+            train(cfg, collate_fn=FailsAt(7 if jump < 0 else 99))
+    assert losses(cfg) == losses(whole)
+    assert_same(final_params(cfg), final_params(whole))
+    report.write(pathlib.Path(cfg.workdir), tmp_path / "report.html")
+    assert gather.read(pathlib.Path(cfg.workdir)).log.seconds >= 0.0
 
 
 def test_a_run_that_goes_on_reads_no_weights_again(tmp_path, capsys):
