@@ -13,7 +13,6 @@ import soundfile
 
 import jaxasr
 from jaxasr import __main__, checkpoint, corpora, decode
-from jaxasr.checkpoint import Progress
 from jaxasr.data import manifest
 from jaxasr.data.tokenizer import Vocabulary
 from jaxasr.decode import DecodeOptions
@@ -23,6 +22,7 @@ from jaxasr.nn.normalize import Cmvn
 from jaxasr.outputs import files
 from jaxasr.parallel import Devices
 from jaxasr.searching import SearchFlags
+from jaxasr.states import Progress
 from jaxasr.validate import Validator, lowest
 
 from . import tiny
