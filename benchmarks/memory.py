@@ -40,6 +40,10 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
+M_MMAP_THRESHOLD = -3
+"""Of malloc.h: from so many bytes on memory is mapped for one use; said once, it grows no more."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Options(Output):
     """Bytes on one device of a step with Adam and dropout."""
@@ -78,6 +82,7 @@ def configuration(size: str, *, remat: Any = False, dtype: str = "float32", **op
 
 def planned_and_peak(cfg: TrainConfig, shape: BucketShape) -> tuple[StepMemory, int]:
     """What a step is planned to take on the first device, and what it takes there."""
+    give_back_at_once()
     devices = Devices.first()
     create = state_creator(cfg, cfg.task, devices)
     steps = train_steps(cfg, cfg.task, devices, abstract_state(create, devices))
@@ -108,6 +113,12 @@ def host_batch(cfg: TrainConfig, shape: BucketShape) -> HostBatch:
     arrays["audio"] = rng.integers(-3000, 3000, spec.audio.shape).astype(np.int16)
     arrays["tokens"] = rng.integers(3, len(task.vocabulary) - 1, spec.tokens.shape).astype(np.int32)
     return HostBatch(PlannedBatch(shape, np.arange(shape.rows)), [], type(spec)(**arrays))
+
+
+def give_back_at_once() -> None:
+    """Has the C library give freed memory back; what it keeps, in pieces, for later is not what a step needs."""
+    if jax.default_backend() == "cpu":
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 65536)
 
 
 def forget_peak() -> int:

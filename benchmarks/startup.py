@@ -19,9 +19,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
-import rich.console
-import rich.table
-
 from benchmarks.measure import Output
 from benchmarks.processes import output
 from jaxasr import corpora
@@ -119,13 +116,3 @@ def first_step(
 def a_sound(folder: pathlib.Path) -> str:
     """A file of a bundled digit."""
     return str(sorted(p for p in corpora.digits().rglob("*") if p.suffix in (".flac", ".wav"))[0])
-
-
-def show(title: str, rows: list[dict[str, Any]]) -> None:
-    table = rich.table.Table(title=f"{title}, in seconds")
-    names = list(dict.fromkeys(name for found in rows for name in found))
-    for name in names:
-        table.add_column(name.removesuffix("_s"), justify="left" if name == "what" else "right", no_wrap=True)
-    for found in rows:
-        table.add_row(*(f"{v:.2f}" if isinstance(v := found.get(name, ""), float) else v for name in names))
-    rich.console.Console().print(table)

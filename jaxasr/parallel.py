@@ -22,6 +22,9 @@ from jaxasr.typing import PyTree
 
 AUTO = "auto"
 """The coordinator's place where a scheduler says who is who."""
+SILENT_SECONDS = 40
+"""After which a process of a run counts as dead; the others then end. It answers in a thread of JAX's own, while it
+computes or compiles too."""
 
 
 def start_processes(
@@ -44,7 +47,13 @@ def start_processes(
 
     def join() -> None:
         try:
-            jax.distributed.initialize(where, num_processes, process_id, initialization_timeout=timeout)
+            jax.distributed.initialize(
+                where,
+                num_processes,
+                process_id,
+                initialization_timeout=timeout,
+                heartbeat_timeout_seconds=SILENT_SECONDS,
+            )
         except Exception as error:  # whatever its client, and the scheduler's variables, come to
             faults.append(error)
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import pathlib
 from typing import Any
 
 import jax
@@ -14,6 +15,7 @@ from benchmarks.cost import cost_of, traffic
 from benchmarks.hlo import parsed
 from benchmarks.measure import Case, Options, PeerOptions, measured
 from benchmarks.processes import call, resident
+from benchmarks.summary import summary
 from jaxasr.errors import ConfigError
 
 PROMISED = {
@@ -136,3 +138,10 @@ def test_state_is_carried_and_cases_take_turns():
     assert [row["rounds"] for row in rows] == [2, 2, 2] and rows[0]["gflop"] is None
     turns = "".join(order)
     assert turns.index("b") < turns.rindex("a")
+
+
+@pytest.mark.parametrize("results", ["beside_peers_2core.jsonl", "all_2core.json"])
+def test_the_readme_shows_the_results(results):
+    top = pathlib.Path(benchmarks.__file__).parent
+    shown = summary(top / "results" / results)
+    assert shown in (top.parent / "README.md").read_text(encoding="utf-8"), f"paste:\n{shown}"
