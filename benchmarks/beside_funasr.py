@@ -5,8 +5,9 @@ The harness that runs both sides in turns is no part of this project: `work.py` 
 the folder of those two:
 
   export GLIBC_TUNABLES=glibc.malloc.hugetlb=1 PYTHONPATH=$HARNESS:.
-  python $HARNESS/duel.py --a benchmarks/funasr_steps.py --apy $PEER/venv/bin/python --cases 'train.sanm_*' --n 10 \
-      --b benchmarks/beside_funasr.py --bpy .venv/bin/python --out benchmarks/results/train_step_2core.jsonl
+  python $HARNESS/duel.py --a benchmarks/funasr_steps.py --apy $PEER/venv/bin/python --n 10 \
+      --cases 'train.*' 'enc_fwd.*' 'fbank.*' \
+      --b benchmarks/beside_funasr.py --bpy .venv/bin/python --out benchmarks/results/beside_peers_2core.jsonl
 
 and for the joint beam search, of 16 utterances at a time, with the weights that the peer's first run leaves,
 
@@ -20,8 +21,8 @@ and for reading 600 FLAC files (`flac_set`), features and batching, by two threa
   python $HARNESS/duel.py --apy $PEER/venv/bin/python --n 9 --map data.espnet_2workers=data.processes \
       --b benchmarks/beside_funasr.py --bpy .venv/bin/python --out benchmarks/results/pipeline_2core.jsonl
 
-GLIBC_TUNABLES is what `python -m jaxasr.train` sets for itself; both sides have it here. The other cases, by the same
-names as the peers' (`--cases 'fbank*' 'enc_fwd*' 'ctc_loss*' 'train.conformer*'`), are run alike.
+GLIBC_TUNABLES is what `python -m jaxasr.train` sets for itself; both sides have it here. The CTC loss
+(`--cases 'ctc_loss*'`) is run alike.
 """
 
 import functools
@@ -126,7 +127,7 @@ def encoder_forward(spec: dict[str, Any]) -> Case:
     def run() -> dict[str, Any]:
         return {"shape": jax.block_until_ready(forward(params, *features))[0].shape}
 
-    return run, {"units": (seconds, "audio-s")}
+    return run, {"units": (seconds, "audio-s"), "inner": STEPS}
 
 
 def log_mel(frontend: Frontend) -> Case:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.measure import Case, Options, Row, measured
+from benchmarks.sizes import SIZES
 from jaxasr.nn.subsampling import conv2d_by_taps, conv2d_by_xla
 
 
@@ -24,11 +25,15 @@ class Shape(NamedTuple):
 
 
 CHANNELS = (16, 64, 128, 144, 256)
-SHAPES = (
-    Shape(16, 200, 80, 1, 144, 3, 2),
-    *(Shape(16, 99, 39, C, C, 3, 2) for C in CHANNELS),
-    *(Shape(16, 99, 39, C, C, 5, 3) for C in CHANNELS),
-)
+
+
+def shapes(options: Options) -> Iterator[Shape]:
+    """Of so many channels, or of the width of a size."""
+    size = SIZES[options.size or "small"]
+    yield Shape(size.rows, 200, 80, 1, size.width, 3, 2)
+    for channels in (size.width,) if options.size else CHANNELS:
+        yield Shape(size.rows, 99, 39, channels, channels, 3, 2)
+        yield Shape(size.rows, 99, 39, channels, channels, 5, 3)
 
 
 def with_gradient(convolve: Callable[..., jax.Array], stride: int) -> Callable[..., Any]:
@@ -36,7 +41,7 @@ def with_gradient(convolve: Callable[..., jax.Array], stride: int) -> Callable[.
 
 
 def groups(options: Options) -> Iterator[list[Case]]:
-    for shape in (Shape(2, 9, 7, 3, 4, 3, 2),) if options.size == "tiny" else SHAPES:
+    for shape in shapes(options):
         yield list(cases(shape))
 
 

@@ -5,6 +5,7 @@ layers. The program's text tells how often: what the matrix products and convolu
 instructions read and write, is added for the other turns. A loop of unknown length, such as a search's, counts once.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from benchmarks.hlo import Instruction, Program, bytes_of, parsed
@@ -43,7 +44,7 @@ def moved(instruction: Instruction, types: dict[str, str], program: Program) -> 
         return 0.0
     if instruction.op == "fusion":
         (inside,) = (program.computations[called] for called, _ in program.calls(instruction))
-        return written(instruction, inside) + sum(read(i, inside) for i in inside if i.op == "parameter")
+        return written(inside) + sum(read(i, inside) for i in inside if i.op == "parameter")
     if instruction.op in SLICES:
         return 2.0 * bytes_of(instruction.type)
     operands = [types.get(name, "") for name in instruction.operands]
@@ -52,7 +53,7 @@ def moved(instruction: Instruction, types: dict[str, str], program: Program) -> 
     return bytes_of(instruction.type) + sum(map(bytes_of, operands))
 
 
-def read(parameter: Instruction, inside: Any) -> float:
+def read(parameter: Instruction, inside: Sequence[Instruction]) -> float:
     """Bytes that a fusion reads of one of its parameters."""
     users = [i for i in inside if parameter.name in i.operands]
     parts = [i for i in users if i.operands[0] == parameter.name and i.op in (*SLICES, UPDATE)]
@@ -61,10 +62,17 @@ def read(parameter: Instruction, inside: Any) -> float:
     return sum(bytes_of(i.type) for i in parts if i.op in SLICES)
 
 
-def written(fusion: Instruction, inside: Any) -> float:
+def written(inside: Sequence[Instruction]) -> float:
     """Bytes that a fusion writes."""
     by_name = {i.name: i for i in inside}
     root = next(i for i in inside if i.is_root)
-    while root.op == "bitcast" and root.operands[0] in by_name:
-        root = by_name[root.operands[0]]
-    return bytes_of(by_name[root.operands[1]].type if root.op == UPDATE else fusion.type)
+    outputs = [by_name[name] for name in root.operands] if root.op == "tuple" else [root]
+    return sum(bytes_of(stored(output, by_name)) for output in outputs)
+
+
+def stored(output: Instruction, by_name: Mapping[str, Instruction]) -> str:
+    """The type of what is written for one of a fusion's outputs: of an array that is updated, the part."""
+    made = output
+    while made.op == "bitcast" and made.operands[0] in by_name:
+        made = by_name[made.operands[0]]
+    return by_name[made.operands[1]].type if made.op == UPDATE else output.type

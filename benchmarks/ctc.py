@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import optax
 
-from benchmarks.measure import Case, Options, Row, measured
+from benchmarks.measure import Case, PeerOptions, Row, measured
 from benchmarks.sizes import Size
 from jaxasr.nn.ctc import ctc_loss
 from jaxasr.nn.masking import length_mask
@@ -31,7 +31,7 @@ def random_batch(size: Size) -> tuple[np.ndarray, ...]:
     return tuple(a.astype(np.float32 if a.dtype == np.float64 else np.int32) for a in arrays)
 
 
-def groups(options: Options) -> Iterator[list[Case]]:
+def groups(options: PeerOptions) -> Iterator[list[Case]]:
     for size in options.sizes():
         batch = random_batch(size)
         name = ",".join(map(str, (*batch[0].shape, batch[2].shape[1])))
@@ -48,5 +48,5 @@ def groups(options: Options) -> Iterator[list[Case]]:
         yield cases
 
 
-def measure(options: Options) -> list[Row]:
+def measure(options: PeerOptions) -> list[Row]:
     return measured(groups(options), options)

@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks import sizes
-from benchmarks.measure import Case, Options, Row, dtypes, measured
+from benchmarks.measure import Case, PeerOptions, Row, dtypes, measured
 from jaxasr.nn.encoders import Encoder
 
 
-def groups(options: Options) -> Iterator[list[Case]]:
+def groups(options: PeerOptions) -> Iterator[list[Case]]:
     for size in options.sizes():
         for name, encoder in sizes.encoders(size):
             cases = [case(name, encoder, size, dtype) for dtype in dtypes()]
@@ -35,5 +35,5 @@ def case(name: str, encoder: Encoder, size: sizes.Size, dtype: str) -> Case:
     return Case(name, forward, (jax.jit(init)(jax.random.key(0)), x, lengths), size.audio_s, "audio s", dtype=dtype)
 
 
-def measure(options: Options) -> list[Row]:
+def measure(options: PeerOptions) -> list[Row]:
     return measured(groups(options), options)

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from benchmarks import sizes
-from benchmarks.measure import Case, Options, Row, measured
+from benchmarks.measure import Case, PeerOptions, Row, measured
 from jaxasr.nn.frontends import WavFrontend
 
 
-def groups(options: Options) -> Iterator[list[Case]]:
+def groups(options: PeerOptions) -> Iterator[list[Case]]:
     size = options.sizes()[0]  # the features of all are the same
     batch = sizes.sound_batch(size)
     work = {"arguments": (batch.audio, batch.audio_lengths), "amount": size.audio_s, "unit": "audio s"}
@@ -29,5 +29,5 @@ def groups(options: Options) -> Iterator[list[Case]]:
     yield cases
 
 
-def measure(options: Options) -> list[Row]:
+def measure(options: PeerOptions) -> list[Row]:
     return measured(groups(options), options)

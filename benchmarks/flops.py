@@ -12,14 +12,14 @@ from typing import Any, Literal
 import jax
 import tyro
 
+from benchmarks import sizes
 from benchmarks.hlo import parsed
+from benchmarks.sizes import SIZES, Size
 from jaxasr.data.batch import BucketShape
-from jaxasr.data.tokenizer import Vocabulary
-from jaxasr.nn.decoders import ParaformerSanmDecoder, TransformerDecoder
-from jaxasr.nn.encoders import SanmEncoder
+from jaxasr.nn.decoders import ParaformerSanmDecoder
 from jaxasr.parallel import Devices
 from jaxasr.state import abstract_state, make_train_step, state_creator
-from jaxasr.tasks import AsrTask, ParaformerTask, Task
+from jaxasr.tasks import ParaformerTask, Task
 from jaxasr.train_config import TrainConfig
 
 
@@ -28,33 +28,27 @@ class Options:
     """Counts a training step's arithmetic."""
 
     size: Literal["small", "base", "large"] = "large"
-    """small: SAN-M of 4 blocks of width 144; base: of 12 of 256; large: FunASR's Paraformer-large."""
+    """Of the network; large is FunASR's Paraformer-large."""
     rows: int = 4
     seconds: float = 12.0
     """Of sound in a row."""
     tokens_per_second: float = 4.0
 
 
-def task_of(size: str) -> Task:
-    """Without data: a vocabulary of numbers, and no feature statistics."""
-    layers, width, d_ff, vocabulary = {
-        "small": (4, 144, 576, 500),
-        "base": (12, 256, 2048, 5000),
-        "large": (50, 512, 2048, 8404),
-    }[size]
-    words = Vocabulary(("<blank>", "<s>", "</s>", *map(str, range(vocabulary - 4)), "<unk>"))
-    sizes = {"d_model": width, "num_heads": 4, "d_ff": d_ff}
-    encoder = SanmEncoder(num_layers=layers, **sizes)
-    if size == "large":
-        decoder = ParaformerSanmDecoder(num_layers=16, **sizes)
-        return ParaformerTask(encoder=encoder, decoder=decoder, vocabulary=words, normalizer=None)
-    decoder = TransformerDecoder(num_layers=layers // 2, **sizes)
-    return AsrTask(encoder=encoder, decoder=decoder, vocabulary=words, normalizer=None)
+def task_of(size: Size) -> Task:
+    """Without data; `large` is a Paraformer, the others have CTC and attention."""
+    task = sizes.task(size, sizes.sanm(size), sound=True)
+    if size.name != "large":
+        return task
+    decoder = ParaformerSanmDecoder(
+        num_layers=size.decoder_layers, d_model=size.width, num_heads=size.heads, d_ff=size.inner
+    )
+    return ParaformerTask(encoder=task.encoder, decoder=decoder, vocabulary=task.vocabulary, normalizer=None)
 
 
 def measure(options: Options) -> dict[str, Any]:
     """Parameters, and GFLOP for a second of sound."""
-    task, devices = task_of(options.size), Devices.first()
+    task, devices = task_of(SIZES[options.size]), Devices.first()
     cfg = TrainConfig(task=task)
     rate = int(task.input_rate)
     shape = BucketShape(options.rows, int(rate * options.seconds), int(options.tokens_per_second * options.seconds))

@@ -1,4 +1,4 @@
-"""FunASR's side of beside_funasr.py: the harness's own cases, with as many steps to a timing as ours have."""
+"""The peers' side of beside_funasr.py: the harness's own cases, with as many turns to a timing as ours have."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,4 +17,7 @@ def repeated(setup: Callable[[], tuple[Any, dict[str, Any]]]) -> Callable[[], tu
     return made
 
 
-CASES = {name: repeated(setup) for name, setup in peer_cases.CASES.items() if name.startswith("train.sanm_")}
+CASES = {
+    name: repeated(setup) if name.startswith(("train.", "enc_fwd.", "fbank.")) else setup
+    for name, setup in peer_cases.CASES.items()
+}

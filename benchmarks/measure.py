@@ -7,10 +7,11 @@ moment, and what a case's arithmetic and its bytes are held against.
 import dataclasses
 import importlib.util
 import math
+import pathlib
 import statistics
 import time
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,29 +31,32 @@ Row = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
-    """How much is measured, and beside whom."""
+class Output:
+    """What every benchmark can be told."""
+
+    json: pathlib.Path | None = None
+    """A file for the results, with machine, versions and options."""
+    LEAST: ClassVar[Mapping[str, float]] = {}
+    """What options must be at least."""
+
+    def check(self) -> None:
+        """Raises ConfigError where nothing could be measured."""
+        for name, least in self.LEAST.items():
+            if not (value := getattr(self, name)) >= least:
+                raise ConfigError(f"--{name}={value}: {least:g} or more was expected; change it.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Options(Output):
+    """How much is measured."""
 
     size: Literal["tiny", "small", "base", "large"] | None = None
     """Networks and vocabularies; small and base where none is given, large too on an accelerator; tiny is for tests."""
-    peer: Literal["torch"] | None = None
-    """The same work in PyTorch, in turns with ours; it must be installed."""
     seconds: float = 6.0
     """How long the cases that are compared are measured, together; three rounds at least."""
     rounds: int = 50
     """How often each is measured at most."""
-
-    def check(self) -> None:
-        if self.peer and importlib.util.find_spec(self.peer) is None:
-            raise ConfigError(
-                f"--peer={self.peer}: this Python has no {self.peer}; it was expected beside jaxasr; install it here "
-                f"(pip install {self.peer}), or leave the option out."
-            )
-        if self.rounds < 1 or not self.seconds >= 0.0:
-            raise ConfigError(
-                f"--rounds={self.rounds}, --seconds={self.seconds}: 1 round or more and 0 seconds or more were "
-                "expected; change them."
-            )
+    LEAST: ClassVar[Mapping[str, float]] = {"seconds": 0.0, "rounds": 1}
 
     def sizes(self) -> list[Size]:
         names = ("small", "base", "large") if on_accelerator() else ("small", "base")
@@ -66,6 +70,22 @@ def on_accelerator() -> bool:
 def dtypes() -> tuple[str, ...]:
     """What networks are measured in."""
     return ("float32", "bfloat16") if on_accelerator() else ("float32",)
+
+
+@dataclasses.dataclass(frozen=True)
+class PeerOptions(Options):
+    """How much is measured, and beside whom."""
+
+    peer: Literal["torch"] | None = None
+    """The same work in PyTorch, in turns with ours; it must be installed."""
+
+    def check(self) -> None:
+        super().check()
+        if self.peer and importlib.util.find_spec(self.peer) is None:
+            raise ConfigError(
+                f"--peer={self.peer}: this Python has no {self.peer}; it was expected beside jaxasr; install it here "
+                f"(pip install {self.peer}), or leave the option out."
+            )
 
 
 class Case(NamedTuple):

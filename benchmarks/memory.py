@@ -1,4 +1,4 @@
-"""What a training step is planned to take of memory, and what it takes: `python -m benchmarks.memory [--size=base]`.
+"""What a training step is planned to take of memory, and what it takes: `python -m benchmarks memory [--size=base]`.
 
 Every case runs in a process of its own. On a CPU the peak of its resident memory over one step is read from the kernel,
 less what it had before the step's arguments were made; elsewhere the device counts for itself.
@@ -7,49 +7,27 @@ less what it had before the step's arguments were made; elsewhere the device cou
 import ctypes
 import dataclasses
 import gc
-import json
 import pathlib
-import subprocess
-import sys
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import jax
 import numpy as np
 import rich.console
 import rich.table
-import tyro
 
+from benchmarks import sizes
+from benchmarks.measure import Output
+from benchmarks.processes import call, resident
+from benchmarks.sizes import SIZES
 from jaxasr.data.batch import BucketShape
 from jaxasr.data.bucketing import PlannedBatch
 from jaxasr.data.pipeline import HostBatch
-from jaxasr.data.tokenizer import Vocabulary
 from jaxasr.memory import StepMemory
-from jaxasr.nn.decoders import TransformerDecoder
-from jaxasr.nn.encoders import ConformerEncoder, Encoder, SanmEncoder
-from jaxasr.nn.normalize import Cmvn
 from jaxasr.parallel import Devices
 from jaxasr.state import abstract_state, state_creator, train_steps
-from jaxasr.tasks import AsrTask
 from jaxasr.train_config import TrainConfig
 
-SIZES: dict[str, tuple[Encoder, TransformerDecoder, int]] = {
-    "tiny": (SanmEncoder(num_layers=4, d_model=64, d_ff=256), TransformerDecoder(num_layers=1, d_model=64), 100),
-    "small": (
-        SanmEncoder(num_layers=4, d_model=144, d_ff=576),
-        TransformerDecoder(num_layers=2, d_model=144, d_ff=576),
-        500,
-    ),
-    "conformer": (
-        ConformerEncoder(num_layers=4, d_model=144, d_ff=576),
-        TransformerDecoder(num_layers=2, d_model=144, d_ff=576),
-        500,
-    ),
-    "base": (
-        SanmEncoder(num_layers=12, d_model=256, d_ff=2048),
-        TransformerDecoder(num_layers=6, d_model=256, d_ff=2048),
-        5000,
-    ),
-}
 CASES: dict[str, dict[str, Any]] = {
     "as it is": {},
     "remat=dots": {"remat": "dots"},
@@ -62,55 +40,49 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
+M_MMAP_THRESHOLD = -3
+"""Of malloc.h: from so many bytes on memory is mapped for one use; said once, it grows no more."""
+
+
 @dataclasses.dataclass(frozen=True)
-class Options:
+class Options(Output):
     """Bytes on one device of a step with Adam and dropout."""
 
     size: Literal["tiny", "small", "conformer", "base"] = "small"
-    """Of the network."""
+    """Of the network; conformer is a small one."""
     rows: int = 16
     """Utterances in a batch."""
     seconds: float = 12.0
     """Of each."""
     cases: tuple[str, ...] = tuple(CASES)
     """Which to measure."""
-    json: pathlib.Path | None = None
-    """A file for the results."""
+    LEAST: ClassVar[Mapping[str, float]] = {"rows": 1, "seconds": 0.1}
 
 
 def measure(options: Options) -> list[dict[str, Any]]:
     """For every case the planned bytes, the measured ones, and by what part of them the plan is off."""
-    return [_in_own_process(dataclasses.replace(options, cases=(case,), json=None)) for case in options.cases]
+    return [call("memory", "one_case", case, options.size, options.rows, options.seconds) for case in options.cases]
 
 
-def _in_own_process(options: Options) -> dict[str, Any]:
-    asked = [f"--{name}={getattr(options, name)}" for name in ("size", "rows", "seconds")]
-    command = [sys.executable, "-m", "benchmarks.memory", *asked, "--cases", *options.cases, "--json=-"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def one_case(options: Options) -> dict[str, Any]:
+def one_case(case: str, size: str, rows: int, seconds: float) -> dict[str, Any]:
     """The same of one case, in this process."""
-    (case,) = options.cases
-    shape = BucketShape(options.rows, int(options.seconds * 16_000), round(3.5 * options.seconds))
-    planned, peak = planned_and_peak(configuration(options.size, **CASES[case]), shape)
-    found = {"case": case, **planned._asdict(), "planned": planned.total, "measured": peak}
-    return found | {"off": planned.total / peak - 1, "device": jax.devices()[0].device_kind}
+    shape = BucketShape(rows, int(seconds * 16_000), round(3.5 * seconds))
+    planned, peak = planned_and_peak(configuration(size, **CASES[case]), shape)
+    found = {"case": case, "size": size, "rows": rows, "seconds": seconds} | planned._asdict()
+    off = planned.total / peak - 1
+    return found | {"planned": planned.total, "measured": peak, "off": off, "device": jax.devices()[0].device_kind}
 
 
-def configuration(size: str, *, remat: Any = False, dtype: Any = "float32", **options: Any) -> TrainConfig:
-    encoder, decoder, vocabulary = SIZES[size]
-    tokens = ("<blank>", "<s>", "</s>", *(f"t{i}" for i in range(vocabulary - 4)), "<unk>")
-    task = AsrTask(encoder=encoder.clone(remat=remat), decoder=decoder, dtype=dtype, vocabulary=Vocabulary(tokens))
-    width = task._frontend.output_width
-    return TrainConfig(task=task.with_resources(cmvn=Cmvn(np.zeros(width, "f"), np.ones(width, "f"))), **options)
+def configuration(size: str, *, remat: Any = False, dtype: str = "float32", **options: Any) -> TrainConfig:
+    conformer = size == "conformer"
+    found = SIZES["small" if conformer else size]
+    encoder = (sizes.conformer if conformer else sizes.sanm)(found)
+    return TrainConfig(task=sizes.task(found, encoder.clone(remat=remat), dtype, sound=True), **options)
 
 
 def planned_and_peak(cfg: TrainConfig, shape: BucketShape) -> tuple[StepMemory, int]:
     """What a step is planned to take on the first device, and what it takes there."""
+    give_back_at_once()
     devices = Devices.first()
     create = state_creator(cfg, cfg.task, devices)
     steps = train_steps(cfg, cfg.task, devices, abstract_state(create, devices))
@@ -132,14 +104,21 @@ def planned_and_peak(cfg: TrainConfig, shape: BucketShape) -> tuple[StepMemory, 
 
 def host_batch(cfg: TrainConfig, shape: BucketShape) -> HostBatch:
     """Noise, and tokens that are drawn."""
-    rng, spec = np.random.default_rng(0), cfg.task.batch_spec(shape)
+    task: Any = cfg.task
+    rng, spec = np.random.default_rng(0), task.batch_spec(shape)
     full = {"audio_lengths": shape.samples, "token_lengths": shape.tokens, "weights": 1}
     arrays = {
         name: np.full(spec_of.shape, full.get(name, 0), spec_of.dtype) for name, spec_of in spec._asdict().items()
     }
     arrays["audio"] = rng.integers(-3000, 3000, spec.audio.shape).astype(np.int16)
-    arrays["tokens"] = rng.integers(3, 90, spec.tokens.shape).astype(np.int32)
+    arrays["tokens"] = rng.integers(3, len(task.vocabulary) - 1, spec.tokens.shape).astype(np.int32)
     return HostBatch(PlannedBatch(shape, np.arange(shape.rows)), [], type(spec)(**arrays))
+
+
+def give_back_at_once() -> None:
+    """Has the C library give freed memory back; what it keeps, in pieces, for later is not what a step needs."""
+    if jax.default_backend() == "cpu":
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 65536)
 
 
 def forget_peak() -> int:
@@ -149,42 +128,23 @@ def forget_peak() -> int:
         return 0  # the peak of a device cannot be forgotten, but nothing before a step takes as much
     ctypes.CDLL(None).malloc_trim(0)
     pathlib.Path("/proc/self/clear_refs").write_text("5")
-    return _status("VmRSS")
+    return resident("VmRSS")
 
 
 def peak() -> int:
     """The most bytes in use since `forget_peak`."""
     if jax.default_backend() != "cpu":
         return jax.local_devices()[0].memory_stats()["peak_bytes_in_use"]
-    return _status("VmHWM")
+    return resident("VmHWM")
 
 
-def _status(name: str) -> int:
-    lines = pathlib.Path("/proc/self/status").read_text().splitlines()
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
-
-
-def show(options: Options, results: list[dict[str, Any]]) -> None:
-    title = f"{options.size}, {options.rows} rows of {options.seconds:g} s, on {results[0]['device']}: MiB"
-    table = rich.table.Table(title=title)
+def show(title: str, rows: list[dict[str, Any]]) -> None:
+    first = rows[0]
+    shape = f"{first['size']}, {first['rows']} rows of {first['seconds']:g} s, on {first['device']}"
+    table = rich.table.Table(title=f"{title}, in MiB: {shape}")
     columns = ("state", "batch", "between", "planned", "measured")
     for name in ("", *columns, "plan - measured"):
         table.add_column(name, justify="right" if name else "left")
-    for found in results:
+    for found in rows:
         table.add_row(found["case"], *(f"{found[n] / 2**20:.1f}" for n in columns), f"{100 * found['off']:+.1f} %")
     rich.console.Console().print(table)
-
-
-def main() -> None:
-    options = tyro.cli(Options)
-    if str(options.json) == "-":
-        print(json.dumps(one_case(options)))
-        return
-    results = measure(options)
-    show(options, results)
-    if options.json is not None:
-        options.json.write_text(json.dumps(results, indent=1) + "\n")
-
-
-if __name__ == "__main__":
-    main()

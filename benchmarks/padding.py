@@ -1,6 +1,6 @@
 """Padding of random epochs over the number of shapes, for the durations of three kinds of corpora.
 
-  python -m benchmarks.padding --picture=docs/padding.png
+  python -m benchmarks padding --picture=docs/padding.png
 
 Samples of batches that are no sound, filler rows counted, as a share; the mean of some epochs. "To the edges" is what
 the edges alone cost, before what does not fill a batch moves to the next larger shape: no plan of as many shapes, each
@@ -9,15 +9,15 @@ utterance in a row of its own, has less than the best edges.
 
 import dataclasses
 import pathlib
-import sys
 import tempfile
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 import rich.console
 import rich.table
-import tyro
 
+from benchmarks.measure import Output
 from jaxasr.data import bucketing
 from jaxasr.data.batch import BucketShape
 
@@ -29,14 +29,18 @@ EPOCHS = 5
 
 
 @dataclasses.dataclass(frozen=True)
-class Padding:
-    """Shows a table, and draws it where a picture is asked for."""
+class Options(Output):
+    """What padding comes to, and a picture of it."""
 
     batch_seconds: tuple[float, ...] = (30.0, 120.0)
+    """Of sound in a batch."""
     rows_multiple: int = 1
+    """Rows of a batch come in multiples of it."""
     utterances: int = 20_000
+    """Of each kind of corpus."""
     picture: pathlib.Path | None = None
     """Where the picture goes; it needs Debian's chromium."""
+    LEAST: ClassVar[Mapping[str, float]] = {"rows_multiple": 1, "utterances": 1}
 
 
 def durations(kind: str, number: int = 20_000, seed: int = 4) -> np.ndarray:
@@ -50,7 +54,7 @@ def durations(kind: str, number: int = 20_000, seed: int = 4) -> np.ndarray:
     return np.exp(random.normal(np.log(2.6), 0.5, number)).clip(0.4, 9.0)
 
 
-def measured(kind: str, batch_seconds: float, max_buckets: int, options: Padding) -> dict[str, Any]:
+def measured(kind: str, batch_seconds: float, max_buckets: int, options: Options) -> dict[str, Any]:
     """One row of the table."""
     seconds = durations(kind, options.utterances)
     samples, tokens = (np.floor(seconds * rate).astype(np.int64) for rate in (RATE, TOKENS_PER_SECOND))
@@ -78,19 +82,21 @@ def room(samples: np.ndarray, tokens: np.ndarray, shapes: list[BucketShape], epo
     return sum(batch.shape.rows * batch.shape.samples for batch in plan)
 
 
-def measure(options: Any = None) -> list[dict[str, Any]]:
+def measure(options: Options) -> list[dict[str, Any]]:
     """A row for every kind, size of batches and number of shapes."""
-    padding = options if isinstance(options, Padding) else Padding()
-    return [
-        measured(kind, seconds, buckets, padding)
+    rows = [
+        measured(kind, seconds, buckets, options)
         for kind in KINDS
-        for seconds in padding.batch_seconds
+        for seconds in options.batch_seconds
         for buckets in BUCKETS
     ]
+    if options.picture is not None:
+        draw(rows, options.picture)
+    return rows
 
 
-def show(rows: list[dict[str, Any]]) -> None:
-    table = rich.table.Table(title="Padding of random epochs, % of all samples, by the most shapes")
+def show(title: str, rows: list[dict[str, Any]]) -> None:
+    table = rich.table.Table(title=f"{title}, % of all samples, by the most shapes")
     for name in ("durations", "seconds", *map(str, BUCKETS)):
         table.add_column(name, justify="left" if name == "durations" else "right")
     for kind, seconds in dict.fromkeys((r["durations"], r["batch_seconds"]) for r in rows):
@@ -129,15 +135,3 @@ def draw(rows: list[dict[str, Any]], picture: pathlib.Path) -> None:
         whole = el("html", head, el("body", el("main", chart)), data_height=380)
         file.write_text("<!doctype html>\n" + whole, encoding="utf-8")
         browser.picture(file, picture, width=560)
-
-
-def main() -> None:
-    options = tyro.cli(Padding, args=sys.argv[1:])
-    rows = measure(options)
-    show(rows)
-    if options.picture is not None:
-        draw(rows, options.picture)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,7 +1,5 @@
 """Reading FLAC, features and batching, in utterances a second; and manifests of a million utterances.
 
-  python -m benchmarks.pipeline
-
 The rates are of 600 utterances of 4.6 s on average, in batches of up to 120 s by length, with the start of threads or
 processes: read and batched alone, and with log-mel features (80, 7 stacked by 6) on the devices as well.
 """
@@ -11,23 +9,20 @@ import dataclasses
 import functools
 import json
 import pathlib
-import resource
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
-import rich.console
-import rich.table
 import soundfile
-import tyro
 
+from benchmarks import table
+from benchmarks.measure import Output
 from benchmarks.padding import RATE, durations
+from benchmarks.processes import call, resident
 from jaxasr.data import manifest, pack, pipeline
 from jaxasr.data.manifest import Utterance
 from jaxasr.inputs import Inputs, evaluation_inputs, training_inputs
@@ -40,13 +35,16 @@ MILLION = 1_000_000
 
 
 @dataclasses.dataclass(frozen=True)
-class PipelineOptions:
-    """Shows how fast utterances are read, and how long a large manifest takes."""
+class Options(Output):
+    """How fast utterances are read, and how long a large manifest takes."""
 
     utterances: int = 600
+    """Of 4.6 s on average."""
     rounds: int = 5
+    """How often they are read in each way."""
     lines: int = MILLION
     """Of the large manifests; 0 leaves them out."""
+    LEAST: ClassVar[Mapping[str, float]] = {"utterances": 1, "rounds": 1, "lines": 0}
 
 
 # Rate --------------------------------------------------------------------------------------------------------
@@ -92,7 +90,7 @@ def passes(inputs: Inputs, *, with_features: bool, **way: int) -> dict[str, int]
     return {"utts": utterances, "frames": sum(int(lengths.sum()) for _, lengths in jax.block_until_ready(made))}
 
 
-def rates(options: PipelineOptions) -> Iterator[dict[str, Any]]:
+def rates(options: Options) -> Iterator[dict[str, Any]]:
     """A row for every way, in turns."""
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
@@ -115,8 +113,8 @@ def rates(options: PipelineOptions) -> Iterator[dict[str, Any]]:
     for (where, how, what), times in seconds.items():
         rate = [options.utterances / t for t in times]
         yield {
-            "from": where, "by": how, "to": what, "utterances_per_second": statistics.median(rate),
-            "slowest": min(rate), "fastest": max(rate),
+            "from": where, "by": how, "to": what, "per_s": statistics.median(rate), "slowest": min(rate),
+            "fastest": max(rate), "unit": "utterances",
         }  # fmt: skip
 
 
@@ -150,52 +148,35 @@ def load_in_full(path: str) -> dict[str, Any]:
     row: dict[str, Any] = {"manifest": pathlib.Path(path).name}
     began = time.perf_counter()
     utterances = manifest.read(path)
-    row |= {"utterances": len(utterances), "read_seconds": time.perf_counter() - began, "read_mib": peak_mib()}
+    row |= {"utterances": len(utterances), "read_s": time.perf_counter() - began, "read_mib": peak_mib()}
     began = time.perf_counter()
     inputs = training_inputs(
         TASK.prepared(utterances[:1000]), utterances, speeds=(1.0,), batch_seconds=120.0, max_buckets=12,
         rows_multiple=8, max_seconds=40.0, leave_out_unknown=False, seed=0, check_sound=False,
     )  # fmt: skip
-    row |= {"measure_seconds": time.perf_counter() - began}
+    row |= {"measure_s": time.perf_counter() - began}
     began = time.perf_counter()
     inputs.epoch(1)
-    return row | {"plan_seconds": time.perf_counter() - began, "peak_mib": peak_mib()}
+    return row | {"plan_s": time.perf_counter() - began, "peak_mib": peak_mib()}
 
 
 def peak_mib() -> float:
-    """Of this process, in all."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return resident("VmHWM") / 2**20
 
 
 def large_manifests(lines: int) -> Iterator[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as name:
         for path in write_manifests(pathlib.Path(name), lines):
-            code = f"import json; from benchmarks import pipeline; print(json.dumps(pipeline.load_in_full({path!r})))"
-            done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-            yield json.loads(done.stdout.splitlines()[-1])
+            yield call("pipeline", "load_in_full", path)
 
 
-def measure(options: Any = None) -> list[dict[str, Any]]:
+def measure(options: Options) -> list[dict[str, Any]]:
     """A row for every way to read, and one for every large manifest."""
-    chosen = options if isinstance(options, PipelineOptions) else PipelineOptions()
-    return [*rates(chosen), *(large_manifests(chosen.lines) if chosen.lines else ())]
+    return [*rates(options), *(large_manifests(options.lines) if options.lines else ())]
 
 
 def show(title: str, rows: Sequence[dict[str, Any]]) -> None:
-    table = rich.table.Table(title=title)
-    for name in rows[0]:
-        table.add_column(name.replace("_", " "), justify="right")
-    for row in rows:
-        table.add_row(*(f"{value:.1f}" if isinstance(value, float) else str(value) for value in row.values()))
-    rich.console.Console(width=120).print(table)
-
-
-def main() -> None:
-    options = tyro.cli(PipelineOptions, args=sys.argv[1:])
-    show("Utterances a second", list(rates(options)))
-    if options.lines:
-        show("Manifests", list(large_manifests(options.lines)))
-
-
-if __name__ == "__main__":
-    main()
+    read, planned = ([row for row in rows if ("manifest" in row) == wanted] for wanted in (False, True))
+    table.show(title, read)
+    if planned:
+        table.show("Large manifests, each in a process of its own", planned)

@@ -1,33 +1,34 @@
 """One training on 1, 2, 4 and 8 devices, data parallel and divided (--fsdp): losses, times, what is sent and kept.
 
-  python -m benchmarks.scaling [--devices 1 2 4 8] [--steps=5] [--json=FILE.json]
+  python -m benchmarks scaling [--devices 1 2 4 8] [--steps=5]
 
 Each runs in a process of its own. On a CPU the devices are threads of one machine, so the times say what dividing
-costs, not what it gains; with --fake=false the devices are those that the machine has, and --devices names how many of
+costs, not what it gains; with --no-fake the devices are those that the machine has, and --devices names how many of
 them. Ends with status 1 where losses differ by more than float32's sums in another order do.
 """
 
 import dataclasses
-import json
 import os
-import pathlib
 import statistics
-import subprocess
 import sys
 import time
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
+import numpy as np
 import rich.console
 import rich.table
-import tyro
+
+from benchmarks.measure import Output
+from benchmarks.processes import call
+from benchmarks.table import WIDTH
 
 TOLERANCE = 2e-5
 """Relative, of a loss after some steps."""
-MARK = "RESULT "
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class Options(Output):
     """Trains the same model on so many devices."""
 
     devices: tuple[int, ...] = (1, 2, 4, 8)
@@ -44,8 +45,7 @@ class Options:
     """Of sound in a row."""
     fake: bool = True
     """Let the CPU be so many devices."""
-    json: pathlib.Path | None = None
-    """A file for the same numbers."""
+    LEAST: ClassVar[Mapping[str, float]] = {"steps": 2, "layers": 1, "rows": 1, "seconds": 0.5}
 
 
 # --- one process -------------------------------------------------------------------------------------------------
@@ -71,8 +71,6 @@ def train_config(options: Options, fsdp: int) -> Any:
 
 
 def host_batch(options: Options) -> Any:
-    import numpy as np
-
     from jaxasr.data.batch import AsrBatch, BucketShape
     from jaxasr.data.bucketing import PlannedBatch
     from jaxasr.data.pipeline import HostBatch
@@ -89,8 +87,8 @@ def host_batch(options: Options) -> Any:
     return HostBatch(PlannedBatch(shape, np.arange(rows)), [], batch)
 
 
-def one(options: Options, fsdp: int) -> dict[str, Any]:
-    """What a training on all devices of this process comes to."""
+def one(told: dict[str, Any], fsdp: int) -> dict[str, Any]:
+    """What a training on all devices of this process comes to, by such options."""
     import jax
 
     from benchmarks.hlo import parsed
@@ -98,6 +96,7 @@ def one(options: Options, fsdp: int) -> dict[str, Any]:
     from jaxasr.parallel import Devices
     from jaxasr.state import abstract_state, make_train_step, state_creator, with_total
 
+    options = Options(**told)
     cfg, host = train_config(options, fsdp), host_batch(options)
     devices = Devices.all(cfg.fsdp)
     create = state_creator(cfg, cfg.task, devices)
@@ -148,53 +147,29 @@ def _in_process(options: Options, count: int, fsdp: int) -> dict[str, Any]:
         env["JAX_PLATFORMS"] = "cpu"
     else:
         env["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, range(count)))
-    asked = json.dumps({"fsdp": fsdp, **{n: v for n, v in dataclasses.asdict(options).items() if n != "json"}})
-    command = [sys.executable, "-c", "from benchmarks import scaling; scaling.answer()", asked]
-    done = subprocess.run(command, env=env, check=True, capture_output=True, text=True)
-    (found,) = (line for line in done.stdout.splitlines() if line.startswith(MARK))
-    return json.loads(found.removeprefix(MARK))
+    return call("scaling", "one", dataclasses.asdict(options) | {"json": None}, fsdp, environment=env)
 
 
-def answer() -> None:
-    """Runs `one` as its process was asked to, and prints what it comes to."""
-    asked = json.loads(sys.argv[1])
-    fsdp = asked.pop("fsdp")
-    print(MARK + json.dumps(one(Options(**asked), fsdp)))
-
-
-def show(results: list[dict[str, Any]]) -> None:
-    table = rich.table.Table(title=f"one training on devices of {results[0]['device']}", title_justify="left")
+def show(title: str, rows: list[dict[str, Any]]) -> None:
+    """The table; ends the program where losses differ."""
+    table = rich.table.Table(title=f"{title} of {rows[0]['device']}", title_justify="left")
     names = ("devices", "mesh", "last loss", "step ms", "all-reduce MB", "all-gather MB", "reduce-scatter MB")
     for name in (*names, "other MB", "params MB", "state MB", "temporary MB"):
         table.add_column(name, justify="right")
-    for found in results:
+    for found in rows:
         sent = {kind: size for kind, (_, size) in found["collectives"].items()}
         columns = [sent.pop(kind, 0) for kind in ("all-reduce", "all-gather", "reduce-scatter")]
         sizes = [*columns, sum(sent.values()), *(found[f"{n}_bytes"] for n in ("params", "state", "temporary"))]
         mesh = f"{found['devices'] // found['fsdp']} x {found['fsdp']}"
         row = (str(found["devices"]), mesh, f"{found['losses'][-1]:.6f}", f"{found['step_ms']:.0f}")
         table.add_row(*row, *(f"{size / 1e6:.2f}" for size in sizes))
-    rich.console.Console(width=120).print(table)
-
-
-def differing(results: list[dict[str, Any]]) -> float:
-    """The largest relative difference of a loss from that of the first result."""
-    first = results[0]["losses"]
-    return max(abs(a - b) / abs(b) for found in results for a, b in zip(found["losses"], first, strict=True))
-
-
-def main() -> None:
-    options = tyro.cli(Options)
-    results = measure(options)
-    show(results)
-    difference = differing(results)
-    print(f"losses differ by {difference:.1e} at most")
-    if options.json is not None:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    if difference > TOLERANCE:
+    rich.console.Console(width=WIDTH).print(table)
+    print(f"losses differ by {(difference := differing(rows)):.1e} at most")
+    if not difference <= TOLERANCE:
         sys.exit(f"more than {TOLERANCE:.0e}")
 
 
-if __name__ == "__main__":
-    main()
+def differing(results: list[dict[str, Any]]) -> float:
+    """The largest relative difference of a loss from that of the first result; NaN where one is none."""
+    losses = np.array([found["losses"] for found in results])
+    return float(np.max(np.abs(losses / losses[0] - 1.0)))

@@ -1,6 +1,6 @@
 """How long it takes until something happens: `--help`, the first training step, the first text.
 
-    python -m benchmarks.startup --data_root=CORPORA      # with AN4 under CORPORA, by its recipe too
+    python -m benchmarks startup --data_root=CORPORA      # with AN4 under CORPORA, by its recipe too
 
 Every figure is of a process of its own, from its start. Cold is an empty compilation cache, warm one that a run of a
 whole epoch has left.
@@ -17,16 +17,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
-import rich.console
-import rich.table
-import tyro
-
+from benchmarks.measure import Output
+from benchmarks.processes import output
 from jaxasr import corpora
 from jaxasr.__main__ import COMMANDS
-from jaxasr.session import machine
-from jaxasr.versions import versions
 
 FIRST = "first step after"
 """How the line of a run begins that is told at its first step."""
@@ -35,24 +31,23 @@ FILLING = ("--epochs=1", "--minutes=none", "--valid_steps=none", "--report=false
 
 
 @dataclasses.dataclass(frozen=True)
-class StartupOptions:
+class Options(Output):
     """How long it takes until something happens."""
 
     rounds: int = 3
     """How often each is measured."""
-    data_root: str | None = None
+    data_root: pathlib.Path | None = None
     """The folder with `an4/`, to measure that recipe too."""
-    json: pathlib.Path | None = None
-    """A file for the results, with machine and versions."""
+    LEAST: ClassVar[Mapping[str, float]] = {"rounds": 1}
 
 
-def measure(options: Any) -> list[dict[str, Any]]:
+def measure(options: Options) -> list[dict[str, Any]]:
     """A row for each of them: median, least and most seconds."""
-    rounds = min(options.rounds, 3)
+    rounds = options.rounds
     rows = [row(f"{command} --help", timed(rounds, "jaxasr", command, "--help")) for command in COMMANDS]
     rows += recipe_rows("digits", [], rounds)
-    if (root := getattr(options, "data_root", None)) is not None:
-        rows += recipe_rows("an4_sanm", ["--config=an4_sanm", f"--data_root={root}"], rounds)
+    if options.data_root is not None:
+        rows += recipe_rows("an4_sanm", ["--config=an4_sanm", f"--data_root={options.data_root}"], rounds)
     return rows
 
 
@@ -68,7 +63,7 @@ def timed(rounds: int, *command: str, before: Callable[[int], Mapping[str, str]]
     for turn in range(rounds):
         environment = os.environ | before(turn)
         began = time.perf_counter()
-        subprocess.run([sys.executable, "-m", *command], env=environment, check=True, capture_output=True)
+        output([sys.executable, "-m", *command], environment)
         yield time.perf_counter() - began
 
 
@@ -121,26 +116,3 @@ def first_step(
 def a_sound(folder: pathlib.Path) -> str:
     """A file of a bundled digit."""
     return str(sorted(p for p in corpora.digits().rglob("*") if p.suffix in (".flac", ".wav"))[0])
-
-
-def show(rows: list[dict[str, Any]]) -> None:
-    table = rich.table.Table(title="Start, in seconds")
-    names = list(dict.fromkeys(name for found in rows for name in found))
-    for name in names:
-        table.add_column(name.removesuffix("_s"), justify="left" if name == "what" else "right", no_wrap=True)
-    for found in rows:
-        table.add_row(*(f"{v:.2f}" if isinstance(v := found.get(name, ""), float) else v for name in names))
-    rich.console.Console().print(table)
-
-
-def main() -> None:
-    options = tyro.cli(StartupOptions, prog="python -m benchmarks.startup")
-    rows = measure(options)
-    show(rows)
-    if options.json is not None:
-        record = {"machine": machine(), "versions": versions(), "rows": rows}
-        options.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()

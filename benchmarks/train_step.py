@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks import sizes
-from benchmarks.measure import Case, Options, Row, dtypes, measured
+from benchmarks.measure import Case, PeerOptions, Row, dtypes, measured
 from jaxasr.nn.encoders import Encoder
 from jaxasr.optim import Adam
 from jaxasr.schedules import Constant
@@ -17,7 +17,7 @@ from jaxasr.state import init_state, make_train_step
 OPTIMIZER = Adam(learning_rate=1e-3, clip_norm=5.0)
 
 
-def groups(options: Options) -> Iterator[list[Case]]:
+def groups(options: PeerOptions) -> Iterator[list[Case]]:
     for size in options.sizes():
         for name, encoder in sizes.encoders(size):
             cases = [case(name, encoder, size, dtype) for dtype in dtypes()]
@@ -36,5 +36,5 @@ def case(name: str, encoder: Encoder, size: sizes.Size, dtype: str) -> Case:
     return Case(name, step, (state, batch), size.audio_s, "audio s", dtype=dtype, carried=True)
 
 
-def measure(options: Options) -> list[Row]:
+def measure(options: PeerOptions) -> list[Row]:
     return measured(groups(options), options)

@@ -2,7 +2,7 @@
 
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from jaxasr.errors import ConfigError, exit_with_message
 from jaxasr.launch import with_huge_pages
@@ -15,6 +15,7 @@ COMMANDS = {
     "evaluate": "score hypotheses against references",
     "plot": "show what a model makes of a sound: spectrogram, posteriors, attention",
     "report": "show a run in one file: curves, errors, sound, posteriors",
+    "replay": "repeat a training step that had no finite loss and gradient",
     "info": "say what a model is",
     "ngram": "estimate an n-gram language model of text",
     "convert": "take over a model of FunASR or ESPnet, or give one back",
@@ -29,7 +30,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     if argv[0] == "train":
         with_huge_pages()
-    importlib.import_module(f"jaxasr.{exit_with_message(known_command, argv[0])}").main(argv[1:])
+    main_of(exit_with_message(known_command, argv[0]))(argv[1:])
+
+
+def main_of(command: str) -> Callable[[Sequence[str]], None]:
+    """What `python -m jaxasr.COMMAND` calls."""
+    module = importlib.import_module(f"jaxasr.{command}")
+    if hasattr(module, "__path__"):  # a package
+        module = importlib.import_module(f"jaxasr.{command}.__main__")
+    return module.main
 
 
 def known_command(command: str) -> str:

@@ -11,7 +11,8 @@ import jax
 import rich.console
 import tyro
 
-from jaxasr import checkpoint
+from jaxasr import checkpoint, config
+from jaxasr.command_line import Imports
 from jaxasr.compiled import use_persistent_cache
 from jaxasr.data import manifest
 from jaxasr.data.probe import headers
@@ -51,6 +52,7 @@ class AlignOptions:
     """Most batch shapes; one compilation each."""
     progress: Literal["auto", "off"] = "auto"
     """A progress bar on stderr where that is a terminal."""
+    imports: Imports = ()
 
 
 def align(options: AlignOptions) -> list[Hypothesis]:
@@ -63,6 +65,7 @@ def align(options: AlignOptions) -> list[Hypothesis]:
     check_formats(options.formats)
     check_batches(options)
     files.make_folder(options.output)
+    config.import_modules(options.imports, "--import")
     use_persistent_cache()
     task, params = checkpoint.load_model(options.model)
     aligned = task.align_fn()

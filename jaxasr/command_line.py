@@ -3,7 +3,9 @@
 import dataclasses
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Annotated, Any, NamedTuple, TypeAlias, TypeVar
+
+import tyro
 
 from jaxasr.config import (
     MISSING,
@@ -23,6 +25,10 @@ from jaxasr.errors import ConfigError
 from jaxasr.values import Words, coerce
 
 ConfigT = TypeVar("ConfigT")
+
+MODULES = "Modules to import first, which register what a model names; a model's own word does not import them."
+Imports: TypeAlias = Annotated[tuple[str, ...], tyro.conf.arg(name="import", help=MODULES)]
+"""An option of every command that takes a model."""
 
 
 class Below(NamedTuple):
@@ -66,6 +72,7 @@ def parse(
     mapping = underscored(read_yaml(name), f"{name}: ") if name else {}
     imports = coerce(mapping.get("imports") or (), tuple[str, ...], f"{name}: imports")
     import_modules(imports, f"{name}: imports")
+    import_modules(flags.get("imports", ()), "--import")
     base = below(_apart(cls, mapping, flags, name)) if below else None
     if base is not None and fallback is not None and name and not chosen:
         name = fallback(_words(base.mapping) | flags)
@@ -74,8 +81,6 @@ def parse(
     if base is not None:
         imports = (*base.mapping.pop("imports", ()), *imports)
         mapping, name = _over(cls(), base, mapping), f"{base.where}, {name}" if name else base.where
-    if "imports" in flags:
-        import_modules(flags["imports"], "--import")
     if imports := tuple(dict.fromkeys([*imports, *flags.pop("imports", ())])):
         mapping["imports"] = list(imports)
     default = build(cls(), _with_choices(cls(), mapping, flags, f"{name}: "), f"{name}: ")
@@ -225,8 +230,6 @@ def _of_another_kind(sections: Mapping[str, Any], before: Any, new: Any, where: 
 
 def _print_help(default: Any, prog: str, description: str, recipe: str) -> None:
     """Ends the program when it has printed it."""
-    import tyro
-
     lines = ["Choices (their own options are listed below, those of what is chosen now):", *_choices(default), ""]
     lines += [f"Defaults are those of {recipe}.", ""] if recipe else []
     lines += ["Also: --config=FILE.yaml (flags stand above it), --print_config, --import=MODULE ..."]

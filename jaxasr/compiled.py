@@ -33,7 +33,7 @@ class CompiledByShape:
         arguments: Callable[[BucketShape], tuple[Any, ...]],
         done: Callable[[BucketShape, Any], None] | None = None,
     ):
-        """`done` is called, in a thread of its own, with each shape and its executable."""
+        """`done` is called with each shape and its executable, in the thread that compiled it."""
         self._jitted = jitted
         self._arguments = arguments
         self._done = done

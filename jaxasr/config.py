@@ -283,3 +283,16 @@ def import_modules(names: Sequence[str], where: str) -> None:
                 f"{where}: {name}: {error}; a module that can be imported was expected; run from the "
                 "folder that holds it, or put that folder on PYTHONPATH."
             ) from error
+
+
+def check_imported(mapping: Mapping[str, Any], where: str) -> None:
+    """Raises ConfigError where a module is not imported yet that options from elsewhere name under `imports`.
+
+    A module runs when it is imported, so that whoever gives a model away must not choose which.
+    """
+    names = coerce(mapping.get("imports") or (), tuple[str, ...], f"{where}: imports")
+    if missing := [name for name in names if name not in sys.modules]:
+        raise ConfigError(
+            f"{where}: imports: it needs {' '.join(missing)}; modules that you name were expected, since what a module "
+            f"holds is run; look at it, and if you trust it give --import={' '.join(missing)} (in Python, import it)."
+        )

@@ -16,13 +16,14 @@ import jax
 import rich.console
 import tyro
 
-from jaxasr import checkpoint, stream, tuning
+from jaxasr import checkpoint, config, stream, tuning
+from jaxasr.command_line import Imports
 from jaxasr.compiled import use_persistent_cache
-from jaxasr.data import kaldi, manifest, sounds, tables
+from jaxasr.data import kaldi, manifest, reading, sounds, tables
 from jaxasr.data.audio import SUFFIXES
 from jaxasr.data.manifest import Utterance
 from jaxasr.data.segmenter import Segmenter
-from jaxasr.data.source import of_files
+from jaxasr.data.source import MAX_AUDIO_SECONDS, check_max_seconds, of_files
 from jaxasr.data.utterance import Kind, holds_features
 from jaxasr.errors import ConfigError, DataError, exit_with_message
 from jaxasr.fetch import arrived, id_of, is_url
@@ -55,7 +56,10 @@ class DecodeOptions:
     searching: Annotated[SearchFlags, tyro.conf.arg(name="")] = SearchFlags()
     segmenter: Annotated[Segmenter, tyro.conf.arg(name="")] = Segmenter()
     allow_url: tuple[str, ...] = ()
-    """Hosts that http:// and https:// INPUTs may lead to, such as example.org localhost:8000; by default none."""
+    """Hosts that http:// and https:// INPUTs may lead to, such as example.org; by default none. Names lead to public
+    addresses alone; a private one is named by its number, as 127.0.0.1:8000."""
+    max_audio_seconds: float | None = None
+    """Longer INPUTs are refused; None: URLs of more than 600 s, and no files, whose length costs no memory."""
     output: str | None = None
     """Folder for what --formats names, and for `decode.yaml`: every option, the model and the versions."""
     formats: tuple[str, ...] = USUAL
@@ -79,9 +83,13 @@ class DecodeOptions:
     model's sample rate on standard input."""
     pace: float = 1.0
     """With --stream, how many times as fast as real time files play; 0 for as fast as they are decoded."""
+    stall_seconds: float | None = reading.STALL_SECONDS
+    """End, with the stacks of all threads, when nothing at all has been read for so many seconds, as when a disk has
+    gone; none: wait for ever."""
+    imports: Imports = ()
 
 
-STREAMED = {"input", "model", "output", "formats", "progress", "stream", "pace"}
+STREAMED = {"input", "model", "output", "formats", "progress", "stream", "pace", "imports"}
 """The options that --stream reads."""
 
 
@@ -98,7 +106,7 @@ def read_inputs(paths: Sequence[str], kind: Kind, arrived: Mapping[str, str] | N
         path = pathlib.Path(name)
         if arrived and name in arrived:
             found.append(as_utterance(_id(id_of(name)), arrived[name], kind))
-        elif path.is_dir() and not (path / script).exists():
+        elif os.path.isdir(path) and not os.path.exists(path / script):
             inside = sorted(map(pathlib.Path, sounds.inside(name, name, suffixes)))
             if not inside:
                 raise DataError(
@@ -108,7 +116,7 @@ def read_inputs(paths: Sequence[str], kind: Kind, arrived: Mapping[str, str] | N
             found += [as_utterance(_id(str(p.relative_to(path).with_suffix(""))), p, kind) for p in inside]
         elif path.suffix.lower() in SUFFIXES or holds_features(name):
             found.append(as_utterance(_id(path.stem), path, kind))
-        elif path.exists() and not path.is_dir() and not tables.is_table(name):
+        elif os.path.exists(path) and not os.path.isdir(path) and not tables.is_table(name):
             raise DataError(
                 f"{name}: neither a {what} file ({', '.join(suffixes)}), nor a folder, nor a manifest "
                 f"({', '.join(tables.SUFFIXES)}); one of these was expected; convert it, or rename it."
@@ -149,9 +157,12 @@ def decode(options: DecodeOptions) -> list[Hypothesis]:
     check_batches(options)
     if not 0.0 <= options.extra_padding < math.inf:
         raise ConfigError(f"--extra_padding={options.extra_padding}: 0 or more seconds were expected; change it.")
+    check_max_seconds(options.max_audio_seconds)
     options.segmenter.check()
     _check_stream(options)
     _check_output(options)
+    config.import_modules(options.imports, "--import")
+    reading.allow(options.stall_seconds)
     use_persistent_cache()
     task, params = checkpoint.load_model(options.model)
     console = rich.console.Console(stderr=True, quiet=options.progress == "off" or not is_main_process())
@@ -246,10 +257,14 @@ def _at_once(
             pathlib.Path(folder),
             standard_input=_standard_input(),
             hosts=options.allow_url,
+            max_seconds=options.max_audio_seconds or MAX_AUDIO_SECONDS,
         )
         utterances = _written(read_inputs(options.input, task.source.kind, others), options)
         shown = files.shown_on(console)
-        found = recognized(recognizer, params, utterances, options.segmenter, batching, progress=shown)
+        most = options.max_audio_seconds or math.inf
+        found = recognized(
+            recognizer, params, utterances, options.segmenter, batching, max_seconds=most, progress=shown
+        )
     files.tell(found, time.perf_counter() - began, console)
     return found, options
 

@@ -17,6 +17,7 @@ import tyro
 from rich.cells import cell_len
 
 from jaxasr import config
+from jaxasr.command_line import Imports
 from jaxasr.data import manifest, tables, textfile
 from jaxasr.data.cleaners import Cleaning, read_symbols
 from jaxasr.errors import ConfigError, exit_with_message
@@ -214,8 +215,7 @@ class EvaluateOptions:
     model: str | None = None
     """Workdir or model folder of the model that wrote HYP: references are cleaned, spelled and rid of symbols as they
     were in its validation, by this folder alone; hypotheses stay as it wrote them. In place of --cleaners, --ignore."""
-    imports: Annotated[tuple[str, ...], tyro.conf.arg(name="import")] = ()
-    """Modules to import first, such as one that registers cleaners."""
+    imports: Imports = ()
 
 
 def evaluate(options: EvaluateOptions) -> Score:

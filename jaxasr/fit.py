@@ -14,7 +14,7 @@ import numpy as np
 from jaxasr.data.batch import BucketShape
 from jaxasr.errors import ConfigError
 from jaxasr.inputs import Inputs, training_shapes
-from jaxasr.memory import GIB, shown
+from jaxasr.memory import GIB, is_full, shown
 from jaxasr.parallel import Devices, from_main_process
 from jaxasr.state import Steps, abstract_state, state_creator, train_steps
 from jaxasr.train_config import TrainConfig
@@ -28,15 +28,15 @@ Need = Callable[[BucketShape], float]
 
 
 def fitted(
-    cfg: TrainConfig, inputs: Inputs, devices: Devices, say: Callable[[str], None]
+    cfg: TrainConfig, inputs: Inputs, devices: Devices, memory: int, say: Callable[[str], None]
 ) -> tuple[TrainConfig, Inputs]:
-    """The largest batches that fit into `cfg.fit`, which has then done its work.
+    """The largest batches that fit into so many bytes on each device; `cfg.fit` has then done its work.
 
     Raises:
-      ConfigError: not even the fewest rows fit, or the device does not say how much memory it has.
+      ConfigError: not even the fewest rows fit.
     """
     assert cfg.fit is not None
-    began, limit, task = time.perf_counter(), SHARE * memory_of_device(cfg.fit), inputs.task
+    began, limit, task = time.perf_counter(), SHARE * memory, inputs.task
 
     def shapes_of(batch_samples: int) -> list[BucketShape]:
         sizes = {"max_buckets": cfg.max_buckets, "rows_multiple": cfg.rows_multiple, "weights": cfg.train_weights}
@@ -74,7 +74,11 @@ def check_fits(fit: float | str, rows: str, need: float, limit: float, longest: 
 
 
 def memory_of_device(fit: float | str) -> int:
-    """Bytes: so many GiB, or what `device` has, the same in every process."""
+    """Bytes: so many GiB, or what `device` has, the same in every process.
+
+    Raises:
+      ConfigError: the device does not say how much it has.
+    """
     if not isinstance(fit, str):
         return round(fit * GIB)
     device = jax.local_devices()[0]
@@ -92,7 +96,7 @@ def needed(steps: Steps, shape: BucketShape) -> float:
     try:
         found = steps.memory(shape)
     except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" in str(error):  # some compilers refuse what cannot fit
+        if is_full(error):
             return math.inf
         raise
     return found.total + found.state + found.batch

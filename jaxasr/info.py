@@ -12,6 +12,7 @@ import safetensors
 import tyro
 
 from jaxasr import checkpoint, config
+from jaxasr.command_line import Imports
 from jaxasr.errors import CheckpointError, exit_with_message
 from jaxasr.logs import short
 from jaxasr.nn.batch_norm import STATS
@@ -28,7 +29,7 @@ def describe(path: str | pathlib.Path) -> dict[str, Any]:
 
     Raises:
       CheckpointError: there is no model.
-      ConfigError: its options cannot be read, or name modules that cannot be imported.
+      ConfigError: its options cannot be read, or name modules that are not imported.
     """
     folder = checkpoint.model_folder(path)
     task = checkpoint.load_task(folder)
@@ -196,11 +197,18 @@ class InfoOptions:
     """Workdir of a run, or its model folder."""
     json: bool = False
     """Print JSON."""
+    imports: Imports = ()
+
+
+def info(options: InfoOptions) -> dict[str, Any]:
+    """What the command line prints."""
+    config.import_modules(options.imports, "--import")
+    return describe(options.model)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     options = tyro.cli(InfoOptions, args=argv, prog="python -m jaxasr.info", config=(tyro.conf.FlagCreatePairsOff,))
-    found = exit_with_message(describe, options.model)
+    found = exit_with_message(info, options)
     if options.json:
         print(json.dumps(found, ensure_ascii=False, indent=1))
         return

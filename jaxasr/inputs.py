@@ -176,7 +176,8 @@ def training_inputs(
         manifest states are trusted.
     """
     preprocess = task.preprocess_fn(train=True)  # first, since it may look for noises
-    infos = headers(utterances, task.source, whole=check_sound, trust=not check_sound)
+    longest = max_seconds * max(speeds)
+    infos = headers(utterances, task.source, whole=check_sound, trust=not check_sound, max_seconds=longest)
     selection = select(
         utterances,
         infos,

@@ -1,6 +1,7 @@
 """Sound of hours to one hypothesis, in memory that does not grow with it: segments, in batches of few shapes."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -12,9 +13,11 @@ from jaxasr.data.batch import BucketShape
 from jaxasr.data.bucketing import PlannedBatch
 from jaxasr.data.pipeline import HostBatch
 from jaxasr.data.probe import probe
+from jaxasr.data.reading import taken_ahead
 from jaxasr.data.segmenter import Segment, Segmenter
 from jaxasr.data.selection import lengths
-from jaxasr.data.source import FileSource, of_files
+from jaxasr.data.source import FileSource, check_seconds, of_files
+from jaxasr.data.source import place as named
 from jaxasr.data.textfile import few
 from jaxasr.data.utterance import Utterance
 from jaxasr.errors import DataError
@@ -80,6 +83,7 @@ def recognized(
     batching: Batching,
     *,
     adapt: Callable[[Inputs], Inputs] = lambda inputs: inputs,
+    max_seconds: float = math.inf,
     progress: rich.console.Console | None = None,
 ) -> list[Hypothesis]:
     """The hypothesis of each utterance; those that are too long for it are listened to in segments.
@@ -88,10 +92,10 @@ def recognized(
       adapt: changes how the others come in batches.
 
     Raises:
-      DataError: a file cannot be read.
+      DataError: a file cannot be read, or is longer than `max_seconds`.
     """
     source = of_files(recognizer.task.source)
-    samples = samples_of(utterances, source)
+    samples = samples_of(utterances, source, max_seconds)
     cut = {u.id: n for u, n in zip(utterances, samples, strict=True) if segmenter.cuts(n, source)}
     found: dict[str, Hypothesis] = {}
     if whole := [u for u in utterances if u.id not in cut]:
@@ -100,20 +104,21 @@ def recognized(
     for utterance in utterances:
         if utterance.id in cut:
             assert isinstance(source, SoundSource)
-            blocks = source.blocks(utterance)
+            blocks = taken_ahead(source.blocks(utterance))
             if progress is not None:
                 blocks = with_sound_bar(blocks, cut[utterance.id], source.rate, progress)
             found[utterance.id] = heard(recognizer, params, utterance.id, blocks, segmenter, batching)
     return [found[u.id] for u in utterances]
 
 
-def samples_of(utterances: Sequence[Utterance], source: FileSource) -> list[int]:
+def samples_of(utterances: Sequence[Utterance], source: FileSource, max_seconds: float = math.inf) -> list[int]:
     """Of each utterance; raises DataError that tells how many cannot be read, of which it has the first one's fault."""
     infos = probe([u.audio for u in utterances], source)
     found, faults = list[int](), dict[str, DataError]()
     for utterance in utterances:
         try:
-            found.append(int(lengths(utterance, infos, source, (1.0,))[0]))
+            found.append(lengths(utterance, infos, source, (1.0,))[0])
+            check_seconds(named(utterance), found[-1] / source.rate, max_seconds)
         except DataError as fault:
             faults[utterance.id] = fault
     if len(faults) > 1:

@@ -1,12 +1,14 @@
 """The bytes that a step takes on each device, which are known once it is compiled."""
 
+import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
 
 from jaxasr.data.batch import BucketShape
+from jaxasr.errors import TrainingError
 from jaxasr.typing import PyTree
 
 GIB = 2**30
@@ -42,6 +44,26 @@ def step_memory(compiled: Any, *, state: int, batch: int, between: int = 0) -> S
     plan = compiled.memory_analysis()
     made = plan.temp_size_in_bytes + plan.output_size_in_bytes - plan.alias_size_in_bytes
     return StepMemory(state, batch, between + made)
+
+
+def is_full(error: Exception) -> bool:
+    """Whether it says that a device's memory is too small; some compilers refuse what cannot fit."""
+    return isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
+
+
+@contextlib.contextmanager
+def full_is_told() -> Iterator[None]:
+    """Turns the error of a full device into a TrainingError that says what takes less."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if not is_full(error):
+            raise
+        raise TrainingError(
+            f"memory of a device: {str(error)[:200]}; room for a step and the copy of a state that is being saved was "
+            "expected; take smaller batches (--fit finds the largest that fit, --batch_seconds, --batch_tokens), or "
+            "more --microbatches, or --encoder.remat."
+        ) from error
 
 
 def bytes_on_device(tree: PyTree) -> int:

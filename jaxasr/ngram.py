@@ -14,6 +14,8 @@ import rich.progress
 import rich.table
 import tyro
 
+from jaxasr import config
+from jaxasr.command_line import Imports
 from jaxasr.data import arpa, kneser_ney, tables, textfile
 from jaxasr.data.kneser_ney import Discounts
 from jaxasr.data.ngrams import NgramModel
@@ -47,6 +49,7 @@ class NgramOptions:
     1.5."""
     progress: Literal["auto", "off"] = "auto"
     """A progress bar on stderr where that is a terminal."""
+    imports: Imports = ()
 
 
 class Sentences(NamedTuple):
@@ -145,6 +148,7 @@ def estimate(options: NgramOptions, shown: rich.console.Console | None = None) -
         raise ConfigError("TEXT: none; files of sentences or manifests were expected; name what to count.")
     if not 1 <= options.order <= 9:
         raise ConfigError(f"--order={options.order}: 1 to 9 was expected; change it.")
+    config.import_modules(options.imports, "--import")
     split, words = _spelling(options.model)
     ids = _Open({word: number for number, word in enumerate(words)})
     number_of = ids.__getitem__ if options.model is None else lambda word: ids.get(word, kneser_ney.UNK)

@@ -22,6 +22,9 @@ from jaxasr.typing import PyTree
 
 AUTO = "auto"
 """The coordinator's place where a scheduler says who is who."""
+SILENT_SECONDS = 40
+"""After which a process of a run counts as dead; the others then end. It answers in a thread of JAX's own, while it
+computes or compiles too."""
 
 
 def start_processes(
@@ -44,7 +47,13 @@ def start_processes(
 
     def join() -> None:
         try:
-            jax.distributed.initialize(where, num_processes, process_id, initialization_timeout=timeout)
+            jax.distributed.initialize(
+                where,
+                num_processes,
+                process_id,
+                initialization_timeout=timeout,
+                heartbeat_timeout_seconds=SILENT_SECONDS,
+            )
         except Exception as error:  # whatever its client, and the scheduler's variables, come to
             faults.append(error)
 
@@ -66,16 +75,16 @@ def start_processes(
 
 
 def _check_processes(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
-    others = num_processes is not None, process_id is not None
-    if any(others) if coordinator == AUTO else not (coordinator and all(others)):
+    if coordinator == AUTO and num_processes is None and process_id is None:
+        return
+    if not coordinator or coordinator == AUTO or num_processes is None or process_id is None:
         raise ConfigError(
             f"--coordinator={coordinator} --num_processes={num_processes} --process_id={process_id}: all three, or "
             f"--coordinator={AUTO} alone, were expected; give every process the same --coordinator=HOST:PORT and "
             "--num_processes, and each its own --process_id from 0."
         )
-    host, _, port = (coordinator or "").rpartition(":")
-    numbered = 0 <= (process_id or 0) < (num_processes or 1)
-    if coordinator != AUTO and not (host and port.isdecimal() and numbered):
+    host, _, port = coordinator.rpartition(":")
+    if not (host and port.isdecimal() and 0 < int(port) < 2**16 and 0 <= process_id < num_processes):
         raise ConfigError(
             f"--coordinator={coordinator} --num_processes={num_processes} --process_id={process_id}: HOST:PORT, and a "
             "process_id from 0 to below num_processes, were expected; correct them."
@@ -136,13 +145,13 @@ class Devices:
 
         return jax.tree_util.tree_map_with_path(place, tree)
 
-    def check_rows(self, rows: int, microbatches: int = 1) -> None:
-        """Raises ConfigError where so many rows, in so many parts, cannot be dealt out to the devices."""
-        if rows % (least := self.mesh.size * microbatches):
+    def check_rows(self, multiple: int, microbatches: int = 1) -> None:
+        """Raises ConfigError where not all multiples of so many rows, in so many parts, can be dealt out to devices."""
+        if multiple % (least := self.mesh.size * microbatches):
             raise ConfigError(
-                f"{rows} rows a batch on {self.mesh.size} devices, --microbatches={microbatches}: every device takes "
-                "as many rows of each part; --rows_multiple must be a multiple of the product; give "
-                f"--rows_multiple={least}."
+                f"--rows_multiple={multiple} on {self.mesh.size} devices with --microbatches={microbatches}: a "
+                "multiple of the product was expected, so that every device takes as many rows of each part; give "
+                f"--rows_multiple={least} or one of those."
             )
 
     def abstract(self, tree: PyTree) -> PyTree:

@@ -1,17 +1,23 @@
 """Parameters in files of safetensors, by their paths; and files that are whole at any moment."""
 
 import contextlib
+import hashlib
 import os
 import pathlib
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import safetensors
 import safetensors.numpy
-from safetensors import SafetensorError
 
 from jaxasr.errors import CheckpointError
 from jaxasr.paths import leaves, unflatten
 from jaxasr.typing import Params
+
+UNFINISHED = ".part"
+"""What the name of a file ends in, and with a dot begins with, that is not whole yet."""
+MOST_HEADER = 16 << 20
+"""Bytes of what a file says of its parameters."""
 
 
 def write_atomically(path: pathlib.Path, content: bytes, *, synced: bool = True) -> None:
@@ -23,22 +29,42 @@ def write_atomically(path: pathlib.Path, content: bytes, *, synced: bool = True)
     Raises:
       CheckpointError: it cannot be written; nothing is left of the new one then.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{UNFINISHED}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
+        with written(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("wb") as file:
+                file.write(content)
+                file.flush()
+                if synced:
+                    os.fsync(file.fileno())
+            temporary.replace(path)
             if synced:
-                os.fsync(file.fileno())
-        temporary.replace(path)
+                sync_folder(path.parent)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def written(path: pathlib.Path) -> Iterator[None]:
+    """Raises CheckpointError where what is inside cannot write to `path`."""
+    try:
+        yield
     except OSError as error:
         raise CheckpointError(
             f"{path}: {error.strerror}; a file to write was expected, and room for it; free some, or choose another."
         ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+
+
+def sync_folder(folder: pathlib.Path) -> None:
+    """Returns when the names of the files in it are on the disk too, where the system can say so."""
+    with contextlib.suppress(OSError):
+        opened = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
 
 
 def flatten(params: Params) -> dict[str, np.ndarray]:
@@ -52,27 +78,65 @@ def shapes_by_path(params: Params) -> dict[str, tuple[int, ...]]:
 
 
 def save_params(path: pathlib.Path, params: Params) -> None:
-    write_atomically(path, safetensors.numpy.save(flatten(params)))
+    """With a checksum in the file's own metadata."""
+    # safetensors writes the memory that an array lies in, which for a slice or a transpose is other numbers
+    flat = {name: np.asarray(value, order="C") for name, value in flatten(params).items()}
+    write_atomically(path, safetensors.numpy.save(flat, {"sha256": _digest(flat)}))
 
 
 def load_params(path: pathlib.Path) -> Params:
-    """Parameters as NumPy arrays."""
-    try:
-        return unflatten(safetensors.numpy.load_file(path))
-    except (OSError, SafetensorError) as error:
-        raise _unreadable(path, error) from error
+    """Parameters as NumPy arrays.
+
+    Raises:
+      CheckpointError: there is no such file, or it is not as it was saved; one without a checksum is taken as it is.
+    """
+    with _reading(path):
+        flat = safetensors.numpy.load_file(path)
+        with safetensors.safe_open(path, "numpy") as opened:
+            known = (opened.metadata() or {}).get("sha256")
+        if known not in (None, _digest(flat)):
+            raise CheckpointError(
+                f"{path}: other numbers than those that its checksum is of; parameters as they were saved were "
+                "expected; copy the model anew."
+            )
+        return unflatten(flat)
 
 
-def _unreadable(path: pathlib.Path, error: Exception) -> CheckpointError:
-    return CheckpointError(
-        f"{path}: {error}; parameters in a safetensors file were expected; train again, or copy the model anew."
-    )
+def _digest(flat: Mapping[str, np.ndarray]) -> str:
+    """SHA-256 of names, types, shapes and numbers."""
+    digest = hashlib.sha256()
+    for name, value in sorted(flat.items()):
+        digest.update(f"{name}\0{value.dtype}\0{value.shape}\0".encode())
+        digest.update(value.tobytes())
+    return digest.hexdigest()
 
 
 def param_shapes(path: pathlib.Path) -> dict[str, tuple[int, ...]]:
     """The shape of every parameter in a file, by its path; the numbers are not read."""
+    with _reading(path), safetensors.safe_open(path, "numpy") as opened:
+        return {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
+
+
+@contextlib.contextmanager
+def _reading(path: pathlib.Path) -> Iterator[None]:
+    """Raises CheckpointError for whatever is wrong with the file that is read inside."""
     try:
-        with safetensors.safe_open(path, "numpy") as opened:
-            return {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise _unreadable(path, error) from error
+        _check_header(path)
+        yield
+    except CheckpointError:
+        raise
+    except Exception as error:  # a header can make its reader, NumPy and `unflatten` raise whatever they like
+        raise CheckpointError(
+            f"{path}: {error}; parameters in a safetensors file were expected; train again, or copy the model anew."
+        ) from error
+
+
+def _check_header(path: pathlib.Path) -> None:
+    """Raises CheckpointError where reading the header alone would take very much memory."""
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+    if MOST_HEADER < size < path.stat().st_size:
+        raise CheckpointError(
+            f"{path}: a header of {size} bytes; at most {MOST_HEADER}, which tell of a hundred thousand parameters, "
+            "were expected; copy the model anew."
+        )

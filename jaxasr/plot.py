@@ -12,7 +12,8 @@ import jax
 import numpy as np
 import tyro
 
-from jaxasr import checkpoint
+from jaxasr import checkpoint, config
+from jaxasr.command_line import Imports
 from jaxasr.compiled import use_persistent_cache
 from jaxasr.data.source import of_files
 from jaxasr.data.utterance import Utterance
@@ -52,6 +53,7 @@ class PlotOptions:
     seconds: float | None = None
     """How much of the file it shows, at most 30; by default all."""
     searching: Annotated[SearchFlags, tyro.conf.arg(name="")] = SearchFlags()
+    imports: Imports = ()
 
 
 def plot(options: PlotOptions) -> pathlib.Path:
@@ -64,6 +66,7 @@ def plot(options: PlotOptions) -> pathlib.Path:
             f"--start={options.start} --seconds={options.seconds}: 0 or more seconds, and more than 0, were expected; "
             "change them."
         )
+    config.import_modules(options.imports, "--import")
     use_persistent_cache()
     task, params = checkpoint.load_model(options.model)
     if not isinstance(task, SpeechTask):

@@ -11,7 +11,7 @@ from typing import Any
 
 import rich.console
 
-from jaxasr import checkpoint, config, finetune, fit
+from jaxasr import checkpoint, checksums, config, finetune, fit
 from jaxasr.cmvn import estimate
 from jaxasr.data import manifest
 from jaxasr.data.manifest import Utterance
@@ -49,9 +49,10 @@ def prepare(
     Raises:
       DataError: a manifest is malformed, or too much of the training set cannot be used.
     """
-    tests = [
-        manifest.read(path, kind=cfg.task.source.kind) for path in cfg.test
-    ]  # a fault shows now, not after the training
+    # first what may fail: reading takes long, and training longer
+    devices.check_rows(cfg.rows_multiple, cfg.microbatches)
+    memory = None if cfg.fit is None else fit.memory_of_device(cfg.fit)
+    tests = [manifest.read(path, kind=cfg.task.source.kind) for path in cfg.test]
     train, valid = read_manifests(cfg, console)
     task = cfg.task.prepared(train)
     if said := str(task.cleaning):
@@ -70,8 +71,6 @@ def prepare(
         check_sound=cfg.check_sound,
         collate=collate,
     )
-    for shape in inputs.shapes:
-        devices.check_rows(shape.rows, cfg.microbatches)
     accounting = f"train: {inputs.selection.accounting()}; {amount(inputs.size, task.source.of_corpora[0])}"
     console.print(accounting, highlight=False, markup=False, soft_wrap=True)
     if sounds := task.sounds_drawn_from():
@@ -86,9 +85,9 @@ def prepare(
         console.print(line, highlight=False, soft_wrap=True)
     task = task.with_statistics(lambda features_of: estimate(features_of, plain(inputs, cfg), devices, console))
     inputs = dataclasses.replace(inputs, task=task)
-    if cfg.fit is not None:
+    if memory is not None:
         say = functools.partial(console.print, highlight=False, soft_wrap=True)
-        cfg, inputs = fit.fitted(cfg, inputs, devices, say)
+        cfg, inputs = fit.fitted(cfg, inputs, devices, memory, say)
     if is_main_process() and not checkpoint.has_state(workdir):
         finetune.keep_options(cfg, workdir)
         checkpoint.save_model(workdir / "model", task, None, cfg.imports)
@@ -110,7 +109,8 @@ def read_manifests(cfg: TrainConfig, console: rich.console.Console) -> tuple[lis
     train = manifest.read_all(cfg.train, kind=source.kind)
     if cfg.valid:
         return train, manifest.read_all(cfg.valid, kind=source.kind)
-    infos = headers(train, source, whole=cfg.check_sound, trust=not cfg.check_sound)
+    longest = cfg.max_units * max(cfg.task.training_speeds())
+    infos = headers(train, source, whole=cfg.check_sound, trust=not cfg.check_sound, max_seconds=longest)
     faults = [why_unreadable(u, infos, source) for u in train]
     if all(faults):
         raise DataError(
@@ -182,14 +182,15 @@ def check_same_run(cfg: TrainConfig, workdir: pathlib.Path) -> TrainConfig:
     return cfg
 
 
+def fingerprint_of_options(workdir: pathlib.Path) -> str:
+    """A hash of the options in a workdir that decide the run's result."""
+    deciding = {name: value for name, value in checkpoint.read_options(workdir).items() if name not in RESUMABLE}
+    return hashlib.sha256(json.dumps(deciding, sort_keys=True, default=str).encode()).hexdigest()
+
+
 def hashes_of_files(task: Task) -> dict[str, str]:
     """The SHA-256, by path, of every file that the task's options name, such as a lexicon."""
-    return {path: _sha256(path) for path in config.named_files(task) if os.path.isfile(path)}
-
-
-def _sha256(path: str) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return {path: checksums.of_file(path) for path in config.named_files(task) if os.path.isfile(path)}
 
 
 def check_same_files(task: Task, workdir: pathlib.Path) -> None:

@@ -11,7 +11,8 @@ import jax
 import numpy as np
 import tyro
 
-from jaxasr import checkpoint
+from jaxasr import checkpoint, config
+from jaxasr.command_line import Imports
 from jaxasr.compiled import use_persistent_cache
 from jaxasr.data.manifest import Utterance
 from jaxasr.data.source import of_files
@@ -203,6 +204,7 @@ class ReportOptions:
     """Also a picture of the whole page, a .png; drawn by Chromium, which must be installed."""
     picture_width: int = 1120
     """Pixels from left to right of the picture, 500 or more."""
+    imports: Imports = ()
 
 
 def report(options: ReportOptions) -> pathlib.Path:
@@ -212,6 +214,7 @@ def report(options: ReportOptions) -> pathlib.Path:
             f"--worst={options.worst} --picture_width={options.picture_width}: 0 or more utterances and at least 500 "
             "pixels were expected; change them."
         )
+    config.import_modules(options.imports, "--import")
     use_persistent_cache()
     workdir = pathlib.Path(options.workdir)
     output = pathlib.Path(options.output) if options.output else workdir / FILE

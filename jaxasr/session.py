@@ -12,6 +12,7 @@ import jax
 from jaxasr.data.selection import Selection
 from jaxasr.inputs import Inputs
 from jaxasr.launch import cores
+from jaxasr.parallel import Devices
 from jaxasr.prepare import Prepared
 from jaxasr.train_config import TrainConfig
 from jaxasr.versions import versions
@@ -19,7 +20,7 @@ from jaxasr.versions import versions
 SHOWN_IDS = 10
 
 
-def session(cfg: TrainConfig, data: Prepared) -> dict[str, Any]:
+def session(cfg: TrainConfig, data: Prepared, devices: Devices) -> dict[str, Any]:
     """A record that JSON can hold; the report is made from it."""
     unit, _ = data.task.source.of_corpora
     shares = zip(cfg.train, data.train.shares(len(cfg.train)), strict=True)
@@ -27,7 +28,7 @@ def session(cfg: TrainConfig, data: Prepared) -> dict[str, Any]:
         "command": shlex.join([pathlib.Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]]),
         "folder": os.getcwd(),
         "machine": machine(),
-        "mesh": _mesh(cfg),
+        "mesh": dict(devices.mesh.shape),
         "versions": versions(),
         "data": {
             "train": _used(data.train.selection) | {unit: data.train.size, "frame_ms": data.task.frame_ms},
@@ -37,12 +38,6 @@ def session(cfg: TrainConfig, data: Prepared) -> dict[str, Any]:
         "corpora": [{"path": path, "utterances": u, unit: size, "in_epoch": n} for path, (u, size, n) in shares],
         "buckets": buckets(data.train),
     }
-
-
-def _mesh(cfg: TrainConfig) -> dict[str, int]:
-    """Rows of devices, and the devices in a row, which share the state."""
-    width = cfg.fsdp.devices if cfg.fsdp else 1
-    return {"data": jax.device_count() // width, "fsdp": width}
 
 
 def _used(selection: Selection) -> dict[str, Any]:

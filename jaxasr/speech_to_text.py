@@ -1,9 +1,11 @@
 """A trained model in a program: `jaxasr.load(DIR).transcribe("a.wav")`."""
 
 import dataclasses
+import math
 import numbers
 import pathlib
 import threading
+from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias, overload
 
 import jax
@@ -16,7 +18,7 @@ from jaxasr.data.batch import BucketShape
 from jaxasr.data.manifest import Utterance
 from jaxasr.data.segmenter import Segmenter
 from jaxasr.data.selection import Selection
-from jaxasr.data.source import FileSource, of_files
+from jaxasr.data.source import MAX_AUDIO_SECONDS, FileSource, check_max_seconds, of_files
 from jaxasr.data.utterance import Kind, check_kind, check_name
 from jaxasr.errors import DataError
 from jaxasr.hypothesis import Hypothesis, with_words
@@ -48,22 +50,52 @@ class SpeechToText:
 
     @overload
     def transcribe(
-        self, audio: Sound, *, search: How = ..., timestamps: Literal[False] = ..., segmenter: Segmenter = ...
+        self,
+        audio: Sound,
+        *,
+        search: How = ...,
+        timestamps: Literal[False] = ...,
+        segmenter: Segmenter = ...,
+        max_audio_seconds: float | None = ...,
     ) -> str: ...
     @overload
     def transcribe(
-        self, audio: list[Sound], *, search: How = ..., timestamps: Literal[False] = ..., segmenter: Segmenter = ...
+        self,
+        audio: list[Sound],
+        *,
+        search: How = ...,
+        timestamps: Literal[False] = ...,
+        segmenter: Segmenter = ...,
+        max_audio_seconds: float | None = ...,
     ) -> list[str]: ...
     @overload
     def transcribe(
-        self, audio: Sound, *, search: How = ..., timestamps: Literal[True], segmenter: Segmenter = ...
+        self,
+        audio: Sound,
+        *,
+        search: How = ...,
+        timestamps: Literal[True],
+        segmenter: Segmenter = ...,
+        max_audio_seconds: float | None = ...,
     ) -> Hypothesis: ...
     @overload
     def transcribe(
-        self, audio: list[Sound], *, search: How = ..., timestamps: Literal[True], segmenter: Segmenter = ...
+        self,
+        audio: list[Sound],
+        *,
+        search: How = ...,
+        timestamps: Literal[True],
+        segmenter: Segmenter = ...,
+        max_audio_seconds: float | None = ...,
     ) -> list[Hypothesis]: ...
     def transcribe(
-        self, audio: Any, *, search: How = None, timestamps: bool = False, segmenter: Segmenter = USUAL_CUTS
+        self,
+        audio: Any,
+        *,
+        search: How = None,
+        timestamps: bool = False,
+        segmenter: Segmenter = USUAL_CUTS,
+        max_audio_seconds: float | None = None,
     ) -> Any:
         """The text of a sound file, or with `timestamps` all that is known of it (`Hypothesis`); of a list, a list.
 
@@ -75,14 +107,16 @@ class SpeechToText:
             model's usual search.
           timestamps: confidences and times of tokens and words, as far as the search can tell them.
           segmenter: how sound that is longer than its `max_segment` is cut; files are read piece by piece then.
+          max_audio_seconds: what is longer is refused; None: bytes of more than 600 s, and no files.
 
         Raises:
-          DataError: the sound cannot be read.
+          DataError: the sound cannot be read, or is too long.
           ConfigError: the search cannot be.
         """
         segmenter.check()
+        check_max_seconds(max_audio_seconds)
         sounds = audio if isinstance(audio, list) else [audio]
-        found = self._recognized(sounds, search, segmenter)
+        found = self._recognized(sounds, search, segmenter, max_audio_seconds)
         said = [with_words(self.task, one) for one in found] if timestamps else [one.text for one in found]
         return said if isinstance(audio, list) else said[0]
 
@@ -95,15 +129,24 @@ class SpeechToText:
                 self._recognizers[flags] = Recognizer(self.task, choices, self._devices, fusion=fusion)
             return self._recognizers[flags]
 
-    def _recognized(self, sounds: list[Sound], search: How, segmenter: Segmenter) -> list[Hypothesis]:
+    def _recognized(
+        self, sounds: list[Sound], search: How, segmenter: Segmenter, max_seconds: float | None
+    ) -> list[Hypothesis]:
         """In the order of the sounds, of which the ids are the places."""
+        of_files_at_most, of_bytes_at_most = max_seconds or math.inf, max_seconds or MAX_AUDIO_SECONDS
         source, batching = of_files(self.task.source), Batching()
         paths = {str(i): sound for i, sound in enumerate(sounds) if isinstance(sound, str | pathlib.Path)}
         places = [f"transcribe: item {i}" if len(sounds) > 1 else "transcribe" for i in range(len(sounds))]
-        arrays = {str(i): _samples(places[i], source, sound) for i, sound in enumerate(sounds) if str(i) not in paths}
+        arrays = {
+            str(i): _samples(places[i], source, sound, of_bytes_at_most)
+            for i, sound in enumerate(sounds)
+            if str(i) not in paths
+        }
         files = [as_utterance(name, path, source.kind) for name, path in paths.items()]
         recognizer = self._recognizer(search)
-        found = long.recognized(recognizer, self._params, files, segmenter, batching, adapt=on_grid)
+        found = long.recognized(
+            recognizer, self._params, files, segmenter, batching, adapt=on_grid, max_seconds=of_files_at_most
+        )
         cut = {name for name, array in arrays.items() if segmenter.cuts(len(array), source)}
         found += [long.heard(recognizer, self._params, n, [arrays.pop(n)], segmenter, batching) for n in cut]
         if arrays:
@@ -112,13 +155,13 @@ class SpeechToText:
         return [by_place[str(i)] for i in range(len(sounds))]
 
 
-def _samples(where: str, source: FileSource, sound: Any) -> np.ndarray:
+def _samples(where: str, source: FileSource, sound: Any, max_seconds: float) -> np.ndarray:
     """What is in memory, as the source gives it."""
     if isinstance(sound, np.ndarray):
         return source.from_array(where, sound)
     of_sound = isinstance(source, SoundSource)
     if of_sound and isinstance(sound, bytes):
-        return source.from_bytes(where, sound)
+        return source.from_bytes(where, sound, max_seconds)
     pair = of_sound and isinstance(sound, tuple) and len(sound) == 2
     if pair and isinstance(sound[0], np.ndarray) and isinstance(sound[1], numbers.Real):
         return source.from_array(where, *sound)
@@ -142,10 +185,14 @@ def on_grid(inputs: Inputs) -> Inputs:
     return dataclasses.replace(inputs, shapes=sorted(set(map(wider, inputs.shapes)), key=lambda s: s.samples))
 
 
-def load(path: str | pathlib.Path) -> SpeechToText:
-    """The model in a folder or workdir, on the first device, ready to transcribe."""
+def load(path: str | pathlib.Path, *, imports: Sequence[str] = ()) -> SpeechToText:
+    """The model in a folder or workdir, on the first device, ready to transcribe.
+
+    Args:
+      imports: modules to import first, which register what the model names.
+    """
     use_persistent_cache()
-    return SpeechToText(*checkpoint.load_model(path))
+    return SpeechToText(*checkpoint.load_model(path, imports=imports))
 
 
 def as_utterance(utterance_id: str, path: str | pathlib.Path, kind: Kind) -> Utterance:

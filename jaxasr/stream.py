@@ -146,14 +146,16 @@ def played(listener: Listener, utterance: Utterance, pace: float) -> Iterator[by
     """An utterance's sound as it plays, `pace` times as fast as it was spoken; with 0 as fast as it is taken."""
     source = listener.task.source
     assert isinstance(source, SoundSource)
-    pcm = to_int16(source.read(utterance)).astype("<i2").tobytes()
-    block = 2 * max(int(BLOCK_SECONDS * listener.task.sample_rate), 1)
+    block, played = max(int(BLOCK_SECONDS * listener.task.sample_rate), 1), 0
     began = time.perf_counter()
-    for end in range(block, len(pcm) + block, block):
-        if pace > 0.0:
-            seconds = min(end, len(pcm)) / 2 / listener.task.sample_rate
-            time.sleep(max(began + seconds / pace - time.perf_counter(), 0.0))
-        yield pcm[end - block : end]
+    for sound in source.blocks(utterance):
+        for start in range(0, len(sound), block):
+            part = sound[start : start + block]
+            played += len(part)
+            if pace > 0.0:
+                seconds = played / listener.task.sample_rate
+                time.sleep(max(began + seconds / pace - time.perf_counter(), 0.0))
+            yield to_int16(part).astype("<i2").tobytes()
 
 
 def arriving(file: BinaryIO) -> Iterator[bytes]:

@@ -10,6 +10,7 @@ import tyro
 from jaxasr import adapters, averages, config, optim, schedules
 from jaxasr.adapters import ADAPTERS
 from jaxasr.averages import AVERAGES
+from jaxasr.data.reading import STALL_SECONDS
 from jaxasr.errors import ConfigError
 from jaxasr.fsdp import Fsdp
 from jaxasr.init import Init
@@ -112,8 +113,13 @@ class TrainConfig:
     """Divides the state between devices; none: each has all of it."""
     workers: int = 0
     """Processes that read data; 0 for threads."""
+    stall_seconds: float | None = STALL_SECONDS
+    """End the run, with the stacks of all threads, when it waits for data and nothing at all has been read for so many
+    seconds, as when a disk has gone or a process hangs; none: wait for ever. Compiling and steps have no limit."""
     nonfinite_limit: int = 10
     """Stop after so many steps in a row without a finite loss and gradient."""
+    rollbacks: int = 0
+    """How often the run goes back to its last state, with half the learning rate, before such steps stop it."""
     coordinator: str | None = None
     """HOST:PORT of process 0, in a run of several processes; auto: as SLURM, a TPU pod, GKE or Open MPI says."""
     num_processes: int | None = None
@@ -159,19 +165,14 @@ class TrainConfig:
                 f"--best_metric={self.best_metric}: a {type(self.task).__name__} decodes nothing, so that it has no "
                 "error rates; loss was expected; remove it."
             )
-        for name in ("epochs", "steps", "minutes", "patience", "valid_steps", "fit"):
+        for name in ("epochs", "steps", "minutes", "patience", "valid_steps", "fit", "stall_seconds"):
             if (value := getattr(self, name)) not in (None, "device") and not 0 < value <= MOST:
                 raise ConfigError(
                     f"--{name}={value}: a positive number up to {MOST}, or none, was expected; change it."
                 )
         if not 0.0 <= self.max_infeasible <= 1.0:
             raise ConfigError(f"--max_infeasible={self.max_infeasible}: a share from 0 to 1 was expected; change it.")
-        if self.rows_multiple % max(self.microbatches, 1):
-            raise ConfigError(
-                f"--microbatches={self.microbatches}: --rows_multiple={self.rows_multiple}; a multiple of it was "
-                f"expected, so that batches can be divided; give --rows_multiple={self.microbatches} or one of those."
-            )
-        for name in ("seed", "workers"):
+        for name in ("seed", "workers", "rollbacks"):
             if not 0 <= getattr(self, name) <= MOST:
                 raise ConfigError(f"--{name}={getattr(self, name)}: 0 to {MOST} was expected; change it.")
         for name in (
@@ -251,6 +252,7 @@ class TrainConfig:
 
 
 RESUMABLE = {  # what the same run may be started again with; everything else decides its result
-    "test", "workdir", "epochs", "steps", "minutes", "patience", "log_steps", "workers", "nonfinite_limit",
-    "check_sound", "report", "parallel", "fsdp", "coordinator", "num_processes", "process_id", "imports",
+    "test", "workdir", "epochs", "steps", "minutes", "patience", "log_steps", "workers", "stall_seconds",
+    "nonfinite_limit", "rollbacks", "check_sound", "report", "parallel", "fsdp", "coordinator", "num_processes",
+    "process_id", "imports",
 }  # fmt: skip

@@ -7,7 +7,7 @@ import subprocess
 
 import jaxasr
 
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "soundfile", "soxr")
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "soundfile", "soxr")
 
 
 def versions() -> dict[str, str]:

@@ -562,7 +562,7 @@ def test_help_imports_no_more_than_it_needs():
         "try:\n"
         "    train.main(['--help'])\n"
         "except SystemExit as stop:\n"
-        "    heavy = {'orbax', 'grain', 'tensorboardX', 'pandas', 'scipy', 'torch', 'matplotlib', 'sentencepiece'}\n"
+        "    heavy = {'orbax', 'tensorboardX', 'pandas', 'scipy', 'torch', 'matplotlib', 'sentencepiece'}\n"
         "    print('HEAVY', stop.code, sorted(heavy & {name.split('.')[0] for name in sys.modules}))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

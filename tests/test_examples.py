@@ -35,3 +35,14 @@ def test_an_encoder_of_ones_own_is_a_choice():
 def test_the_page_of_parts_is_what_the_registries_hold():
     parts = load("parts", "docs")
     assert parts.PAGE.read_text(encoding="utf-8") == parts.page(), "python docs/parts.py writes it anew"
+
+
+def test_the_page_of_dependencies_is_that_of_setup_cfg():
+    """With the licence of each, as long as it is the version of the page that is installed."""
+    page = load("dependencies", "docs")
+    written, now = page.rows(page.PAGE.read_text(encoding="utf-8")), page.rows(page.page())
+    said = "python docs/dependencies.py writes it anew"
+    for name, (least, use, version, licence) in page.rows("\n".join(page.direct())).items():
+        assert written.get(name, [])[:2] == [least, use], said
+        assert version != written[name][2] or licence == written[name][3], said
+    assert {name for name, row in written.items() if len(row) == 4} <= now.keys(), said

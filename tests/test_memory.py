@@ -5,8 +5,6 @@ import functools
 import json
 import math
 import pathlib
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.processes import call
 from jaxasr import config
 from jaxasr.data.batch import BucketShape
 from jaxasr.fit import largest, memory_of_device, most_rows
@@ -29,8 +28,6 @@ from jaxasr.train_config import TrainConfig
 
 from . import tiny
 from .test_state import Sum
-
-ROOT = pathlib.Path(__file__).parents[1]
 
 
 class Wide(Sum):
@@ -150,7 +147,5 @@ def test_fit_chooses_and_a_run_goes_on_with_it(tmp_path, capsys):
 @pytest.mark.slow
 @pytest.mark.parametrize("case", ["as it is", "remat, microbatches=4"])
 def test_the_plan_is_what_a_step_takes(case):
-    command = [sys.executable, "-m", "benchmarks.memory", "--size=small", "--rows=16", "--cases", case, "--json=-"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    found = json.loads(done.stdout.splitlines()[-1])
+    found = call("memory", "one_case", case, "small", 16, 12.0)
     assert abs(found["off"]) < 0.1, found

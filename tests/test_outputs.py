@@ -224,11 +224,40 @@ def test_files_of_a_folder(tmp_path, monkeypatch):
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["../a", "/etc/a", "a/../../b", "a/", "./a", "a\0b", "é" * 101])
-def test_no_file_outside_of_the_folder(tmp_path, name):
-    with pytest.raises(DataError, match=r"an id that names no file in .*; change it, or take text, jsonl or ctm"):
-        files.write(tmp_path / "out", [spoken("")._replace(id=name)], ["txt"])
-    assert not list(tmp_path.rglob("*"))
+NO_NAMES = [
+    "", ".", "..", "/", "//", "/etc/a", "/etc/passwd", "//server/share/a", "../a", "../../a", "../../../../../../etc/a",
+    "a/../../b", "a/../b", "a/..", "a/.", "./a", "a/./b", "a//b", "a/", "../", "./", "..//a", "a/../../../b", "/../a",
+    "a\0b", "\0", "../a\0", "a/\0", "é" * 101, "x" * 201, "x" * 300, "a/" + "x" * 300, "😀" * 80, "x/" * 1500 + "x",
+    "\ud800", "a/\udcff", "\udc2e\udc2e/a", "away/a", "away/deep/a", "up/a", "deep/up/a",
+]  # fmt: skip
+NAMES = [
+    "a", "a-1", "a_b", "a.b", "a..b", "..a", "a..", "...", ".hidden", "~", "~root", "~/a", "$HOME", "$(id)", "`id`",
+    "a;b", "a|b", "a&b", "a>b", "a<b", "*", "?", "[a]", "{a}", "!", "#", "%2e%2e%2fa", "..%2fa", "..%c0%afa", "%00",
+    "%s%n", "..\\a", "..\\..\\a", "C:\\a", "C:a", "\\\\server\\share", "CON", "NUL", "aux", "a\nb", "\r\n", "\t",
+    "\x1b[2J", "\x7f", "\x01", "\u202egpj", "\u200b", "\ufeffa", "．．／a", "‥/a", "é" * 100, "e\u0301", "日本語", "😀",
+    "👩‍👩‍👧", "-", "--", "-rf", "--output=b", "text", "hyp.jsonl", "decode.yaml", "'", '"', "a b", " a", "a ",
+    "x" * 200, "a/b", "a/b/c/d", "deep/a",
+]  # fmt: skip
+
+
+def test_a_hundred_hostile_ids_name_no_file_outside_of_the_folder(tmp_path):
+    assert len(NO_NAMES) + len(NAMES) >= 100
+    for folder in ("out/deep", "outside/deep"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "out" / "away").symlink_to("../outside")
+    (tmp_path / "out" / "up").symlink_to("..")
+    (tmp_path / "out" / "deep" / "up").symlink_to("../..")
+    before = {*tmp_path.rglob("*")}
+    for name in NO_NAMES:
+        with pytest.raises(DataError, match=r"an id that names no file in .*; change it, or take text, jsonl or ctm"):
+            files.check_ids(tmp_path / "out", [name], ["text", "txt"])
+        with pytest.raises(DataError, match="an id that names no file in"):
+            files.write(tmp_path / "out", [spoken("")._replace(id=name)], ["txt"])
+    assert {*tmp_path.rglob("*")} == before
+    files.write(tmp_path / "out", [spoken("")._replace(id=name) for name in NAMES], ["txt", "text"])
+    made = {path for path in {*tmp_path.rglob("*")} - before if path.is_file()}
+    assert made == {tmp_path / "out" / f"{name}.txt" for name in NAMES} | {tmp_path / "out" / "text"}
+    assert all(path.resolve().is_relative_to(tmp_path / "out") for path in made)
 
 
 def test_what_was_asked_is_kept_beside_the_options(tmp_path):

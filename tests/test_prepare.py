@@ -6,16 +6,18 @@ import pathlib
 
 import numpy as np
 import pytest
+import rich.console
 import yaml
 from flax import linen as nn
 
 from jaxasr import checkpoint, config
 from jaxasr.data.lexicon import PhoneTokenizer
 from jaxasr.data.tokenizer import Vocabulary
-from jaxasr.errors import CheckpointError
+from jaxasr.errors import CheckpointError, ConfigError
 from jaxasr.nn.normalize import Cmvn, UtteranceMvn
 from jaxasr.nn.postencoders import TransformerPostEncoder
-from jaxasr.prepare import FILES, check_same_files, hashes_of_files, resumed
+from jaxasr.parallel import Devices
+from jaxasr.prepare import FILES, check_same_files, hashes_of_files, prepare, resumed
 from jaxasr.train_config import TrainConfig
 
 from . import tiny
@@ -36,6 +38,19 @@ def workdir(tmp_path) -> pathlib.Path:
 
 def run(folder: pathlib.Path) -> TrainConfig:
     return TrainConfig(task=tiny.TASK, workdir=str(folder))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"microbatches": 2}, r"--rows_multiple=8 on 8 devices with --microbatches=2: a multiple of the product"),
+        ({"fit": "device"}, r"--fit=device: a cpu does not say how much memory it has"),
+    ],
+)
+def test_what_devices_cannot_do_is_said_before_data_is_read(changes, said, tmp_path):
+    cfg = TrainConfig(task=tiny.TASK, train=("nowhere",), **changes)
+    with pytest.raises(ConfigError, match=said):
+        prepare(cfg, tmp_path, Devices.all(), rich.console.Console(quiet=True))
 
 
 def test_statistics_are_taken_to_the_bit(workdir):

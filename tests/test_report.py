@@ -98,7 +98,7 @@ def workdir(tmp_path_factory) -> pathlib.Path:
 
 def written(log: RunLog, cfg: TrainConfig, data: Prepared, workdir: pathlib.Path) -> None:
     """The log of a run of 40 steps, and the hypotheses of its end."""
-    log.event(split="session", step=0, **session(cfg, data))
+    log.event(split="session", step=0, **session(cfg, data, Devices.first()))
     teller(data.task.source, log)(data.train.shapes[0], StepMemory(2**28, 2**27, 2**30))
     for step in range(1, 41):
         losses = {"loss": 40 / step, "loss/ctc": 50 / step, "loss/att": 30 / step, "acc/token": step / 50}

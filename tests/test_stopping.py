@@ -1,11 +1,16 @@
 import dataclasses
+import pathlib
+import signal
+import time
 from types import SimpleNamespace
 
 import pytest
 
-from jaxasr.checkpoint import Progress
+from jaxasr import stopping
+from jaxasr.errors import DataError
 from jaxasr.inputs import Position
-from jaxasr.stopping import DEFAULT_EPOCHS, Budget, Ends
+from jaxasr.states import Progress
+from jaxasr.stopping import DEFAULT_EPOCHS, Budget, Ends, Stopped, StopSignals, failing_alone
 from jaxasr.train_config import TrainConfig
 
 INPUTS = SimpleNamespace(num_batches=lambda epoch: 7 if epoch % 2 else 6)
@@ -63,6 +68,30 @@ def test_steps_are_timed_long_enough_to_see_every_bucket(monkeypatch):
     assert budget.step_seconds == pytest.approx(0.1, rel=0.01)
     now[0] = 700.0
     assert budget.steps_left(valid_seconds=5.0, steps_per_valid=50) == pytest.approx((600 - 10) / (0.1 + 0.1), rel=0.01)
+
+
+def test_an_error_waits_for_no_other_process(monkeypatch):
+    left = []
+    monkeypatch.setattr(stopping.atexit, "register", lambda leave, status: left.append(status))
+    for joined in (False, True):
+        monkeypatch.setattr(stopping.jax.distributed, "is_initialized", lambda: joined)  # noqa: B023
+        for error in (DataError("the disk is gone"), KeyError("x"), Stopped(15, 1, pathlib.Path())):
+            with pytest.raises(type(error)), failing_alone():
+                raise error
+        assert left == [2, 1] * joined
+
+
+def test_what_changes_nothing_is_given_up_when_a_signal_comes():
+    def waiting():
+        yield from (1, 2)
+        signal.raise_signal(signal.SIGTERM)
+        time.sleep(60)
+
+    with StopSignals() as stop:
+        assert list(stop.until_asked([1, 2, 3])) == [1, 2, 3]
+        assert list(stop.until_asked(waiting())) == [1, 2]
+        assert stop.signal == signal.SIGTERM
+        assert stop.unless_asked(lambda: "what comes later") is None
 
 
 class Ready:

@@ -11,7 +11,8 @@ import rich.table
 import rich.text
 import tyro
 
-from jaxasr import info
+from jaxasr import config, info
+from jaxasr.command_line import Imports
 from jaxasr.convert import folders
 from jaxasr.errors import ConfigError, exit_with_message
 
@@ -39,10 +40,12 @@ class ConvertOptions:
     """What DST becomes: a model of jaxasr's, or of FunASR 1.x."""
     model_file: str | None = None
     """The file in SRC that has the parameters, where it is none of these: model.pt.avg10, valid.loss.best.pth."""
+    imports: Imports = ()
 
 
 def convert(options: ConvertOptions) -> tuple[list[tuple[str, str]], list[str]]:
     """Does what the command line says; what there is to say of what came out, by names, and commands that use it."""
+    config.import_modules(options.imports, "--import")
     return _to_funasr(options) if options.to == "funasr" else _to_jaxasr(options)
 
 

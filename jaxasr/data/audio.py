@@ -8,15 +8,16 @@ import io
 import math
 import os
 from collections.abc import Iterator
-from typing import BinaryIO, ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 import soundfile
 import soxr
 
-from jaxasr.data import packs
+from jaxasr.data import containers, packs
 from jaxasr.data.batch import AsrExample
-from jaxasr.data.source import FileSource, Header, check_finite, place, segment, status
+from jaxasr.data.reading import beat
+from jaxasr.data.source import FileSource, Header, check_finite, check_seconds, opened, place, segment, status
 from jaxasr.data.utterance import Kind, Utterance
 from jaxasr.errors import ConfigError, DataError
 
@@ -29,6 +30,9 @@ SUFFIXES = (
 # libsndfile's sf_count_t maximum: a stream whose header leaves the length open.
 _UNKNOWN_FRAMES = 2**63 - 1
 _BLOCK = 2**16
+"""Samples of all channels that are decoded at once."""
+RATES, MOST_A_SECOND = (1_000, 1_000_000), 2_500_000
+"""Samples a second of a channel, and of all of them: what says more than 48 channels of 48 kHz is no recording."""
 _LOUDEST = 8.0
 """What float samples may peak at; those beyond it are on another scale, not too loud."""
 
@@ -57,12 +61,9 @@ class SoundSource(FileSource):
         return info(path)
 
     def check(self, path: str, header: Header) -> None:
-        frames = 0
         with _opened(path, path) as file:
-            while len(block := file.read(_BLOCK, dtype="float32")):
-                frames += len(block)
+            for block in _parts(path, file, header.frames):
                 check_finite(path, block, "samples")
-        _check_count(path, frames, header.frames, header.frames)
 
     def length(self, utterance: Utterance, header: Header, speed: float) -> int:
         _, frames = segment(utterance, header.frames, header.rate)
@@ -81,9 +82,15 @@ class SoundSource(FileSource):
         """What `read` gives of an utterance at speed 1, block by block: of any length in little memory."""
         return blocks(utterance, self.sample_rate, channel=self.channel)
 
-    def from_bytes(self, where: str, data: bytes) -> np.ndarray:
-        """What is in a sound file whose bytes these are, as `read` gives it."""
+    def from_bytes(self, where: str, data: bytes, max_seconds: float = math.inf) -> np.ndarray:
+        """What is in a sound file whose bytes these are, as `read` gives it.
+
+        Raises:
+          DataError: it cannot be decoded, or is longer than `max_seconds`.
+        """
         utterance = Utterance(where, "bytes", "")
+        with _opened(io.BytesIO(data), where) as file:
+            check_seconds(where, self.seconds(_header(where, file)), max_seconds)
         return np.concatenate([*blocks(utterance, self.sample_rate, channel=self.channel, file=io.BytesIO(data))])
 
     def from_array(self, where: str, array: np.ndarray, rate: int | None = None) -> np.ndarray:
@@ -121,24 +128,39 @@ def _header(where: str, file: soundfile.SoundFile) -> Header:
             f"{where}: the header leaves the length open, as a piped encoder writes it; a length was expected; "
             "encode the file again from a file instead of a pipe."
         )
+    least, most = RATES
+    if not (least <= file.samplerate <= most and file.samplerate * file.channels <= MOST_A_SECOND):
+        raise DataError(
+            f"{where}: {file.channels} channels of {file.samplerate} samples a second; {least} to {most} a second, and "
+            f"at most {MOST_A_SECOND} in all channels, were expected; replace the file, or take some of its channels."
+        )
     return Header(file.frames, file.samplerate, file.channels)
 
 
 @contextlib.contextmanager
-def _opened(path: str | BinaryIO, where: str) -> Iterator[soundfile.SoundFile]:
+def _opened(path: str | io.BytesIO, where: str) -> Iterator[soundfile.SoundFile]:
     """The open sound file; whatever soundfile raises inside becomes a DataError beginning with `where`."""
-    if isinstance(path, str):
-        status(packs.file_of(path), where)
-        path = io.BytesIO(packs.sound(path, where)) if packs.is_record(path) else path
     try:
-        with soundfile.SoundFile(path) as file:
-            yield file
+        with _raw(path, where) as raw:
+            containers.check(where, raw)
+            # By its path, since soundfile would call back for every few bytes of an open file.
+            with soundfile.SoundFile(raw if isinstance(raw, io.BytesIO) else raw.name) as file:
+                yield file
     except (soundfile.SoundFileError, TypeError, MemoryError) as error:
         # TypeError: a headerless .raw file. MemoryError: a header that claims hours too many.
         raise DataError(
             f"{where}: cannot be decoded ({str(error).strip() or type(error).__name__}); a sound file that "
             "libsndfile reads (wav, flac, ogg, mp3, ...) was expected; convert it or remove it from the manifest."
         ) from error
+
+
+def _raw(path: str | io.BytesIO, where: str) -> io.BytesIO | io.FileIO:
+    if not isinstance(path, str):
+        return path
+    if not packs.is_record(path):
+        return opened(path, where)
+    status(packs.file_of(path), where)
+    return io.BytesIO(packs.sound(path, where))
 
 
 # Stretches of sound ------------------------------------------------------------------------------------------
@@ -164,14 +186,15 @@ def read(utterance: Utterance, rate: int, *, channel: int | None = None, speed: 
     `channel` None takes the mean of the channels. A speed above 1 is shorter and higher, as sox's `speed`; it
     costs nothing beside the resampling. S is `resampled_length` of the segment's frames.
     """
-    frames, from_rate = _decode(utterance)
-    sound = _one_channel(place(utterance), frames, channel)
-    check_finite(place(utterance), sound, "samples")
-    return _resampled(sound, from_rate, rate, speed)
+    where = place(utterance)
+    with _opened(utterance.audio, where) as file:
+        header = _header(where, file)
+        sound = _mono(where, file, *segment(utterance, header.frames, header.rate), channel)
+    return _resampled(sound, header.rate, rate, speed)
 
 
 def blocks(
-    utterance: Utterance, rate: int, *, channel: int | None = None, file: BinaryIO | None = None
+    utterance: Utterance, rate: int, *, channel: int | None = None, file: io.BytesIO | None = None
 ) -> Iterator[np.ndarray]:
     """What `read` gives at speed 1, block by block, of which none is long.
 
@@ -179,21 +202,17 @@ def blocks(
       file: what a file holds, in place of the one that the utterance names.
     """
     where = place(utterance)
-    with _opened(file or utterance.audio, where) as opened:
-        header = _header(where, opened)
+    with _opened(file or utterance.audio, where) as sounding:
+        header = _header(where, sounding)
         first, count = segment(utterance, header.frames, header.rate)
         left = resampled_length(count, header.rate, rate)
         resampler = None if header.rate == rate else soxr.ResampleStream(header.rate, rate, 1)
-        opened.seek(first)
-        for done in range(0, count, _BLOCK):
-            frames = opened.read(min(_BLOCK, count - done), dtype="float32", always_2d=True)
-            last = done + _BLOCK >= count
-            if last or len(frames) < _BLOCK:
-                _check_count(where, done + len(frames), count, header.frames)
+        sounding.seek(first)
+        for frames in _parts(where, sounding, count):
+            count -= len(frames)
             sound = _one_channel(where, frames, channel)
-            check_finite(where, sound, "samples")
             if resampler is not None:
-                sound = resampler.resample_chunk(sound, last=last)[:left]
+                sound = resampler.resample_chunk(sound, last=count == 0)[:left]
             left -= len(sound)
             yield sound
     yield np.zeros(left, np.float32)
@@ -202,9 +221,7 @@ def blocks(
 def excerpt(path: str, rate: int, first: int, count: int) -> np.ndarray:
     """The first channel of `count` frames of a file from frame `first` on: float32 (S,), `rate` samples a second."""
     with _opened(path, path) as file:
-        sound = np.ascontiguousarray(_frames_from(path, file, first, count)[:, 0])
-        from_rate = file.samplerate
-    check_finite(path, sound, "samples")
+        sound, from_rate = _mono(path, file, first, count, 0), file.samplerate
     return _resampled(sound, from_rate, rate, 1.0)
 
 
@@ -216,23 +233,27 @@ def _resampled(sound: np.ndarray, from_rate: int, rate: int, speed: float) -> np
     return np.pad(resampled, (0, length - len(resampled)))
 
 
-def _decode(utterance: Utterance) -> tuple[np.ndarray, int]:
-    """The utterance's float32 (frames, channels), and how many of them make a second."""
-    where = place(utterance)
-    with _opened(utterance.audio, where) as file:
-        header = _header(where, file)
-        return _frames_from(where, file, *segment(utterance, header.frames, header.rate)), header.rate
-
-
-def _frames_from(
-    where: str, file: soundfile.SoundFile, first: int, count: int, dtype: Literal["float32", "int32"] = "float32"
-) -> np.ndarray:
-    """(count, channels) from frame `first` on."""
+def _mono(where: str, file: soundfile.SoundFile, first: int, count: int, channel: int | None) -> np.ndarray:
+    """(count,) from frame `first` on."""
     if first:
         file.seek(first)
-    sound = file.read(count, dtype=dtype, always_2d=True)
-    _check_count(where, len(sound), count, file.frames)
-    return sound
+    parts = [_one_channel(where, frames, channel) for frames in _parts(where, file, count)]
+    return parts[0] if len(parts) == 1 else np.concatenate([np.zeros(0, np.float32), *parts])
+
+
+def _parts(where: str, file: soundfile.SoundFile, count: int) -> Iterator[np.ndarray]:
+    """float32 (frames, channels) of the next `count` frames, a block after the other, whatever a header claims.
+
+    Raises:
+      DataError: there are fewer.
+    """
+    size = max(_BLOCK // file.channels, 1)
+    for done in range(0, count, size):
+        frames = file.read(min(size, count - done), dtype="float32", always_2d=True)
+        beat()
+        if done + size >= count or len(frames) < size:
+            _check_count(where, done + len(frames), count, file.frames)
+        yield frames
 
 
 def _check_count(where: str, found: int, wanted: int, frames: int) -> None:
@@ -260,7 +281,9 @@ def cut_out(utterance: Utterance) -> tuple[bytes, Header]:
         header, form, subtype = _header(where, file), file.format, _WHOLE_NUMBERS.get(file.subtype)
         first, count = segment(utterance, header.frames, header.rate)
         whole_numbers = subtype is not None and count > 0 and header.channels <= 8 and header.rate <= 655_350
-        sound = _frames_from(where, file, first, count, "int32" if whole_numbers else "float32")
+        file.seek(first)
+        sound = file.read(count, dtype="int32" if whole_numbers else "float32", always_2d=True)
+        _check_count(where, len(sound), count, header.frames)
     check_finite(where, sound, "samples")
     if count == header.frames and not (whole_numbers and form != "FLAC"):
         content = _bytes_of(utterance.audio, where)
@@ -280,15 +303,16 @@ def _bytes_of(path: str, where: str) -> bytes:
 
 
 def _one_channel(where: str, sound: np.ndarray, channel: int | None) -> np.ndarray:
+    """(S,) of (S, channels), all of which are numbers."""
     channels = sound.shape[1]
-    if channel is None:
-        return sound.mean(axis=1) if channels > 1 else sound[:, 0]
-    if not 0 <= channel < channels:
+    if channel is not None and not 0 <= channel < channels:
         raise DataError(
             f"{where}: channel {channel} of a file of {channels}; 0 to {channels - 1} was expected; "
             "choose one of these, or none for the mean."
         )
-    return np.ascontiguousarray(sound[:, channel])
+    mono = sound.mean(axis=1) if channel is None and channels > 1 else np.ascontiguousarray(sound[:, channel or 0])
+    check_finite(where, mono, "samples")
+    return mono
 
 
 def to_int16(audio: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO, ClassVar, NamedTuple
 import numpy as np
 
 from jaxasr.data.batch import AsrFeatureExample
+from jaxasr.data.reading import beat
 from jaxasr.data.source import FileSource, Header, check_finite, place, segment, status
 from jaxasr.data.utterance import Kind, Utterance, check_kind
 from jaxasr.errors import ConfigError, DataError, JaxasrError
@@ -48,6 +49,7 @@ class FeatureSource(FileSource):
     def check(self, path: str, header: Header) -> None:
         features = _load(path, path)
         for first in range(0, header.frames, _BLOCK):
+            beat()
             check_finite(path, _float32(features[first : first + _BLOCK]), "values")
 
     def length(self, utterance: Utterance, header: Header, speed: float) -> int:

@@ -5,7 +5,7 @@ import math
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jaxasr.data.textfile import NUMBER, each_line, few, show, twice
 from jaxasr.data.utterance import Kind, Utterance, audio_path, folder_of
@@ -15,8 +15,8 @@ from jaxasr.registry import did_you_mean
 
 class _Span(NamedTuple):
     audio: str
-    start: float = 0.0
-    seconds: float | None = None
+    start: float
+    seconds: float | None
 
 
 def script(kind: Kind | None) -> str:
@@ -38,38 +38,39 @@ def read(folder: str, need_text: bool, kind: Kind | None) -> Iterator[tuple[str,
             f"{folder}: a folder without '{owner}'; a Kaldi folder has one; name a Kaldi folder or a .jsonl file."
             + (f" --frontend={frontend} reads its '{other}'." if found else "")
         )
-    spans = _recordings(folder, owner, kind)
+    ids: Mapping[str, Any] = _recordings(folder, owner, kind)
     segments = os.path.join(folder, "segments")
     if kind != "features" and os.path.exists(segments):
-        spans, owner = _segments(segments, spans), "segments"
-        durations = {}
+        ids, owner = _segments(segments, ids), "segments"
+        spans = ids.values()
     else:
-        durations = _durations(os.path.join(folder, "utt2dur"), owner, spans)
-    texts = _column(os.path.join(folder, "text"), owner, spans, needed=need_text)
-    speakers = _speakers(folder, owner, spans)
+        durations = _durations(os.path.join(folder, "utt2dur"), owner, ids)
+        spans = map(_Span, ids.values(), itertools.repeat(0.0), durations)
+    texts = _column(os.path.join(folder, "text"), owner, ids, needed=need_text)
+    speakers = _speakers(folder, owner, ids)
     listed = os.path.join(folder, owner)
-    for number, (name, span) in enumerate(spans.items(), 1):
-        text, speaker, seconds = texts.get(name, ""), speakers.get(name, ""), durations.get(name, span.seconds)
-        yield f"{listed}:{number}", Utterance(name, span.audio, text, speaker, span.start, seconds)
+    for number, (name, span, text, speaker) in enumerate(zip(ids, spans, texts, speakers, strict=True), 1):
+        yield f"{listed}:{number}", Utterance(name, span.audio, text, speaker, span.start, span.seconds)
 
 
 def read_texts(folder: str) -> Iterator[tuple[str, Utterance]]:
     """As `read`, the transcripts alone."""
     path = os.path.join(folder, "text")
     rows = _table(path)
-    speakers = _speakers(folder, "text", rows)
-    for number, (name, text) in enumerate(rows.items(), 1):
-        yield f"{path}:{number}", Utterance(name, path, text, speakers.get(name, ""))
+    for number, ((name, text), speaker) in enumerate(
+        zip(rows.items(), _speakers(folder, "text", rows), strict=True), 1
+    ):
+        yield f"{path}:{number}", Utterance(name, path, text, speaker)
 
 
 def _table(path: str) -> dict[str, str]:
     """The rest of each line by the line's first word, in the order of the lines: one each."""
     rows: dict[str, str] = {}
     for number, line in enumerate(each_line(path), 1):
-        key, value, *_ = *line.split(maxsplit=1), ""
-        if key in rows:
+        key, *value = line.split(maxsplit=1)
+        rows[key] = value[0].rstrip() if value else ""
+        if len(rows) < number:
             raise twice(f"{path}:{number}", key, _where(path, rows, key))
-        rows[sys.intern(key)] = value.rstrip()  # every table has the same ids
     return rows
 
 
@@ -77,18 +78,19 @@ def _where(path: str, rows: Mapping[str, object], key: str) -> str:
     return f"{path}:{list(rows).index(key) + 1}"
 
 
-def _recordings(folder: str, owner: str, kind: Kind | None) -> dict[str, _Span]:
+def _recordings(folder: str, owner: str, kind: Kind | None) -> dict[str, str]:
+    """The path of each."""
     base, path = folder_of(folder), os.path.join(folder, owner)
     recordings = {}
     for number, (name, value) in enumerate(_table(path).items(), 1):
         where = f"{path}:{number}"
         if not value:
             raise DataError(f"{where}: no path after id {show(name)}; 'ID PATH' was expected; add the path.")
-        recordings[name] = _Span(audio_path(where, base, value, kind))
+        recordings[name] = audio_path(where, base, value, kind)
     return recordings
 
 
-def _segments(path: str, recordings: Mapping[str, _Span]) -> dict[str, _Span]:
+def _segments(path: str, recordings: Mapping[str, str]) -> dict[str, _Span]:
     spans = {}
     for number, (name, value) in enumerate(_table(path).items(), 1):
         where, fields = f"{path}:{number}", value.split()
@@ -107,7 +109,7 @@ def _segments(path: str, recordings: Mapping[str, _Span]) -> dict[str, _Span]:
                 f"{where}: end {end} is not after start {start}; times in seconds, the end after the start, were "
                 "expected; correct or remove the segment."
             )
-        spans[name] = _Span(recordings[recording].audio, start, None if end is None else end - start)
+        spans[name] = _Span(recordings[recording], start, None if end is None else end - start)
     return spans
 
 
@@ -123,39 +125,50 @@ def _time(where: str, word: str) -> float:
     return value
 
 
-def _durations(path: str, owner: str, spans: Mapping[str, object]) -> dict[str, float]:
-    found = {}
-    for number, (name, value) in enumerate(_column(path, owner, spans, needed=False).items(), 1):
-        found[name] = _time(f"{path}:{number}", value)
-        if not found[name]:
-            raise DataError(f"{path}:{number}: 0 seconds; more than 0 was expected; correct or remove the line.")
-    return found
+def _durations(path: str, owner: str, ids: Mapping[str, object]) -> list[float | None]:
+    if not os.path.exists(path):
+        return [None] * len(ids)
+    rows = _checked(path, owner, ids)
+    return [_duration(path, rows, name) for name in ids]
 
 
-def _speakers(folder: str, owner: str, spans: Mapping[str, object]) -> dict[str, str]:
-    found = _column(os.path.join(folder, "utt2spk"), owner, spans, needed=False)
-    return {name: sys.intern(speaker) for name, speaker in found.items()}
+def _duration(path: str, rows: Mapping[str, str], name: str) -> float:
+    word = rows[name]
+    if NUMBER.fullmatch(word) and 0.0 < (seconds := float(word)) < math.inf:
+        return seconds
+    where = _where(path, rows, name)
+    _time(where, word)
+    raise DataError(f"{where}: 0 seconds; more than 0 was expected; correct or remove the line.")
 
 
-def _column(path: str, owner: str, spans: Mapping[str, object], *, needed: bool) -> dict[str, str]:
-    """The values of a table that lists the ids of `owner`; none where it may be and is absent."""
+def _speakers(folder: str, owner: str, ids: Mapping[str, object]) -> list[str]:
+    return [*map(sys.intern, _column(os.path.join(folder, "utt2spk"), owner, ids, needed=False))]
+
+
+def _column(path: str, owner: str, ids: Mapping[str, object], *, needed: bool) -> list[str]:
+    """The value of each of `owner`'s ids in another table; all are empty where it may be absent, and is."""
     if not os.path.exists(path):
         if needed:
             raise DataError(
                 f"{path}: no such file; transcripts, a line 'ID TEXT' for each utterance, were expected; write it."
             )
-        return {}
+        return [""] * len(ids)
+    rows = _checked(path, owner, ids)
+    return [rows[name] for name in ids]
+
+
+def _checked(path: str, owner: str, ids: Mapping[str, object]) -> dict[str, str]:
+    """The rows of a table, which lists the ids of `owner`."""
     rows = _table(path)
-    missing = [key for key in spans if key not in rows]
-    extra = [key for key in rows if key not in spans]
-    if missing:
+    if rows.keys() == ids.keys():
+        return rows
+    if missing := [name for name in ids if name not in rows]:
         raise DataError(
-            f"{path}: {len(missing)} of the {len(spans)} ids of {owner} are missing ({few(missing)}); both list "
+            f"{path}: {len(missing)} of the {len(ids)} ids of {owner} are missing ({few(missing)}); both list "
             f"the same ids; add them here or remove them from {owner}."
         )
-    if extra:
-        raise DataError(
-            f"{_where(path, rows, extra[0])}: {len(extra)} of {len(rows)} ids are not in {owner} ({few(extra)}); both "
-            f"list the same ids; remove them here or add them to {owner}."
-        )
-    return rows
+    extra = [name for name in rows if name not in ids]
+    raise DataError(
+        f"{_where(path, rows, extra[0])}: {len(extra)} of {len(rows)} ids are not in {owner} ({few(extra)}); both "
+        f"list the same ids; remove them here or add them to {owner}."
+    )

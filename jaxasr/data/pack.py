@@ -1,6 +1,7 @@
 """Sharded copies of corpora, made once and read at random: `python -m jaxasr.data.pack MANIFEST... FOLDER`."""
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -76,29 +77,32 @@ def pack(options: PackOptions, console: rich.console.Console | None = None) -> P
     infos = headers(utterances, source)
     faults = {u.id: why for u in utterances if (why := why_unreadable(u, infos, source))}
     readable = [u for u in utterances if u.id not in faults]
+    if not readable:
+        raise _none(folder, utterances, faults)
     shards = list(_shards(readable, infos, options.shard_mib * _MIB))
-    _begin(folder, shards)
-    parts = []
-    with concurrent.futures.ThreadPoolExecutor(options.workers) as threads:
-        for number, members in rich.progress.track(
-            list(enumerate(shards)), "Packing", console=console, disable=console is None, transient=True
-        ):
-            parts.append(_kept_part(folder, number) or _write_part(folder, number, members, threads))
-            faults |= parts[-1].faults
-    if not any(part.columns.ids for part in parts):
-        raise DataError(
-            f"{folder}: none of {len(utterances)} utterances can be read; at least one was expected; correct the data. "
-            + next(iter(faults.values()), "")
-        )
-    _finish(folder, parts, faults)
+    with _writing(folder):
+        _begin(folder, shards)
+        parts = list(_parts(folder, shards, options.workers, console))
+        for part in parts:
+            faults |= part.faults
+        if not any(part.columns.ids for part in parts):
+            raise _none(folder, utterances, faults)
+        _finish(folder, parts, faults)
     return Packed(len(utterances) - len(faults), len(parts), faults)
+
+
+def _none(folder: str, utterances: Sequence[Utterance], faults: Mapping[str, str]) -> DataError:
+    return DataError(
+        f"{folder}: none of {len(utterances)} utterances can be read; at least one was expected; correct the data. "
+        + next(iter(faults.values()))
+    )
 
 
 def _checked(options: PackOptions) -> tuple[str, ...]:
     if len(options.paths) < 2:
         raise ConfigError(
-            f"{' '.join(options.paths)}: {len(options.paths)} paths; MANIFEST... FOLDER was expected; name what to "
-            "pack, and then the folder to make."
+            f"pack {' '.join(options.paths)}: {len(options.paths)} paths; MANIFEST... FOLDER was expected; name what "
+            "to pack, and then the folder to make."
         )
     for name in ("shard_mib", "workers"):
         if (value := getattr(options, name)) <= 0:
@@ -127,11 +131,23 @@ def _shards(
 # The folder --------------------------------------------------------------------------------------------------
 
 
+def _parts(
+    folder: str, shards: Sequence[Sequence[Utterance]], workers: int, console: rich.console.Console | None
+) -> Iterator[_Part]:
+    """All shards: those that are not there are written."""
+    numbered = list(enumerate(shards))
+    with concurrent.futures.ThreadPoolExecutor(workers) as threads:
+        for number, members in rich.progress.track(
+            numbered, "Packing", console=console, disable=console is None, transient=True
+        ):
+            yield _kept_part(folder, number) or _write_part(folder, number, members, threads)
+
+
 def _begin(folder: str, shards: Sequence[Sequence[Utterance]]) -> None:
     """Makes the folder, or finds in it the beginning of the same copy."""
     plan = json.dumps({"format": FORMAT, "shards": [_fingerprint(members) for members in shards]}, indent=1)
     path = os.path.join(folder, PLAN)
-    if os.path.exists(path) and not packs.is_pack(folder):
+    if os.path.exists(path):
         with open(path) as file:
             same = file.read() == plan
         if not same:
@@ -140,10 +156,24 @@ def _begin(folder: str, shards: Sequence[Sequence[Utterance]]) -> None:
                 "expected, to go on with; give the options that it was begun with, or another folder."
             )
         return
-    if os.path.exists(folder) and os.listdir(folder):
-        raise DataError(f"{folder}: not empty; a folder to make was expected, so that nothing is lost; give another.")
+    if os.path.exists(folder) and not (os.path.isdir(folder) and not os.listdir(folder)):
+        raise DataError(
+            f"{folder}: there already; a folder to make was expected, so that nothing is lost; give another."
+        )
     os.makedirs(folder, exist_ok=True)
     packs.write_atomically(path, plan.encode())
+
+
+@contextlib.contextmanager
+def _writing(path: str) -> Iterator[None]:
+    """Says what a disk refuses; array_record raises RuntimeError for it."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        raise DataError(
+            f"{path}: cannot be written ({error}); a disk with room was expected; make room, or see to the "
+            "permissions, and give the command again, which goes on where it stopped."
+        ) from error
 
 
 def _fingerprint(utterances: Sequence[Utterance]) -> str:
@@ -155,7 +185,7 @@ def _finish(folder: str, parts: Sequence[_Part], faults: dict[str, str]) -> None
     if rows:
         packs.write_atomically(os.path.join(folder, LEFT_OUT), "".join(rows).encode())
     Index.of_parts([part.columns for part in parts]).save(os.path.join(folder, packs.INDEX))
-    for name in (PLAN, *(f"{packs.shard(number)}{suffix}" for number in range(len(parts)) for suffix in _NOTES)):
+    for name in (*(f"{packs.shard(number)}{suffix}" for number in range(len(parts)) for suffix in _NOTES), PLAN):
         os.remove(os.path.join(folder, name))
 
 

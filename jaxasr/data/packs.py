@@ -6,7 +6,6 @@ import itertools
 import json
 import os
 import re
-import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -48,13 +47,7 @@ class Index(NamedTuple):
 
     @classmethod
     def load(cls, path: str) -> "Index":
-        try:
-            with np.load(path, allow_pickle=False) as stored:
-                columns: Any = {name: stored[name] for name in cls._fields}
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise DataError(
-                f"{path}: cannot be read ({error}); the index of a pack was expected; pack the corpus again."
-            ) from error
+        columns: Any = _columns(path, cls._fields)
         number = len(columns["frames"])
         return cls(**(columns | {name: _split(columns[name], number) for name in _TEXTS}))
 
@@ -67,6 +60,17 @@ class Index(NamedTuple):
 
 
 _TEXTS = ("ids", "texts", "speakers")
+
+
+def _columns(path: str, names: Iterable[str]) -> dict[str, Any]:
+    """Columns as they are stored."""
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
+            return {name: stored[name] for name in names}
+    except Exception as error:  # what a broken file makes NumPy raise is anybody's guess
+        raise DataError(
+            f"{path}: cannot be read ({error}); the index of a pack was expected; pack the corpus again."
+        ) from error
 
 
 def _joined(texts: Sequence[str]) -> np.ndarray:
@@ -143,25 +147,28 @@ def _record_of(path: str) -> tuple[str, int]:
     return file, int(number)
 
 
-def headers(paths: Iterable[str]) -> dict[str, Header]:
+def headers(paths: Iterable[str]) -> dict[str, Header | DataError]:
     """By path, what the indices of packs say of these records."""
     shards: dict[str, list[Header]] = {}
     found = {}
     for path in paths:
         file, number = _record_of(path)
         if file not in shards:
-            shards.update(_shard_headers(os.path.dirname(file)))
-        found[path] = shards[file][number]
+            shards |= {file: []} | dict(_shard_headers(os.path.dirname(file)))
+        found[path] = shards[file][number] if number < len(shards[file]) else _no_record(path, len(shards[file]))
     return found
+
+
+def _no_record(path: str, records: int) -> DataError:
+    return DataError(f"{path}: the shard has {records} records, as {INDEX} says; one of them was expected; correct it.")
 
 
 def _shard_headers(folder: str) -> Iterator[tuple[str, list[Header]]]:
     """Each shard, and the headers of its records."""
-    index = Index.load(os.path.join(folder, INDEX))
-    columns = [column.tolist() for column in (index.frames, index.rates, index.channels)]
-    found = [Header(*values) for values in zip(*columns, strict=True)]
-    for number, last in enumerate(np.cumsum(index.records).tolist()):
-        yield os.path.join(folder, shard(number)), found[last - int(index.records[number]) : last]
+    *measures, records = _columns(os.path.join(folder, INDEX), ("frames", "rates", "channels", "records")).values()
+    found = [*map(Header, *(column.tolist() for column in measures))]
+    for number, last in enumerate(np.cumsum(records).tolist()):
+        yield os.path.join(folder, shard(number)), found[last - int(records[number]) : last]
 
 
 def sound(path: str, where: str) -> bytes:

@@ -2,14 +2,7 @@
 
 import contextlib
 import dataclasses
-import itertools
-import multiprocessing
-import os
-import signal
-import sys
-import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
-from multiprocessing import resource_tracker
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +10,9 @@ import numpy as np
 from jaxasr.data.batch import BucketShape
 from jaxasr.data.bucketing import PlannedBatch
 from jaxasr.data.manifest import Utterance
+from jaxasr.data.reading import in_order, reading, taken_ahead
 from jaxasr.data.selection import id_hash
+from jaxasr.data.workers import Workers
 from jaxasr.errors import ConfigError, DataError, JaxasrError
 
 
@@ -70,7 +65,8 @@ class LoadBatch:
         again = () if self.repeats is None or not self.repeats[index] else (int(self.repeats[index]),)
         rng = np.random.default_rng([self.seed, self.epoch, id_hash(utterance.id), *again])
         try:
-            return self.preprocess(utterance, rng)
+            with reading(utterance.audio or utterance.id):
+                return self.preprocess(utterance, rng)
         except DataError as error:
             if f"(utterance {utterance.id})" in str(error):
                 raise
@@ -88,7 +84,7 @@ class LoadBatch:
             return self.collate(examples, shape)
         except JaxasrError:
             raise
-        except Exception as error:  # as above; and an error that cannot be pickled would hang a worker
+        except Exception as error:  # as above; and one of another class might not travel from a worker
             raise DataError(
                 f"batch of {', '.join(ids)}: collating to {shape} raised {type(error).__name__}: {error}; a batch was "
                 "expected; correct the collate function."
@@ -102,69 +98,15 @@ def load(
 
     Args:
       ahead: batches held ready.
+
+    Raises:
+      DataError: an utterance cannot be read, or reading stands still.
     """
-    import grain.python as grain  # half a second, which --help does not need
-
-    dataset: Any = grain.MapDataset.source(range(start, len(batch.plan))).map(batch)
-    if workers:
-        _mark_flags_parsed()
-        dataset = dataset.map(_Parcel).to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2))
-        options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
-        dataset = dataset.mp_prefetch(options, _end_with_parent)
-    else:
-        dataset = dataset.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead))
-    with contextlib.closing(iter(dataset)) as iterator:
-        with _spawning() if workers else contextlib.nullcontext():
-            first = list(itertools.islice(iterator, 1))
-        hosts = itertools.chain(first, iterator)
-        yield from (parcel.host for parcel in hosts) if workers else hosts
-
-
-@dataclasses.dataclass(frozen=True)
-class _Parcel:
-    """A batch whose arrays Grain does not see.
-
-    It sends arrays that it sees through shared memory, of which containers have little, and which is never freed where
-    JAX still holds an array when the program ends.
-    """
-
-    host: HostBatch
-
-
-def _mark_flags_parsed() -> None:
-    """Grain's workers read absl flags, which only absl programs parse."""
-    from absl import flags
-
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS.mark_as_parsed()
-
-
-def _end_with_parent(worker: int, count: int) -> None:
-    """Lets a worker end when its program was killed; it would wait for a reader for ever."""
-    del worker, count
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-@contextlib.contextmanager
-def _spawning() -> Iterator[None]:
-    """Workers that start meanwhile neither run the program's own module again nor take its signals.
-
-    Ctrl-C and a scheduler's SIGTERM reach every process of a group; the program saves and then ends its workers.
-    """
-    main = sys.modules["__main__"].__dict__
-    hidden = {name: main.pop(name) for name in ("__spec__", "__file__") if name in main}
-    main["__spec__"] = None
-    resource_tracker.ensure_running()  # while it starts it lets the signals through
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-        main.update(hidden)
+    numbers = range(start, len(batch.plan))
+    if not workers:
+        yield from in_order(batch, numbers, threads=threads, ahead=ahead)
+        return
+    with contextlib.ExitStack() as opened:
+        processes = opened.enter_context(contextlib.closing(Workers(batch, numbers, workers)))
+        taken = taken_ahead(iter(processes), processes=processes.told)
+        yield from opened.enter_context(contextlib.closing(taken))

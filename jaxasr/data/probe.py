@@ -1,20 +1,20 @@
 """The headers of many files, read in threads and kept."""
 
-import concurrent.futures
 import contextlib
 import dataclasses
-import functools
 import logging
+import math
 import os
 import pathlib
 import sqlite3
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import rich.console
 import rich.progress
 
 from jaxasr.data import packs
+from jaxasr.data.reading import in_order, reading
 from jaxasr.data.source import FileSource, Header, Source, status
 from jaxasr.data.utterance import Utterance
 from jaxasr.errors import DataError
@@ -24,23 +24,39 @@ _KEPT_AT_ONCE = 1000
 
 
 def headers(
-    utterances: Sequence[Utterance], source: Source, *, whole: bool = False, trust: bool = False
+    utterances: Sequence[Utterance],
+    source: Source,
+    *,
+    whole: bool = False,
+    trust: bool = False,
+    max_seconds: float = math.inf,
 ) -> Mapping[str, Header | DataError]:
     """By path, what there is to know of the utterances' files; of text, which was read with its manifest, nothing.
 
     Args:
       whole: read each file to its end once.
       trust: leave alone the files of utterances whose manifest says how long they are.
+      max_seconds: of the longest utterance that will be read; longer files of which none is a part are not read to
+        their end.
     """
     if isinstance(source, FileSource):
         paths = dict.fromkeys(u.audio for u in utterances if not trust or u.seconds is None)
         packed = packs.headers(filter(packs.is_record, paths))  # they were read to their end when they were packed
-        return packed | probe([path for path in paths if path not in packed], source, whole=whole)
+        parts = {u.audio for u in utterances if u.seconds is not None}
+        others = [path for path in paths if path not in packed]
+        return packed | probe(
+            others, source, whole=whole, max_seconds=lambda p: math.inf if p in parts else max_seconds
+        )
     return dict.fromkeys((u.audio for u in utterances), Header(0, 0, 0))
 
 
 def probe(
-    paths: Iterable[str | os.PathLike[str]], source: FileSource, *, whole: bool = False, progress: bool = True
+    paths: Iterable[str | os.PathLike[str]],
+    source: FileSource,
+    *,
+    whole: bool = False,
+    progress: bool = True,
+    max_seconds: Callable[[str], float] = lambda path: math.inf,
 ) -> dict[str, Header | DataError]:
     """The header of what is at each path, or the DataError that reading it raised.
 
@@ -49,16 +65,21 @@ def probe(
 
     Args:
       whole: read each to its end once, so that a file cut short or with values that are no numbers shows now.
+      max_seconds: by path, of files that are read so.
     """
     unique = list(dict.fromkeys(os.fspath(path) for path in paths))
     console = rich.console.Console(stderr=True)
     hidden = not (progress and sys.stderr.isatty())
     fresh: list[_Entry] = []
     results: dict[str, Header | DataError] = {}
-    with _Cache() as cache, concurrent.futures.ThreadPoolExecutor(min(32, 4 + (os.cpu_count() or 1))) as threads:
-        pending = threads.map(
-            functools.partial(_probe, source=source, whole=whole), unique, (cache.get(path) for path in unique)
+    with _Cache() as cache, contextlib.ExitStack() as opened:
+        pending = in_order(
+            lambda asked: _probe(*asked, source=source, whole=whole),
+            ((path, cache.get(path), max_seconds(path)) for path in unique),
+            threads=min(32, 4 + (os.cpu_count() or 1)),
+            ahead=_KEPT_AT_ONCE,
         )
+        opened.enter_context(contextlib.closing(pending))
         doing = f"Checking {source.kind}" if whole else "Reading headers"
         shown = rich.progress.track(pending, doing, total=len(unique), console=console, disable=hidden, transient=True)
         try:
@@ -84,17 +105,19 @@ class _Entry:
 
 
 def _probe(
-    path: str, known: _Entry | None, *, source: FileSource, whole: bool
+    path: str, known: _Entry | None, max_seconds: float, *, source: FileSource, whole: bool
 ) -> tuple[Header | DataError, _Entry | None]:
     """The header or fault, and the entry to keep where it is not the known one."""
     try:
         # Taken before the file is read: one that changes in between is read again next time.
-        now = status(source.file(path), path)
-        if known and (known.size, known.mtime_ns) == (now.st_size, now.st_mtime_ns) and known.whole >= whole:
-            return known.info, None
-        found = source.info(path)
-        if whole:
-            source.check(path, found)
+        with reading(path):
+            now = status(source.file(path), path)
+            if known and (known.size, known.mtime_ns) == (now.st_size, now.st_mtime_ns) and known.whole >= whole:
+                return known.info, None
+            found = source.info(path)
+            whole = whole and source.seconds(found) <= max_seconds
+            if whole:
+                source.check(path, found)
     except DataError as error:
         return error, None
     return found, _Entry(os.path.abspath(path), now.st_size, now.st_mtime_ns, found, whole)

@@ -102,7 +102,9 @@ def select(
     left_out: dict[str, list[str]] = {}
     faults: dict[str, str] = {}
     unknown: dict[str, list[str]] = {}
-    measured: list[tuple[Utterance, np.ndarray, int]] = []
+    measured: list[Utterance] = []
+    all_samples: list[int] = []
+    all_tokens: list[int] = []
     for utterance in utterances:
         try:
             samples = lengths(utterance, infos, measures.source, speeds)
@@ -117,18 +119,19 @@ def select(
             left_out.setdefault("with unknown symbols", []).append(utterance.id)
             unknown[utterance.id] = symbols
         else:
-            measured.append((utterance, samples, tokens))
-    samples = np.array([row for _, row, _ in measured], np.int64).reshape(len(measured), len(speeds))
-    needed = np.array([max(measures.frames_needed(u.text), 1) for u, _, _ in measured], np.int64)
+            measured.append(utterance)
+            all_samples += samples
+            all_tokens.append(tokens)
+    samples = np.array(all_samples, np.int64).reshape(len(measured), len(speeds))
+    needed = np.array([max(measures.frames_needed(u.text), 1) for u in measured], np.int64)
     short_enough = samples <= max_seconds * measures.source.rate
     usable = short_enough & (measures.frames(samples) >= needed[:, None])
-    for row, (utterance, _, _) in enumerate(measured):
-        if not usable[row].any():
-            reason = INFEASIBLE if short_enough[row].any() else "too long"
-            left_out.setdefault(reason, []).append(utterance.id)
+    for row in np.flatnonzero(~usable.any(axis=1)):
+        reason = INFEASIBLE if short_enough[row].any() else "too long"
+        left_out.setdefault(reason, []).append(measured[row].id)
     kept = np.flatnonzero(usable.any(axis=1))
-    used = [measured[row][0] for row in kept]
-    tokens = np.array([measured[row][2] for row in kept], np.int64)
+    used = [measured[row] for row in kept]
+    tokens = np.array(all_tokens, np.int64)[kept]
     return Selection(used, samples[kept], usable[kept], tokens, speeds, left_out, len(utterances), faults, unknown)
 
 
@@ -137,18 +140,18 @@ INFEASIBLE = "with fewer frames than CTC needs"
 
 def lengths(
     utterance: Utterance, infos: Mapping[str, Header | DataError], source: Source, speeds: tuple[float, ...]
-) -> np.ndarray:
-    """(speeds,) samples that the utterance has as it is read; an unreadable file is raised as its DataError.
+) -> tuple[int, ...]:
+    """The samples that the utterance has as it is read, at each speed; an unreadable file is raised as its DataError.
 
     Of a file that is not among the `infos` the manifest says how much it has at most.
     """
     info = infos.get(utterance.audio)
     if info is None:
-        return np.array([source.stated_length(utterance, speed) for speed in speeds])
+        return tuple(source.stated_length(utterance, speed) for speed in speeds)
     if isinstance(info, DataError):
         error = str(info).removeprefix(f"{utterance.audio}: ")  # which names the file alone
         raise DataError(f"{place(utterance)}: {error}") from info
-    return np.array([source.length(utterance, info, speed) for speed in speeds])
+    return tuple(source.length(utterance, info, speed) for speed in speeds)
 
 
 def why_unreadable(utterance: Utterance, infos: Mapping[str, Header | DataError], source: Source) -> str:

@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+import io
 import math
 import os
 import stat
@@ -11,7 +12,10 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from jaxasr.data.utterance import Kind, Utterance, check_name
-from jaxasr.errors import DataError
+from jaxasr.errors import ConfigError, DataError
+
+MAX_AUDIO_SECONDS = 600.0
+"""Of sound that a stranger may have sent, where nothing else is asked for."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -107,24 +111,58 @@ class FileSource(Source):
     def from_array(self, where: str, array: np.ndarray) -> np.ndarray:
         """What is in memory instead of a file as `read` gives it; errors begin with `where`."""
 
+    def seconds(self, header: Header) -> float:
+        """How long what the header belongs to says that it is."""
+        return header.frames / (header.rate or self.rate)
+
     @abc.abstractmethod
     def example(self, utterance_id: str, inputs: np.ndarray, tokens: np.ndarray) -> Any:
         """What the task's collate takes, of inputs as `read` gives them."""
 
 
 def status(path: str, where: str) -> os.stat_result:
-    """The status of a file that can be opened; errors begin with `where`."""
+    """The status of a file; errors begin with `where`."""
+    check_name(path)
     try:
-        found = os.stat(check_name(path))
-    except OSError as error:
-        raise DataError(
-            f"{where}: {error.strerror}; a file was expected; check the path (a relative one starts at the "
-            "manifest's folder) and its permissions."
-        ) from error
+        found = os.stat(path)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        raise _no_file(where, error) from error
     # Opening a named pipe would wait for its writer.
     if not stat.S_ISREG(found.st_mode):
         raise DataError(f"{where}: not a regular file; a file was expected; correct the path.")
     return found
+
+
+def opened(path: str, where: str) -> io.FileIO:
+    """A file, open for reading without a buffer; errors begin with `where`."""
+    status(path, where)
+    try:
+        return open(path, "rb", buffering=0)
+    except OSError as error:
+        raise _no_file(where, error) from error
+
+
+def _no_file(where: str, error: Exception) -> DataError:
+    reason = error.strerror if isinstance(error, OSError) else error
+    return DataError(
+        f"{where}: {reason}; a file was expected; check the path (a relative one starts at the "
+        "manifest's folder) and its permissions."
+    )
+
+
+def check_max_seconds(value: float | None) -> None:
+    """Raises ConfigError where no sound could be as long."""
+    if value is not None and not value > 0.0:
+        raise ConfigError(f"--max_audio_seconds={value}: more than 0 seconds, or none, was expected; change it.")
+
+
+def check_seconds(where: str, seconds: float, most: float) -> None:
+    """Raises DataError where that is more than may be decoded."""
+    if seconds > most:
+        raise DataError(
+            f"{where}: {seconds:.1f} s of sound; at most {most:g} s were expected; cut it into pieces, or raise "
+            "--max_audio_seconds if you trust where it comes from."
+        )
 
 
 def place(utterance: Utterance) -> str:

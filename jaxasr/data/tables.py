@@ -22,7 +22,7 @@ TEXT = ("text", "target", "sentence")
 ID = ("id", "utt_id", "key")
 SPEAKER = ("speaker", "client_id")
 START, SECONDS = "offset", "duration"
-_NO_TEXT = re.compile("[\0\ud800-\udfff]")
+NO_TEXT = re.compile("[\0\ud800-\udfff]")
 
 
 class _Fields(NamedTuple):
@@ -149,11 +149,11 @@ def _number(where: str, name: str, cell: str) -> float | None:
 
 def _fields(row: Mapping[str, Any]) -> _Fields:
     """Which of the known names a row has."""
-    return _fields_among(tuple(row))
+    return fields_among(tuple(row))
 
 
 @functools.lru_cache  # rows of one file have the same names, or few kinds of them
-def _fields_among(row: tuple[str, ...]) -> _Fields:
+def fields_among(row: tuple[str, ...]) -> _Fields:
     return _Fields(*(next((name for name in names if name in row), None) for names in (AUDIO, TEXT, ID, SPEAKER)))
 
 
@@ -163,7 +163,7 @@ def _fields_of_manifest(where: str, row: Mapping[str, Any], need_text: bool) -> 
         raise _missing(where, row, AUDIO, "the path of a sound file")
     if fields.text is None and need_text:
         raise _missing(where, row, TEXT, "a transcript")
-    if misspelt := _misspelt(tuple(row)):
+    if misspelt := misspelling(tuple(row)):
         raise DataError(
             f"{where}: field {show(misspelt[0])}, which is not known, and none {misspelt[1]!r}; a known name, or one "
             f"less like it, was expected; rename or remove it.{did_you_mean(misspelt[0], misspelt[1:])}"
@@ -172,7 +172,7 @@ def _fields_of_manifest(where: str, row: Mapping[str, Any], need_text: bool) -> 
 
 
 @functools.lru_cache
-def _misspelt(names: tuple[str, ...]) -> tuple[str, str] | None:
+def misspelling(names: tuple[str, ...]) -> tuple[str, str] | None:
     """A name that is unknown and nearly that of a field which may be absent and is, and this; they are few at once."""
     unknown = [name for name in names if name not in {*AUDIO, *TEXT, *ID, *SPEAKER, START, SECONDS}]
     for wanted in (SPEAKER, (START,), (SECONDS,)):
@@ -235,7 +235,7 @@ def _string(where: str, row: Mapping[str, Any], name: str | None) -> str | None:
     value = row[name]
     if not isinstance(value, str):
         raise DataError(f"{where}: field {name!r} is a {json_type(value)}; a string was expected; quote or correct it.")
-    if _NO_TEXT.search(value):
+    if NO_TEXT.search(value):
         raise DataError(
             f"{where}: field {name!r} holds a NUL character or half a surrogate pair; text was expected; remove it."
         )

@@ -277,7 +277,8 @@ class Vocabulary:
 
     def encode(self, tokens: Iterable[str]) -> np.ndarray:
         """int32 ids; an unknown token, and a special one spelled out, has the id of `<unk>`."""
-        return np.asarray([self._ids.get(token, self.unk) for token in tokens], np.int32)
+        ids, unk = self._ids, self.unk
+        return np.asarray([ids.get(token, unk) for token in tokens], np.int32)
 
     def unknown(self, tokens: Iterable[str]) -> list[str]:
         """The distinct tokens that `encode` knows no id for, in the order they came."""

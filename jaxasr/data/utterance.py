@@ -11,6 +11,7 @@ from jaxasr.errors import DataError
 Kind = Literal["sound", "features", "text"]
 """What a task reads."""
 
+URL = re.compile(r"[A-Za-z]\w*://")
 _FEATURES = re.compile(r".+\.(npy|ark:\d+)", re.ASCII | re.DOTALL)
 
 
@@ -40,7 +41,7 @@ def audio_path(where: str, folder: str, value: str, kind: Kind | None) -> str:
             f"{where}: {show(value)} is a shell command; a file was expected, since a manifest must not "
             "run programs; run the pipe once into files and list those."
         )
-    if re.match(r"[A-Za-z]\w*://", value):
+    if URL.match(value):
         raise DataError(f"{where}: {show(value)} is a URL; a file on disk was expected; download it and list the file.")
     check_kind(where, value, kind)
     return check_name(os.path.normpath(os.path.join(folder, value)))

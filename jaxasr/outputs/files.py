@@ -19,6 +19,8 @@ from jaxasr.versions import versions
 
 LONGEST_NAME = 200
 """Bytes; file systems take 255, with the suffix and what a file is called before it is whole."""
+LONGEST_PATH = 2000
+"""Bytes of an id with its slashes; systems take 4096, or 1024, with the folder."""
 
 
 def write(folder: pathlib.Path, hypotheses: Sequence[Hypothesis], formats: Sequence[str] = USUAL) -> None:
@@ -40,14 +42,22 @@ def write(folder: pathlib.Path, hypotheses: Sequence[Hypothesis], formats: Seque
 def file_of(folder: pathlib.Path, utterance_id: str, form: str) -> pathlib.Path:
     """`ID.FORMAT` in the folder, or below it where the id has slashes."""
     parts = utterance_id.split("/")
-    too_long = max(len(part.encode()) for part in parts) > LONGEST_NAME
-    if too_long or {"", ".", ".."} & {*parts} or "\0" in utterance_id:
+    name = utterance_id.encode(errors="surrogatepass")
+    too_long = max(map(len, name.split(b"/"))) > LONGEST_NAME or len(name) > LONGEST_PATH
+    no_names = {"", ".", ".."} & {*parts} or utterance_id != name.decode(errors="replace") or "\0" in utterance_id
+    file = folder / f"{utterance_id}.{form}"
+    if too_long or no_names or _leads_away(folder, file):
         raise DataError(
             f"{utterance_id!r}: an id that names no file in {folder}; one without . or .. between its slashes, none at "
             f"its ends and at most {LONGEST_NAME} bytes between them was expected, since --formats={form} writes a "
             "file for every id; change it, or take text, jsonl or ctm."
         )
-    return folder / f"{utterance_id}.{form}"
+    return file
+
+
+def _leads_away(folder: pathlib.Path, file: pathlib.Path) -> bool:
+    """Whether links in the folder lead out of it, or the id is a path by the rules of another system."""
+    return not file.parent.resolve().is_relative_to(folder.resolve())
 
 
 def check_ids(folder: pathlib.Path, ids: Iterable[str], formats: Sequence[str]) -> None:

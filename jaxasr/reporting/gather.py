@@ -31,6 +31,11 @@ class Session:
     """When its last step or validation was written."""
     last_step: int = 0
 
+    @property
+    def seconds(self) -> float:
+        """From its beginning to its end; a clock that was set back meanwhile takes nothing from the others."""
+        return max(self.ends - self.begins, 0.0)
+
 
 @dataclasses.dataclass
 class Log:
@@ -62,7 +67,7 @@ class Log:
     @property
     def seconds(self) -> float:
         """Time from every session's start to its last step or validation, added up."""
-        return sum(s.ends - s.begins for s in self.sessions)
+        return sum(session.seconds for session in self.sessions)
 
     def add(self, record: Record) -> None:
         split, step, time = record.get("split"), record.get("step", 0), record.get("time", 0.0)
@@ -142,7 +147,7 @@ def read(workdir: pathlib.Path) -> Run:
             f"{workdir}: no run there; the workdir of one, with its config.yaml, was expected; give the folder that "
             "--workdir named. `python -m jaxasr.info` tells of a model alone."
         )
-    config.import_modules(mapping.get("imports") or (), f"{file}: imports")
+    config.check_imported(mapping, str(file))
     cfg = config.from_mapping(TrainConfig, mapping, where=str(file))
     run = Run(workdir, cfg, read_log(workdir / "log.jsonl"), [], is_running(workdir))
     decoded = [(key, record) for key, record in ordered(cfg, run.log) if record.get("search") is not None]

@@ -280,7 +280,7 @@ def _session_table(log: Log) -> Html:
         first = session.start.get("step", 0)
         machine = session.start.get("machine")
         where = _devices(machine) if machine else "–"
-        took = duration(session.ends - session.begins)
+        took = duration(session.seconds)
         rows.append([_date(session.begins), where, f"{first} – {session.last_step}", took])
     return el("div", el("h3", "Sessions"), table(["started", "on", "steps", "time"], rows, text=(0, 1)))
 

@@ -160,7 +160,7 @@ class SpeechTask(TokensTask[AnyAsrExample, AnyAsrBatch]):
         if self.ctc_weight == 0.0:
             return 1
         ids = self._vocabulary.encode(self.tokens(text))
-        return len(ids) + int(np.sum(ids[1:] == ids[:-1]))
+        return len(ids) + int(np.count_nonzero(ids[1:] == ids[:-1]))
 
     def word_bounds(self) -> tuple[list[bool], list[bool]]:
         """For each token whether a word begins with it, or ends with it, whatever stands beside it."""

@@ -35,7 +35,7 @@ class UnpicklableError(Exception):
 def surroundings(utterance: Utterance, rng: np.random.Generator) -> AsrExample:
     """Which process it runs in, and what that has imported."""
     del rng
-    names = ("flax", "jaxasr.tasks", "jaxasr.nn", "pytest")
+    names = ("jax", "flax", "jaxasr.tasks", "jaxasr.nn", "pytest")
     return AsrExample(
         utterance.id, np.zeros(4, np.int16), np.array([os.getpid(), *(name in sys.modules for name in names)], np.int32)
     )

@@ -64,15 +64,17 @@ def test_info(tmp_path):
 def test_info_faults(tmp_path):
     (tmp_path / "junk.wav").write_bytes(b"hello")
     (tmp_path / "empty.flac").touch()
+    (tmp_path / "header.flac").write_bytes(b"fLaC")
     (tmp_path / "headerless.raw").write_bytes(b"1234")
     os.mkfifo(tmp_path / "pipe.wav")
     for name, came in {
         "no.wav": "No such file or directory; ",
         "": "not a regular file; ",
         "pipe.wav": "not a regular file; ",
-        "junk.wav": "cannot be decoded (Error opening ",
-        "empty.flac": "cannot be decoded (Error opening ",
-        "headerless.raw": "cannot be decoded (samplerate must be specified); ",
+        "junk.wav": "begins like no known kind of sound file; ",
+        "empty.flac": "begins like no known kind of sound file; ",
+        "header.flac": "cannot be decoded (Error opening ",
+        "headerless.raw": "begins like no known kind of sound file; ",
     }.items():
         assert fault(audio.info, tmp_path / name).startswith(f"{tmp_path / name}: {came}")
 

@@ -63,7 +63,7 @@ def test_a_pack_is_the_corpus_to_the_bit(corpus, tmp_path):
             plain, copy = (SOURCE.read(dataclasses.replace(u, speed=speed)) for u in (one, other))
             np.testing.assert_array_equal(plain, copy)
             for utterance, infos in ((one, known), (other, found)):
-                assert lengths(utterance, infos, SOURCE, (speed,)).tolist() == [len(plain)]
+                assert lengths(utterance, infos, SOURCE, (speed,)) == (len(plain),)
     names = {packs.INDEX, pack.LEFT_OUT, *(packs.shard(number) for number in range(done.shards))}
     assert set(os.listdir(tmp_path / "p")) == names
     listed = (tmp_path / "p" / pack.LEFT_OUT).read_text()
@@ -107,9 +107,49 @@ def test_the_same_command_goes_on_where_it_stopped(corpus, tmp_path, monkeypatch
 
 def test_what_is_there_stays(corpus, tmp_path):
     (tmp_path / "note").write_text("mine")
-    with pytest.raises(DataError, match="not empty"):
-        packed(corpus, tmp_path)
+    for folder in (tmp_path, tmp_path / "note"):
+        with pytest.raises(DataError, match="there already"):
+            packed(corpus, folder)
     assert os.listdir(tmp_path) == ["note"]
+
+
+def test_what_stopped_behind_the_index_ends(corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(pack.os, "remove", lambda path: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        packed(corpus, tmp_path / "p")
+    assert packs.is_pack(str(tmp_path / "p"))
+    monkeypatch.undo()
+    packed(corpus, tmp_path / "p")
+    assert set(os.listdir(tmp_path / "p")) == {packs.INDEX, pack.LEFT_OUT, packs.shard(0)}
+
+
+def test_nothing_is_begun_of_what_cannot_be_read(tmp_path):
+    (tmp_path / "m.jsonl").write_text('{"source": "none.wav", "text": "x"}\n')
+    with pytest.raises(DataError, match=r"none of 1 utterances can be read.*none\.wav"):
+        packed(str(tmp_path / "m.jsonl"), tmp_path / "p")
+    assert not (tmp_path / "p").exists()
+
+
+def test_a_full_disk_and_going_on(corpus, tmp_path):
+    """The limit on a file's size is what a full disk is to a process."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**15, before[1]))
+    try:
+        with pytest.raises(DataError, match=r"p: cannot be written \(.*File too large"):
+            packed(corpus, tmp_path / "p")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert packed(corpus, tmp_path / "p").utterances == 2 * len(KINDS)
+
+
+@pytest.mark.parametrize("damage", [0, 10, 200, 1000, -1])
+def test_a_damaged_index_is_seen(corpus, tmp_path, damage):
+    packed(corpus, tmp_path / "p")
+    index = tmp_path / "p" / packs.INDEX
+    index.write_bytes(index.read_bytes()[:damage])
+    with pytest.raises(DataError, match=r"index\.npz: cannot be read"):
+        manifest.read(tmp_path / "p")
 
 
 def test_a_damaged_shard_is_seen(corpus, tmp_path):

@@ -1,15 +1,19 @@
 """What can be trained on, bucket shapes, and batches."""
 
+import os
+import threading
+
 import numpy as np
 import rich.console
 
-from jaxasr.data import bucketing, mixing
+from jaxasr.data import bucketing, mixing, reading
 from jaxasr.data.audio import SoundSource
 from jaxasr.data.batch import AsrExample, BucketShape, Collate
 from jaxasr.data.bucketing import PlannedBatch
 from jaxasr.data.manifest import Utterance
 from jaxasr.data.pipeline import LoadBatch
 from jaxasr.data.selection import INFEASIBLE, Selection, lengths, split_valid
+from jaxasr.data.workers import Workers
 from jaxasr.errors import DataError
 from jaxasr.inputs import check_feasible, training_inputs
 from jaxasr.prepare import read_manifests
@@ -55,7 +59,20 @@ def train_on_the_unreadable() -> None:
     read_manifests(cfg, rich.console.Console(quiet=True))
 
 
+def stuck() -> None:
+    """Waits for what never comes, as long as is allowed."""
+    event = threading.Event()
+    reading.allow(0.2)
+    try:
+        next(reading.in_order(lambda _: event.wait(), [0], threads=1, ahead=0))
+    finally:
+        event.set()
+        reading.allow(reading.STALL_SECONDS)
+
+
 CASES = {
+    "reading that stands still": stuck,
+    "a process that dies": lambda: list(Workers(os._exit, range(1), 1)),
     "one utterance to train and validate with": lambda: split_valid([Utterance("u", "u.wav", "a")]),
     "nothing to train on": train_on_nothing,
     "nothing that can be read": train_on_the_unreadable,

@@ -50,7 +50,7 @@ class Answer(NamedTuple):
 
     length: int
 
-    def read(self, size: int) -> bytes:
+    def read1(self, size: int) -> bytes:
         del size
         return b""
 
@@ -82,6 +82,7 @@ CASES = {
     "a stream of two": lambda: decode(DecodeOptions(("-", "-"), "model", stream=True)),
     "nothing on standard input": lambda: fetched("-"),
     "a host that is not allowed": lambda: fetched("http://example.org/a.wav"),
+    "a name of this computer": lambda: fetched("http://localhost:1/a.wav", "localhost:1"),
     "a URL that is none": lambda: fetched("http://a b/a.wav", "a b"),
     "too much of a URL": lambda: fetch.copy("http://a/a.wav", Answer(fetch.MOST_BYTES + 1), io.BytesIO()),
     "too little of a URL": lambda: fetch.copy("http://a/a.wav", Answer(1), io.BytesIO()),

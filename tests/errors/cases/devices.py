@@ -21,6 +21,8 @@ KERNEL = {"ctc": {"kernel": np.zeros((8, 5))}}
 CASES = {
     "a process without its coordinator": lambda: start_processes(None, 2, None),
     "a coordinator without a port": lambda: start_processes("here", 2, 0),
+    "a port that there cannot be": lambda: start_processes("here:65536", 2, 0),
+    "no processes at all": lambda: start_processes("here:1234", 0, 0),
     "processes that do not meet": alone,
     "no scheduler that says who is who": lambda: start_processes("auto", None, None),
     "rows that devices cannot share": lambda: Devices.all().check_rows(jax.device_count() + 1),

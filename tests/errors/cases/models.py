@@ -22,6 +22,7 @@ from jaxasr.info import parameters
 from jaxasr.nn.encoders import ConformerEncoder, EBranchformerEncoder, RnnEncoder, SanmEncoder
 from jaxasr.nn.normalize import Cmvn, GlobalMvn
 from jaxasr.nn.postencoders import LengthAdaptor, TransformerPostEncoder
+from jaxasr.params import MOST_HEADER
 from tests import tiny
 from tests.errors.files import write
 from tests.parity.fixtures import HERE as PARITY
@@ -128,7 +129,34 @@ def of_a_tensor(size: int, data: bytes) -> dict[str, Any]:
     return of_torch({"data.pkl": b"\x80\x02}X\x01\x00\x00\x00x" + tensor + b"s.", "data/0": data})
 
 
+def needs_a_module() -> None:
+    save_model(pathlib.Path("model"), TASK, None, ("no_such_module",))
+    load_task(pathlib.Path("model"))
+
+
+def a_link() -> None:
+    (saved() / "tokens.txt").unlink()
+    pathlib.Path("model/tokens.txt").symlink_to(write("others.txt"))
+    load_task(pathlib.Path("model"))
+
+
+def an_oversized_head() -> None:
+    with pathlib.Path(PARAMS_FILE).open("wb") as file:
+        file.write((2 * MOST_HEADER).to_bytes(8, "little"))
+        file.truncate(3 * MOST_HEADER)
+    load_params(pathlib.Path(PARAMS_FILE))
+
+
+def changed_params() -> None:
+    tensors = {"a": np.zeros(2, np.float32)}
+    safetensors.numpy.save_file(tensors, PARAMS_FILE, {"sha256": "of other numbers"})
+    load_params(pathlib.Path(PARAMS_FILE))
+
+
 CASES = {
+    "a module that nobody asked for": needs_a_module,
+    "a link for a file": a_link,
+    "an oversized head": an_oversized_head,
     "an empty folder": lambda: load_model("."),
     "a config.yaml without a task": no_task,
     "the token list of another model": other_tokens,
@@ -136,6 +164,7 @@ CASES = {
     "no statistics, which are needed": no_statistics,
     "no options": lambda: load_task(pathlib.Path("model")),
     "parameters of another network": lambda: load_model(saved()),
+    "parameters that were changed": changed_params,
     "parameters that are none": lambda: load_params(pathlib.Path(write(PARAMS_FILE, "rubbish"))),
     "parameters that are none, looked at": lambda: parameters(pathlib.Path(write(PARAMS_FILE, "rubbish"))),
     "a tensor without a rule": lambda: convert_params({"lm.weight": np.zeros(1)}, CTC_HEAD),

@@ -8,14 +8,15 @@ import pytest
 from jaxasr.data import manifest, pack, packs
 from jaxasr.data.audio import SoundSource
 from jaxasr.data.pack import PackOptions
+from jaxasr.errors import DataError
 from tests.errors.files import kaldi, sound, write
 
 
-def packed(shard_mib: int = 1) -> None:
-    """`p`, a copy of the Kaldi folder `data`."""
+def packed(shard_mib: int = 1, folder: str = "p") -> None:
+    """A copy of the Kaldi folder `data`."""
     kaldi("data")
     sound("data/u.wav")
-    pack.pack(PackOptions(("data", "p"), shard_mib=shard_mib))
+    pack.pack(PackOptions(("data", folder), shard_mib=shard_mib))
 
 
 def twice() -> None:
@@ -55,6 +56,13 @@ def other_shard() -> None:
         SoundSource(8000).read(utterance)
 
 
+def other_record() -> None:
+    packed()
+    (error,) = packs.headers([f"p/{packs.shard(0)}:9"]).values()
+    assert isinstance(error, DataError)
+    raise error
+
+
 def features() -> None:
     packed()
     manifest.read("p", kind="features")
@@ -66,10 +74,12 @@ CASES = {
     "a pack into a full folder": twice,
     "a pack begun otherwise": begun_otherwise,
     "a pack of what is not there": lambda: pack.pack(PackOptions((kaldi("data"), "p"))),
+    "a pack where nothing can be written": lambda: packed(folder="data/u.wav/p"),
     "a disk that forgets": forgetful_disk,
     "a pack without array_record": without_array_record,
     "a pack without its index": lambda: changed(packs.INDEX, b"x"),
     "a pack cut short": lambda: changed(packs.shard(0), b"x"),
     "a pack that was changed": other_shard,
+    "a record beyond its shard": other_record,
     "a pack for features": features,
 }

@@ -11,7 +11,7 @@ import soundfile
 
 from jaxasr.data import audio, sounds
 from jaxasr.data.manifest import Utterance
-from jaxasr.data.source import Header, segment
+from jaxasr.data.source import Header, check_max_seconds, check_seconds, segment
 from tests.errors.files import RATE, sound, write
 
 NOISE = np.random.default_rng(0).uniform(-0.5, 0.5, 20_000).astype(np.float32)
@@ -59,6 +59,10 @@ CASES = {
     "a folder": lambda: read("."),
     "a name in Latin-1": lambda: read("caf\udce9.wav"),
     "a text file": lambda: read(write("a.wav", "hello")),
+    "a header alone": lambda: read(write("a.flac", "fLaC")),
+    "a thousand channels": lambda: read(sound("a.wav", np.zeros((9, 1024), np.float32))),
+    "an hour for a minute": lambda: check_seconds("a.wav", 3600.0, 60.0),
+    "no seconds": lambda: check_max_seconds(0.0),
     "a header without a length": open_length,
     "a file cut short": cut_short,
     "a NaN": lambda: read(sound("a.wav", np.full(9, np.nan, np.float32))),
