@@ -15,6 +15,7 @@ COMMANDS = {
     "evaluate": "score hypotheses against references",
     "plot": "show what a model makes of a sound: spectrogram, posteriors, attention",
     "report": "show a run in one file: curves, errors, sound, posteriors",
+    "replay": "repeat a training step that had no finite loss and gradient",
     "info": "say what a model is",
     "ngram": "estimate an n-gram language model of text",
     "convert": "take over a model of FunASR or ESPnet, or give one back",

@@ -1,4 +1,4 @@
-"""What a run leaves on disk: full states to go on from (Orbax), and models to use (safetensors).
+"""What a run leaves on disk: full states to go on from (`states`), and models to use (safetensors).
 
 workdir/
   config.yaml     the run's options
@@ -9,11 +9,9 @@ workdir/
 """
 
 import contextlib
-import dataclasses
 import fcntl
 import pathlib
-import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -22,143 +20,17 @@ import yaml
 
 from jaxasr import config
 from jaxasr.errors import CheckpointError
-from jaxasr.parallel import all_processes, is_main_process, wait_for_processes
+from jaxasr.parallel import is_main_process
+from jaxasr.params import UNFINISHED, shapes_by_path, written
 from jaxasr.params import flatten as flatten
 from jaxasr.params import load_params as load_params
 from jaxasr.params import save_params as save_params
-from jaxasr.params import shapes_by_path
 from jaxasr.params import write_atomically as write_atomically
 from jaxasr.paths import unflatten
 from jaxasr.tasks.base import TASKS, Task
 from jaxasr.typing import Params
 
 PARAMS_FILE = "params.safetensors"
-
-
-@dataclasses.dataclass
-class Progress:
-    """Where a run stands, beside the arrays of its state."""
-
-    epoch: int = 0
-    batch: int = 0
-    """Batches of this epoch's plan that are done."""
-    best: list[tuple[float, int]] = dataclasses.field(default_factory=list)
-    """(metric, step) of the validations whose parameters are kept, best first."""
-    since_best: int = 0
-    """Validations since the best one."""
-    validation_due: bool = False
-    """Whether the run was stopped at a step that is validated, before it was."""
-    minutes: float | None = None
-    """The --minutes that `minutes_steps` were made from."""
-    minutes_steps: int = 0
-    data_hash: str = ""
-    """Fingerprint of the training utterances and their lengths."""
-
-
-class Checkpoints:
-    """Full states under one folder, the newest `keep` of them; saved in the background."""
-
-    def __init__(self, folder: pathlib.Path, *, keep: int = 2):
-        from orbax.checkpoint import v1 as ocp  # half a second, which --help and decoding do not need
-
-        policies = ocp.training
-        # or each device would write its part of every replicated array, which is sliced by a program compiled for it
-        self._context = ocp.Context()
-        self._context.array.saving.use_replica_parallel = False
-        self._folder = folder.absolute()
-        self._checkpointer = ocp.training.Checkpointer(
-            str(self._folder),
-            save_decision_policy=policies.save_decision_policies.FixedIntervalPolicy(1),  # pyright: ignore[reportArgumentType]
-            preservation_policy=policies.preservation_policies.LatestN(keep),  # pyright: ignore[reportArgumentType]
-        )
-        self._pending: Any = None
-        self._newest = self._checkpointer.latest.step if self._checkpointer.latest else -1
-
-    def save(self, step: int, state: Any, progress: Progress) -> None:
-        """Starts saving and returns; a step that is on disk already is left as it is."""
-        if step <= self._newest:
-            return
-        self.wait()
-        with self._context:
-            self._pending = self._checkpointer.save_checkpointables_async(
-                step, {"state": state}, custom_metadata=dataclasses.asdict(progress)
-            )
-        self._newest = step
-
-    def restore(self, abstract_state: Any, say: Callable[[str], None]) -> tuple[Any, Progress] | None:
-        """The newest state that can be read, with the shardings of `abstract_state`, and where it stood.
-
-        Newer ones that cannot be read are moved aside, which `say` is told. None where there is no state at all.
-
-        Raises:
-          CheckpointError: there are states, and none can be read.
-        """
-        steps = [found.step for found in self._checkpointer.checkpoints]
-        faults: dict[int, str] = {}
-        for step in reversed(steps):
-            found = None
-            try:
-                found = self._load(step, abstract_state)
-            except Exception as error:  # Orbax, TensorStore and JSON have each their own
-                faults[step] = f"{type(error).__name__}: {str(error)[:200]}"
-            if all_processes(found is not None):
-                damaged = steps[steps.index(step) + 1 :]
-                for number in damaged:
-                    fault = faults.get(number, "another process cannot read it")
-                    say(
-                        f"{self._folder / str(number)}: {fault}; it is kept as damaged-{number}, and the run goes on "
-                        "from the state before it."
-                    )
-                self._move_aside(damaged)
-                self._newest = step
-                return found
-        if steps:
-            raise CheckpointError(
-                f"{self._folder / str(steps[-1])}: {faults.get(steps[-1], 'another process cannot read it')}; the "
-                "state of a run with these options was expected; use another --workdir, or the options the run was "
-                "started with."
-            )
-        return None
-
-    def _load(self, step: int, abstract_state: Any) -> tuple[Any, Progress]:
-        state = self._checkpointer.load_checkpointables(step, {"state": abstract_state})["state"]
-        metadata: Any = self._checkpointer.checkpointables_metadata(step).custom_metadata
-        progress = Progress(**metadata)
-        progress.best = [(float(metric), int(best)) for metric, best in progress.best]
-        return state, progress
-
-    def _move_aside(self, steps: list[int]) -> None:
-        """Takes states out of the list; what is left of them stays in the folder."""
-        if is_main_process():
-            for step in steps:
-                shutil.rmtree(self._folder / f"damaged-{step}", ignore_errors=True)
-                (self._folder / str(step)).rename(self._folder / f"damaged-{step}")
-        wait_for_processes("damaged states")
-        self._checkpointer.reload()
-
-    def wait(self) -> None:
-        """Returns when the last save is on disk.
-
-        Raises:
-          CheckpointError: it could not be written.
-        """
-        pending, self._pending = self._pending, None
-        if pending is None:
-            return
-        try:
-            pending.result()
-        except Exception as error:  # Orbax and TensorStore have each their own
-            raise CheckpointError(
-                f"{self._folder}: {type(error).__name__}: {str(error)[:200]}; room for a state was expected; free "
-                "some, and the same command goes on from the state before."
-            ) from error
-
-    def close(self) -> None:
-        try:
-            self.wait()
-        finally:
-            with contextlib.suppress(Exception):  # what could not be written, `wait` has said
-                self._checkpointer.close()
 
 
 @contextlib.contextmanager
@@ -186,6 +58,8 @@ def claimed(workdir: pathlib.Path) -> Iterator[pathlib.Path]:
                 ) from error
             except OSError:  # a file system without locks
                 pass
+            for left in workdir.rglob(f".*{UNFINISHED}"):  # by a run that was killed while it wrote
+                left.unlink(missing_ok=True)
         yield workdir
 
 
@@ -238,11 +112,13 @@ class BestModels:
 
 def save_model(folder: pathlib.Path, task: Task, params: Params | None, imports: tuple[str, ...] = ()) -> None:
     """Writes what `load_model` reads; `params` None leaves the parameters there as they are."""
-    folder.mkdir(parents=True, exist_ok=True)
+    with written(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     mapping = {"task": TASKS.name_of(type(task))} | config.to_mapping(task)
     mapping |= {"imports": list(imports)} | _hashes(task)
     write_atomically(folder / "config.yaml", yaml.safe_dump(mapping, sort_keys=False, allow_unicode=True).encode())
-    task.save_resources(folder)
+    with written(folder):
+        task.save_resources(folder)
     if params is not None:
         save_params(folder / PARAMS_FILE, params)
 

@@ -28,6 +28,15 @@ class TrainingError(JaxasrError):
     """A run that cannot go on, such as one whose gradients stay infinite."""
 
 
+class NonFiniteError(TrainingError):
+    """Too many steps in a row had no finite loss and gradient."""
+
+    first_step = 0
+    """The first of them."""
+    rollbacks = 0
+    """How often the run had gone back to an earlier state before."""
+
+
 class CheckpointError(JaxasrError):
     """A model or a checkpoint that cannot be read, or does not belong to this run."""
 

@@ -1,11 +1,14 @@
 """What a run shows and writes down: a progress bar or plain lines, log.jsonl and TensorBoard."""
 
+import contextlib
 import json
 import math
+import os
 import pathlib
+import shlex
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import IO, Any
 
 import jax
@@ -16,9 +19,11 @@ import rich.text
 
 from jaxasr.board import Board
 from jaxasr.data.pipeline import HostBatch
-from jaxasr.errors import TrainingError
+from jaxasr.errors import NonFiniteError, TrainingError
 from jaxasr.memory import shown
-from jaxasr.tasks.base import Metrics, Task
+from jaxasr.params import write_atomically
+from jaxasr.states import Progress
+from jaxasr.tasks.base import Mean, Metrics, Task
 from jaxasr.watch import Watch
 
 ORDER = (
@@ -33,6 +38,8 @@ ORDER = (
     "learning_rate",
 )
 
+NONFINITE = "nonfinite"
+"""Folder of the workdir: a file for each step that had no finite loss and gradient."""
 SPEEDS = {"seconds": "audio_seconds_per_second", "tokens": "tokens_per_second"}
 """What a step's speed is called, by what the task reads."""
 
@@ -64,12 +71,24 @@ class Start:
 class Window:
     """Metrics added up since the last line of the log, with where the time went."""
 
-    def __init__(self):
-        self.metrics: Metrics = {}
-        self.samples = 0
-        self.room = 0
-        self.waiting = 0.0
-        self.began = time.perf_counter()
+    def __init__(self, saved: Mapping[str, Any] | None = None):
+        """As it was when it was `saved`, or empty."""
+        saved = saved or {"metrics": {}, "samples": 0, "room": 0, "waiting": 0.0, "seconds": 0.0}
+        self.metrics: Metrics = {name: Mean(*map(_number, mean)) for name, mean in saved["metrics"].items()}
+        self.samples: int = saved["samples"]
+        self.room: int = saved["room"]
+        self.waiting: float = saved["waiting"]
+        self.began = time.perf_counter() - saved["seconds"]
+
+    def saved(self) -> dict[str, Any]:
+        """As JSON can hold it, to the last bit."""
+        return {
+            "metrics": {name: [np.asarray(x).item() for x in mean] for name, mean in self.metrics.items()},
+            "samples": self.samples,
+            "room": self.room,
+            "waiting": self.waiting,
+            "seconds": time.perf_counter() - self.began,
+        }
 
     def add(self, metrics: Metrics, samples: int, room: int) -> None:
         """`samples` real ones in a batch with `room` for more."""
@@ -97,14 +116,16 @@ class RunLog:
     def __init__(self, workdir: pathlib.Path, console: rich.console.Console, *, active: bool = True):
         self.console = console
         self._active = active
+        self._workdir = workdir
         self._bar: rich.progress.Progress | None = None
         self._began = (time.perf_counter(), 0)
         self._last_wer = ""
         self._writing = threading.Lock()
         if not active:
             return
-        self._file = _continued(workdir / "log.jsonl")
-        self._board = Board(workdir / "tensorboard", self.say)
+        with _told_of_disk(workdir):
+            self._file = _continued(workdir / "log.jsonl")
+            self._board = Board(workdir / "tensorboard", self.say)
         self._watch = Watch(self.say)
         if console.is_terminal:
             self._bar = _bar(console)
@@ -143,11 +164,24 @@ class RunLog:
         """A record that is no number, such as the ids of a batch that was skipped; from any thread."""
         record = {name: value if _is_json(value) else None for name, value in fields.items()}
         line = json.dumps({"time": time.time()} | record, ensure_ascii=False) + "\n"
-        with self._writing:
+        with self._writing, _told_of_disk(self._workdir):
             if self._active:
                 self._file.write(line)
                 self._file.flush()
                 self._watch.beat()
+
+    def to_disk(self) -> None:
+        """Returns when all lines so far are on the disk."""
+        with self._writing, _told_of_disk(self._workdir):
+            if self._active:
+                os.fsync(self._file.fileno())
+
+    def nonfinite(self, step: int, **about: Any) -> None:
+        """Writes what is known of a step without a finite loss and gradient into a file that `jaxasr.replay` takes."""
+        if self._active:
+            file = self._workdir / NONFINITE / f"step_{step:08d}.json"
+            record = {"command": f"python -m jaxasr.replay {shlex.quote(str(file))}", "step": step} | about
+            write_atomically(file, json.dumps(record, ensure_ascii=False, indent=1).encode())
 
     def say(self, line: str, style: str | None = None) -> None:
         if self._active:
@@ -160,8 +194,9 @@ class RunLog:
         with self._writing:
             if self._active:
                 self._watch.close()
-                self._board.close()
-                self._file.close()
+                for file in (self._board, self._file):
+                    with contextlib.suppress(OSError):  # what could not be written, has been said
+                        file.close()
             self._active = False
 
     def _write(self, split: str, record: dict[str, Any], step: int, epoch: float) -> None:
@@ -220,6 +255,23 @@ def with_sound_bar(
             bar.update(task, advance=len(block), numbers=f"audio s/s {speed:.0f}")
 
 
+@contextlib.contextmanager
+def _told_of_disk(workdir: pathlib.Path) -> Iterator[None]:
+    """Raises TrainingError where the log cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise TrainingError(
+            f"{workdir}: {error.strerror}; room for the log was expected; free some, and the same command goes on from "
+            "the last state."
+        ) from error
+
+
+def _number(value: float) -> np.generic:
+    """As it came from the device."""
+    return np.int32(value) if isinstance(value, int) else np.float32(value)
+
+
 def _continued(path: pathlib.Path) -> IO[str]:
     """The file, to be written on from a new line, even where a power cut left its last one half written."""
     cut = path.exists() and path.read_bytes()[-1:] not in (b"", b"\n")
@@ -257,13 +309,23 @@ def _figure(value: float) -> str:
 class StepLog:
     """Reads each step's metrics while the next step runs, watches them and logs them every so many steps."""
 
-    def __init__(self, log: RunLog, task: Task, log_steps: int, nonfinite_limit: int, start: Start | None = None):
+    def __init__(
+        self,
+        log: RunLog,
+        task: Task,
+        log_steps: int,
+        nonfinite_limit: int,
+        start: Start | None = None,
+        progress: Progress | None = None,
+    ):
+        """`progress` is where the run goes on."""
+        self._progress = progress or Progress()
         self._log = log
         self._task = task
         self._log_steps = log_steps
         self._nonfinite_limit = nonfinite_limit
         self._start = start
-        self._window = Window()
+        self._window = Window(self._progress.window)
         self._pending: tuple[Any, ...] | None = None
 
     def add(
@@ -283,11 +345,20 @@ class StepLog:
         self.flush()
         self._pending = (step, total, epoch, hosts, metrics)
 
+    def save(self) -> None:
+        """Reads what is pending, and notes in the progress what no line of the log has yet.
+
+        The lines before that are on the disk then, also after a power cut.
+        """
+        self.flush()
+        self._log.to_disk()
+        self._progress.window = self._window.saved()
+
     def flush(self) -> None:
         """Reads what is pending.
 
         Raises:
-          TrainingError: too many steps in a row had no finite loss and gradient.
+          NonFiniteError: too many steps in a row had no finite loss and gradient.
         """
         if self._pending is None:
             return
@@ -298,20 +369,26 @@ class StepLog:
             shapes = [host.planned.shape for host in hosts]
             self._window.add(values, samples, sum(shape.rows * shape.samples for shape in shapes))
         self._log.advance(step, total, epoch)
-        self._check(step, hosts, values)
+        self._check(step, total, hosts, values)
         if step % self._log_steps == 0:
             self._log.steps(self._window.record(self._task), step, total, epoch)
             self._window = Window()
 
-    def _check(self, step: int, hosts: Sequence[HostBatch], values: Metrics) -> None:
+    def _check(self, step: int, total: int | None, hosts: Sequence[HostBatch], values: Metrics) -> None:
         if not values["skipped"].total:
             return
         ids, shapes = [i for host in hosts for i in host.ids], [host.planned.shape for host in hosts]
         self._log.event(split="skipped", step=step, shapes=shapes, ids=ids)
+        batches = [{"shape": host.planned.shape._asdict(), "ids": host.ids} for host in hosts]
+        self._log.nonfinite(step, total=total, rollbacks=self._progress.rollbacks, batches=batches)
         if values["skipped_in_a_row"].total >= self._nonfinite_limit:
             buckets = " and ".join(dict.fromkeys(shown(shape, self._task.source) for shape in shapes))
-            raise TrainingError(
+            error = NonFiniteError(
                 f"step {step}: loss or gradient is not finite for {self._nonfinite_limit} steps in a row, last on the "
                 f"bucket of {buckets} with {', '.join(ids[:8])}; finite ones were expected; lower "
-                "--optimizer.learning_rate, or look at these utterances (all ids are in log.jsonl)."
+                "--optimizer.learning_rate, give --rollbacks, or look at these utterances (all ids are in files of the "
+                f"workdir's {NONFINITE}/, each with a command that repeats its step)."
             )
+            error.first_step = step + 1 - int(values["skipped_in_a_row"].total)
+            error.rollbacks = self._progress.rollbacks
+            raise error

@@ -1,9 +1,10 @@
 """Parameters in files of safetensors, by their paths; and files that are whole at any moment."""
 
 import contextlib
+import hashlib
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import safetensors
@@ -13,6 +14,8 @@ from jaxasr.errors import CheckpointError
 from jaxasr.paths import leaves, unflatten
 from jaxasr.typing import Params
 
+UNFINISHED = ".part"
+"""What the name of a file ends in, and with a dot begins with, that is not whole yet."""
 MOST_HEADER = 16 << 20
 """Bytes of what a file says of its parameters."""
 
@@ -26,22 +29,42 @@ def write_atomically(path: pathlib.Path, content: bytes, *, synced: bool = True)
     Raises:
       CheckpointError: it cannot be written; nothing is left of the new one then.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{UNFINISHED}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
+        with written(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("wb") as file:
+                file.write(content)
+                file.flush()
+                if synced:
+                    os.fsync(file.fileno())
+            temporary.replace(path)
             if synced:
-                os.fsync(file.fileno())
-        temporary.replace(path)
+                sync_folder(path.parent)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def written(path: pathlib.Path) -> Iterator[None]:
+    """Raises CheckpointError where what is inside cannot write to `path`."""
+    try:
+        yield
     except OSError as error:
         raise CheckpointError(
             f"{path}: {error.strerror}; a file to write was expected, and room for it; free some, or choose another."
         ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+
+
+def sync_folder(folder: pathlib.Path) -> None:
+    """Returns when the names of the files in it are on the disk too, where the system can say so."""
+    with contextlib.suppress(OSError):
+        opened = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
 
 
 def flatten(params: Params) -> dict[str, np.ndarray]:
@@ -55,13 +78,37 @@ def shapes_by_path(params: Params) -> dict[str, tuple[int, ...]]:
 
 
 def save_params(path: pathlib.Path, params: Params) -> None:
-    write_atomically(path, safetensors.numpy.save(flatten(params)))
+    """With a checksum in the file's own metadata."""
+    # safetensors writes the memory that an array lies in, which for a slice or a transpose is other numbers
+    flat = {name: np.asarray(value, order="C") for name, value in flatten(params).items()}
+    write_atomically(path, safetensors.numpy.save(flat, {"sha256": _digest(flat)}))
 
 
 def load_params(path: pathlib.Path) -> Params:
-    """Parameters as NumPy arrays."""
+    """Parameters as NumPy arrays.
+
+    Raises:
+      CheckpointError: there is no such file, or it is not as it was saved; one without a checksum is taken as it is.
+    """
     with _reading(path):
-        return unflatten(safetensors.numpy.load_file(path))
+        flat = safetensors.numpy.load_file(path)
+        with safetensors.safe_open(path, "numpy") as opened:
+            known = (opened.metadata() or {}).get("sha256")
+        if known not in (None, _digest(flat)):
+            raise CheckpointError(
+                f"{path}: other numbers than those that its checksum is of; parameters as they were saved were "
+                "expected; copy the model anew."
+            )
+        return unflatten(flat)
+
+
+def _digest(flat: Mapping[str, np.ndarray]) -> str:
+    """SHA-256 of names, types, shapes and numbers."""
+    digest = hashlib.sha256()
+    for name, value in sorted(flat.items()):
+        digest.update(f"{name}\0{value.dtype}\0{value.shape}\0".encode())
+        digest.update(value.tobytes())
+    return digest.hexdigest()
 
 
 def param_shapes(path: pathlib.Path) -> dict[str, tuple[int, ...]]:

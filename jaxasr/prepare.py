@@ -11,7 +11,7 @@ from typing import Any
 
 import rich.console
 
-from jaxasr import checkpoint, config, finetune, fit
+from jaxasr import checkpoint, checksums, config, finetune, fit
 from jaxasr.cmvn import estimate
 from jaxasr.data import manifest
 from jaxasr.data.manifest import Utterance
@@ -182,14 +182,15 @@ def check_same_run(cfg: TrainConfig, workdir: pathlib.Path) -> TrainConfig:
     return cfg
 
 
+def fingerprint_of_options(workdir: pathlib.Path) -> str:
+    """A hash of the options in a workdir that decide the run's result."""
+    deciding = {name: value for name, value in checkpoint.read_options(workdir).items() if name not in RESUMABLE}
+    return hashlib.sha256(json.dumps(deciding, sort_keys=True, default=str).encode()).hexdigest()
+
+
 def hashes_of_files(task: Task) -> dict[str, str]:
     """The SHA-256, by path, of every file that the task's options name, such as a lexicon."""
-    return {path: _sha256(path) for path in config.named_files(task) if os.path.isfile(path)}
-
-
-def _sha256(path: str) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return {path: checksums.of_file(path) for path in config.named_files(task) if os.path.isfile(path)}
 
 
 def check_same_files(task: Task, workdir: pathlib.Path) -> None:

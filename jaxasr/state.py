@@ -26,7 +26,10 @@ from jaxasr.schedules import Schedule
 from jaxasr.tasks.base import Counts, Mean, Metrics, Task
 from jaxasr.train_config import TrainConfig
 from jaxasr.trainable import Trainable
-from jaxasr.typing import Array, Int, Key, Params, PyTree, Scalar
+from jaxasr.typing import Array, Float, Int, Key, Params, PyTree, Scalar
+
+ROLLBACK_SHARE = 0.5
+"""What is left of the learning rate when a run goes back to a state of its own."""
 
 
 class TrainState(NamedTuple):
@@ -48,6 +51,8 @@ class TrainState(NamedTuple):
     """Of parameters and running statistics, as far as they move; None where none is kept."""
     stats: PyTree = None
     """Running statistics of batch norms, which follow the batches and no gradient; None where there are none."""
+    rate_share: Float[Array, ""] | np.float32 = np.float32(1)
+    """What the scheduled learning rate is multiplied by; less than 1 once the run has gone back (`ROLLBACK_SHARE`)."""
 
 
 def model_of(state: TrainState, trainable: Trainable = ALL) -> Params:
@@ -73,7 +78,7 @@ def init_state(
     zero = jnp.zeros((), jnp.int32)
     averaged = None if average is None else average.init(trainable.learning(with_stats(params, stats)))
     opt_state = optimizer.build().init(trainable.learning(params))
-    return TrainState(zero, zero, zero, zero, train_key, params, opt_state, averaged, stats)
+    return TrainState(zero, zero, zero, zero, train_key, params, opt_state, averaged, stats, jnp.ones(()))
 
 
 # --- one update --------------------------------------------------------------------------------------------------
@@ -104,7 +109,7 @@ def make_apply(
     def apply(state: TrainState, gradient: Gradient) -> tuple[TrainState, Metrics]:
         grad_norm = optax.tree.norm(gradient.grads)
         finite = jnp.isfinite(grad_norm) & jnp.isfinite(gradient.loss)
-        rate = optimizer.learning_rate * schedule(state.step - state.skipped, state.total_steps)
+        rate = optimizer.learning_rate * schedule(state.step - state.skipped, state.total_steps) * state.rate_share
         after = jax.tree.map(lambda new, old: jnp.where(finite, new, old), moved(state, gradient, rate), state)
         bad = (~finite).astype(jnp.int32)
         after = after._replace(
@@ -209,6 +214,12 @@ class Steps(abc.ABC):
     @abc.abstractmethod
     def memory(self, shape: BucketShape) -> StepMemory:
         """What a step with a batch of this shape takes; waits until it is compiled."""
+
+    def wait_for(self, hosts: Sequence[HostBatch]) -> None:
+        """Returns when all is compiled that these batches need."""
+        for host in hosts:
+            for compiled in self._by_shape:
+                compiled[host.planned.shape]
 
     def announce(self, shapes: Sequence[BucketShape]) -> None:
         """Starts compiling for these shapes, the first of them first."""
@@ -353,3 +364,8 @@ def copy_of(state: TrainState) -> TrainState:
 def with_total(state: TrainState, total_steps: int, devices: Devices) -> TrainState:
     """`state` with another length of the run."""
     return state._replace(total_steps=jax.device_put(np.int32(total_steps), devices.replicated))
+
+
+def gone_back(state: TrainState, rollbacks: int, devices: Devices) -> TrainState:
+    """`state` with the learning rate of a run that has gone back so many times."""
+    return state._replace(rate_share=jax.device_put(np.float32(ROLLBACK_SHARE**rollbacks), devices.replicated))

@@ -2,13 +2,14 @@
 
 import atexit
 import contextlib
+import itertools
 import os
 import pathlib
 import signal
 import sys
 import time
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import jax
 
@@ -17,9 +18,10 @@ from jaxasr.parallel import all_processes, any_process, from_main_process
 from jaxasr.train_config import TrainConfig
 
 if TYPE_CHECKING:
-    from jaxasr.checkpoint import Progress
     from jaxasr.inputs import Inputs, Position
+    from jaxasr.states import Progress
 
+T = TypeVar("T")
 MEASURED_STEPS, MEASURED_SHARE = 20, 0.05
 """How many steps are timed at least, for how much of the minutes: buckets differ, and the first steps are slower."""
 UNKNOWN_TOTAL = 2**30
@@ -158,11 +160,16 @@ def _leave(status: int) -> None:
     os._exit(status)
 
 
+class _Interrupted(BaseException):
+    """A signal came while the run did what can be given up."""
+
+
 class StopSignals:
     """Notes SIGTERM and Ctrl-C, so that the loop can save; a second one ends the program at once."""
 
     def __init__(self):
         self.signal = 0
+        self._interruptible = False
         self._before: dict[int, Any] = {}
 
     @property
@@ -173,6 +180,29 @@ class StopSignals:
     def requested_by(self, step: int, every: int) -> bool:
         """`requested`; several processes ask each other every so many steps alone."""
         return (jax.process_count() == 1 or step % every == 0) and self.requested
+
+    def unless_asked(self, do: Callable[[], T]) -> T | None:
+        """What `do` returns, which may take minutes and is given up where a signal comes: then None.
+
+        A run of several processes does not give up: they agree on where to stop, between steps.
+        """
+        if jax.process_count() > 1:
+            return do()
+        try:
+            self._interruptible = True
+            found = None if self.signal else do()
+            self._interruptible = False
+            return found
+        except _Interrupted:
+            return None
+        finally:
+            self._interruptible = False
+
+    def until_asked(self, items: Iterable[T]) -> Iterator[T]:
+        """The items, until a signal comes; waiting for the next is given up."""
+        iterator = iter(items)
+        while found := self.unless_asked(lambda: list(itertools.islice(iterator, 1))):
+            yield found[0]
 
     def __enter__(self) -> "StopSignals":
         with contextlib.suppress(ValueError):  # signals belong to the main thread; elsewhere there are none to note
@@ -192,3 +222,6 @@ class StopSignals:
         del frame
         self.signal = signum
         signal.signal(signum, self._before[signum])
+        if self._interruptible:
+            self._interruptible = False
+            raise _Interrupted

@@ -9,7 +9,7 @@ from typing import Any
 import rich.console
 
 from jaxasr import command_line, corpora
-from jaxasr.errors import exit_with_message
+from jaxasr.errors import NonFiniteError, exit_with_message
 from jaxasr.launch import with_huge_pages
 from jaxasr.stopping import Stopped, failing_alone
 from jaxasr.train_config import TrainConfig
@@ -45,12 +45,21 @@ def train(cfg: TrainConfig, *, collate_fn: Callable[..., Any] | None = None) -> 
     reading.allow(cfg.stall_seconds)
     use_persistent_cache()
     console = rich.console.Console(quiet=not is_main_process(), markup=False, emoji=False)
-    with claimed(pathlib.Path(cfg.workdir)) as workdir, full_is_told(), contextlib.ExitStack() as opened:
+    with claimed(pathlib.Path(cfg.workdir)) as workdir, full_is_told():
         devices = Devices.all(cfg.fsdp)
         data = prepare(cfg, workdir, devices, console, collate_fn)
         start.lap("reading")
-        loop(cfg, data, devices, workdir, console, opened, start)
-    return workdir
+        failed = None
+        while True:
+            try:
+                with contextlib.ExitStack() as opened:
+                    loop(cfg, data, devices, workdir, console, opened, start, failed)
+                return workdir
+            except NonFiniteError as error:
+                if error.rollbacks >= cfg.rollbacks:
+                    raise
+                failed = error
+                console.print(f"{error} --rollbacks={cfg.rollbacks}: back to the last good state.", soft_wrap=True)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

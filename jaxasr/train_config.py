@@ -118,6 +118,8 @@ class TrainConfig:
     seconds, as when a disk has gone or a process hangs; none: wait for ever. Compiling and steps have no limit."""
     nonfinite_limit: int = 10
     """Stop after so many steps in a row without a finite loss and gradient."""
+    rollbacks: int = 0
+    """How often the run goes back to its last state, with half the learning rate, before such steps stop it."""
     coordinator: str | None = None
     """HOST:PORT of process 0, in a run of several processes; auto: as SLURM, a TPU pod, GKE or Open MPI says."""
     num_processes: int | None = None
@@ -170,7 +172,7 @@ class TrainConfig:
                 )
         if not 0.0 <= self.max_infeasible <= 1.0:
             raise ConfigError(f"--max_infeasible={self.max_infeasible}: a share from 0 to 1 was expected; change it.")
-        for name in ("seed", "workers"):
+        for name in ("seed", "workers", "rollbacks"):
             if not 0 <= getattr(self, name) <= MOST:
                 raise ConfigError(f"--{name}={getattr(self, name)}: 0 to {MOST} was expected; change it.")
         for name in (
@@ -251,6 +253,6 @@ class TrainConfig:
 
 RESUMABLE = {  # what the same run may be started again with; everything else decides its result
     "test", "workdir", "epochs", "steps", "minutes", "patience", "log_steps", "workers", "stall_seconds",
-    "nonfinite_limit", "check_sound", "report", "parallel", "fsdp", "coordinator", "num_processes", "process_id",
-    "imports",
+    "nonfinite_limit", "rollbacks", "check_sound", "report", "parallel", "fsdp", "coordinator", "num_processes",
+    "process_id", "imports",
 }  # fmt: skip

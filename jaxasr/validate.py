@@ -8,7 +8,8 @@ import jax
 import numpy as np
 
 from jaxasr import checkpoint, report
-from jaxasr.checkpoint import BestModels, Progress
+from jaxasr.checkpoint import BestModels
+from jaxasr.errors import CheckpointError
 from jaxasr.evaluate import print_score
 from jaxasr.hypothesis import Hypothesis, with_words
 from jaxasr.inputs import Inputs
@@ -19,6 +20,8 @@ from jaxasr.prepare import Prepared
 from jaxasr.recognizer import Recognizer
 from jaxasr.scoring import Score, score_cleaned
 from jaxasr.search.choices import Search
+from jaxasr.states import Progress
+from jaxasr.stopping import StopSignals
 from jaxasr.train_config import TrainConfig
 from jaxasr.typing import Params
 
@@ -34,6 +37,7 @@ class Validator:
         workdir: pathlib.Path,
         log: RunLog,
         progress: Progress,
+        stop: StopSignals,
     ):
         self._cfg = cfg
         self._data = data
@@ -41,6 +45,7 @@ class Validator:
         self._workdir = workdir
         self._log = log
         self._progress = progress
+        self._stop = stop
         self._best = BestModels(workdir / "best", cfg.keep_best, progress.best)
         self._search = cfg.search or next(iter(data.task.searches()), None)
         self._recognizer = Recognizer(data.task, self._search, devices, loss=True)
@@ -72,8 +77,13 @@ class Validator:
         return time.perf_counter() - began
 
     def validate(self, params: Params, step: int, epochs: float) -> None:
-        """Scores the model of `step`, keeps it where it is one of the best, and notes that in the progress."""
-        record, progress = self.score(params), self._progress
+        """Scores the model of `step`, keeps it where it is one of the best, and notes that in the progress.
+
+        Nothing of that where the run is asked to stop meanwhile: the validation stays due.
+        """
+        record, progress = self._stop.unless_asked(lambda: self.score(params)), self._progress
+        if record is None:
+            return
         metric = record[self._cfg.metric]
         better = metric < (progress.best[0][0] if progress.best else float("inf"))  # NaN never is
         progress.since_best = 0 if better else progress.since_best + 1
@@ -133,12 +143,30 @@ class Validator:
                 print_score(found, log.console)
             log.event(split=name, search=search, wer=found.wer.rate, cer=found.cer.rate, path=path)
 
+    def _readable(self, best: list[tuple[float, int]]) -> list[tuple[float, int]]:
+        """Those of the best models whose files are as they were written; of the others it is said.
+
+        Raises:
+          CheckpointError: there are none.
+        """
+        faults: dict[int, CheckpointError] = {}
+        for _, step in best:
+            try:
+                checkpoint.load_params(self._best.path(step))
+            except CheckpointError as error:
+                faults[step] = error
+        if len(faults) == len(best):
+            raise faults[best[0][1]]
+        for error in faults.values():
+            self._log.say(f"warning: {error} This one of the best models is left out.")
+        return [(metric, step) for metric, step in best if step not in faults]
+
     def _choose(self) -> tuple[Params, str, dict[str, float]]:
         """(parameters, why, their metrics): the average of the best models, unless the best alone has a lower loss.
 
         The only model of a run is not validated again, and has none here.
         """
-        best = self._progress.best
+        best = self._readable(self._progress.best)
         paths = [self._best.path(step) for _, step in best]
         if len(paths) == 1:
             return checkpoint.load_params(paths[0]), f"the model of step {best[0][1]} is kept, the only one", {}

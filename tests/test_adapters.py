@@ -14,7 +14,7 @@ import jaxasr
 from jaxasr import checkpoint
 from jaxasr.adapters import Lora
 from jaxasr.averages import Ema
-from jaxasr.checkpoint import Checkpoints, Progress, flatten
+from jaxasr.checkpoint import flatten
 from jaxasr.errors import ConfigError
 from jaxasr.nn.encoders import ENCODERS
 from jaxasr.nn.layers import Dense
@@ -23,6 +23,7 @@ from jaxasr.parallel import Devices
 from jaxasr.paths import leaves
 from jaxasr.schedules import Constant
 from jaxasr.state import init_state, model_maker, model_of
+from jaxasr.states import Checkpoints, Progress
 from jaxasr.train import train
 from jaxasr.train_config import TrainConfig
 from jaxasr.trainable import ADAPTER, Trainable

@@ -13,7 +13,6 @@ import soundfile
 
 import jaxasr
 from jaxasr import __main__, checkpoint, corpora, decode
-from jaxasr.checkpoint import Progress
 from jaxasr.data import manifest
 from jaxasr.data.tokenizer import Vocabulary
 from jaxasr.decode import DecodeOptions
@@ -23,6 +22,7 @@ from jaxasr.nn.normalize import Cmvn
 from jaxasr.outputs import files
 from jaxasr.parallel import Devices
 from jaxasr.searching import SearchFlags
+from jaxasr.states import Progress
 from jaxasr.validate import Validator, lowest
 
 from . import tiny
@@ -204,7 +204,7 @@ def test_faults_are_named(model, kaldi, tmp_path):
     for name in "ab":
         (tmp_path / f"{name}.wav").touch()
     with pytest.raises(
-        DataError, match=r"^2 of 2 utterances cannot be read \('a', 'b'\): .*a.wav .utterance a.: cannot"
+        DataError, match=r"^2 of 2 utterances cannot be read \('a', 'b'\): .*a.wav .utterance a.: begins like"
     ):
         decode.decode(DecodeOptions((str(tmp_path),), model))
     with pytest.raises(ConfigError, match=r"--output=.*: File exists; a folder to write in was expected"):
@@ -239,7 +239,7 @@ def test_a_reader_may_stop_reading(monkeypatch):
 def test_standard_input_may_be_closed(model, sounds, monkeypatch):
     monkeypatch.setattr(sys, "stdin", None)
     assert len(decode.decode(DecodeOptions((str(sounds / "a.wav"),), model))) == 1
-    with pytest.raises(DataError, match=r"^-: cannot be decoded"):
+    with pytest.raises(DataError, match=r"^-: begins like no known"):
         decode.decode(DecodeOptions(("-",), model))
 
 

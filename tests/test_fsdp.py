@@ -12,7 +12,6 @@ from jax.sharding import PartitionSpec as P
 from jaxasr import parallel
 from jaxasr.adapters import Lora
 from jaxasr.averages import Ema
-from jaxasr.checkpoint import Checkpoints, Progress
 from jaxasr.data.audio import SoundSource
 from jaxasr.data.batch import BucketShape
 from jaxasr.data.bucketing import PlannedBatch
@@ -25,6 +24,7 @@ from jaxasr.optim import AdamW, Sgd
 from jaxasr.parallel import Devices
 from jaxasr.schedules import Constant
 from jaxasr.state import TrainState, copy_of, init_state, model_maker, model_of, train_steps
+from jaxasr.states import Checkpoints, Progress
 from jaxasr.tasks.base import Mean, Task, denominator
 from jaxasr.train_config import TrainConfig
 

@@ -15,12 +15,12 @@ LAYERS = [
     {"errors", "typing", "registry", "corpora", "launch", "versions", "board", "watch"},
     {"values", "recipes"},
     {"config", "command_line", "nn", "data", "scoring", "paths"},
-    {"search", "optim", "schedules", "averages", "convert", "adapters", "fsdp", "init", "params"},
+    {"search", "optim", "schedules", "averages", "convert", "adapters", "fsdp", "init", "params", "checksums"},
     {"trainable"},
     {"tasks"},
     {"parallel", "compiled", "memory", "inputs", "train_config", "stream"},
     {"gradients"},
-    {"state", "checkpoint", "cmvn", "logs", "stopping"},
+    {"state", "states", "checkpoint", "cmvn", "logs", "stopping"},
     {"finetune", "fit", "hypothesis", "language_models"},
     {"recognizer", "searching", "fetch", "outputs"},
     {"long"},
@@ -30,7 +30,7 @@ LAYERS = [
     {"report", "info", "plot", "data/check"},
     {"convert/folders"},
     {"validate"},
-    {"loop"},
+    {"loop", "replay"},
     {"train"},
     {"__main__", ""},  # the package itself, whose public names are loaded when they are used
 ]

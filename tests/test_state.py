@@ -22,10 +22,11 @@ from jaxasr.data.tokenizer import Vocabulary
 from jaxasr.errors import ConfigError, TrainingError
 from jaxasr.logs import RunLog, StepLog
 from jaxasr.nn.normalize import Cmvn
-from jaxasr.optim import Sgd
+from jaxasr.optim import AdamW, Sgd
 from jaxasr.parallel import Devices
 from jaxasr.schedules import Constant
-from jaxasr.state import init_state, state_creator, train_steps
+from jaxasr.state import init_state, make_train_step, state_creator, train_steps
+from jaxasr.states import Progress
 from jaxasr.tasks.base import Mean, Task, denominator
 from jaxasr.train_config import TrainConfig
 
@@ -130,6 +131,62 @@ def test_the_log_counts_all_batches_and_names_all_utterances(tmp_path):
     skipped = [record for record in skipped if record["split"] == "skipped"]
     assert [(r["step"], r["ids"]) for r in skipped] == [(2, ["a", "b", "c"]), (3, ["a", "b", "c"])]
     assert skipped[0]["shapes"] == [[2, 11, 1], [4, 6, 1]]
+
+
+def test_a_line_of_the_log_is_the_same_wherever_the_run_was_stopped(tmp_path):
+    shape = BucketShape(2, 11, 1)
+    one = HostBatch(PlannedBatch(shape, np.arange(2)), ["a", "b"], Collate()([], shape))
+
+    def lines(folder, stops):
+        folder.mkdir()
+        progress = Progress()
+        with contextlib.closing(RunLog(folder, rich.console.Console(quiet=True))) as log:
+            for steps in stops:
+                progress = Progress(**json.loads(json.dumps(dataclasses.asdict(progress))))
+                step_log = StepLog(log, Sum(), log_steps=4, nonfinite_limit=2, progress=progress)
+                for step in steps:
+                    loss = Mean(np.float32(0.1) * np.float32(step), np.float32(3))
+                    metrics = {"loss": loss, "skipped": Mean(np.int32(0), np.float32(1))}
+                    step_log.add(step, None, 0.5, [one], metrics, 0.0)
+                step_log.save()
+        found = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+        return [[record[name] for name in ("step", "loss", "padding_percent")] for record in found]
+
+    assert lines(tmp_path / "stopped", [(1, 2, 3), (4, 5), (6, 7, 8)]) == lines(tmp_path / "whole", [range(1, 9)])
+
+
+def test_steps_that_are_not_finite_leave_the_state_as_it_was():
+    """A third of 300, in the loss or in the gradient alone; and they are counted."""
+
+    @jax.custom_vjp
+    def spoilt(w, by):
+        return w
+
+    spoilt.defvjp(lambda w, by: (w, by), lambda by, g: (g * by, jnp.zeros_like(by)))
+
+    def loss_fn(params, batch, key):
+        x, loss_by, gradient_by = batch
+        loss = x * spoilt(params["w"], gradient_by) ** 2 * loss_by
+        return loss, {"loss": Mean(loss, jnp.float32(1))}
+
+    def moved(state):
+        return jax.tree.leaves((state.params, state.opt_state, state.average))
+
+    optimizer, average, rng = AdamW(learning_rate=0.1), Ema(), np.random.default_rng(0)
+    state = init_state(lambda *_: {"w": jnp.ones(())}, optimizer, None, jax.random.key(0), average)
+    step = jax.jit(make_train_step(loss_fn, optimizer, Constant(), average))
+    skipped = 0
+    for number in range(1, 301):
+        bad = bool(rng.random() < 1 / 3)
+        by = rng.choice([np.nan, np.inf, -np.inf]) if bad else 1.0
+        spoilers = (by, 1.0) if rng.random() < 0.5 else (1.0, by)
+        after, metrics = step(state, tuple(map(jnp.float32, (1.0 + number % 3, *spoilers))))
+        skipped += bad
+        assert (int(after.step), int(after.skipped), int(metrics["skipped"].total)) == (number, skipped, bad)
+        same = [np.array_equal(a, b) for a, b in zip(moved(after), moved(state), strict=True)]
+        assert all(same) if bad else not all(same)
+        state = after
+    assert 50 < skipped < 150
 
 
 @pytest.mark.parametrize("log_steps", [1, 2])

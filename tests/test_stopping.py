@@ -1,14 +1,16 @@
 import dataclasses
 import pathlib
+import signal
+import time
 from types import SimpleNamespace
 
 import pytest
 
 from jaxasr import stopping
-from jaxasr.checkpoint import Progress
 from jaxasr.errors import DataError
 from jaxasr.inputs import Position
-from jaxasr.stopping import DEFAULT_EPOCHS, Budget, Ends, Stopped, failing_alone
+from jaxasr.states import Progress
+from jaxasr.stopping import DEFAULT_EPOCHS, Budget, Ends, Stopped, StopSignals, failing_alone
 from jaxasr.train_config import TrainConfig
 
 INPUTS = SimpleNamespace(num_batches=lambda epoch: 7 if epoch % 2 else 6)
@@ -77,6 +79,19 @@ def test_an_error_waits_for_no_other_process(monkeypatch):
             with pytest.raises(type(error)), failing_alone():
                 raise error
         assert left == [2, 1] * joined
+
+
+def test_what_changes_nothing_is_given_up_when_a_signal_comes():
+    def waiting():
+        yield from (1, 2)
+        signal.raise_signal(signal.SIGTERM)
+        time.sleep(60)
+
+    with StopSignals() as stop:
+        assert list(stop.until_asked([1, 2, 3])) == [1, 2, 3]
+        assert list(stop.until_asked(waiting())) == [1, 2]
+        assert stop.signal == signal.SIGTERM
+        assert stop.unless_asked(lambda: "what comes later") is None
 
 
 class Ready:

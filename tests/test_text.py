@@ -27,6 +27,7 @@ from jaxasr.loop import check_same_data
 from jaxasr.parallel import Devices
 from jaxasr.prepare import prepare, resumed
 from jaxasr.scoring import score_cleaned
+from jaxasr.states import Progress
 from jaxasr.tasks import AsrTask
 from jaxasr.train import train
 from jaxasr.validate import score_of
@@ -207,7 +208,7 @@ def test_a_run_with_subwords(tmp_path, monkeypatch, capsys):
     changed = prepare(resumed(cfg), tmp_path / "run", Devices.all(), quiet)
     assert changed.task.resources_hash() == again.task.resources_hash()
     with pytest.raises(CheckpointError, match="not those that the run was started with"):  # as `train` finds out
-        check_same_data(checkpoint.Progress(data_hash=again.train.fingerprint()), changed.train.fingerprint(), tmp_path)
+        check_same_data(Progress(data_hash=again.train.fingerprint()), changed.train.fingerprint(), tmp_path)
 
     shutil.copytree(tmp_path / "run" / "model", tmp_path / "alone")
     for gone in (tmp_path / "run", tmp_path / "train", tmp_path / "nlsyms.txt"):

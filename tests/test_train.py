@@ -1,5 +1,6 @@
 import contextlib
 import dataclasses
+import itertools
 import json
 import pathlib
 import re
@@ -24,8 +25,10 @@ from jaxasr.logs import StepLog
 from jaxasr.nn.postencoders import TransformerPostEncoder
 from jaxasr.parallel import Devices
 from jaxasr.prepare import prepare, read_manifests, resumed
+from jaxasr.replay import replay
 from jaxasr.reporting import gather
 from jaxasr.searching import SearchFlags
+from jaxasr.states import Checkpoints
 from jaxasr.tasks import AsrTask
 from jaxasr.train import Stopped, train
 from jaxasr.validate import Validator
@@ -278,11 +281,6 @@ def test_other_data_is_refused(whole):
 
 
 def test_infinite_gradients_change_nothing_and_stop_the_run(tmp_path):
-    class Poison(Collate):
-        def __call__(self, examples, shape):
-            batch = super().__call__(examples, shape)
-            return batch._replace(weights=batch.weights * np.float32(np.nan))
-
     cfg = tiny.config(tmp_path, nonfinite_limit=3, test=())
     with pytest.raises(TrainingError, match=r"3 steps in a row, last on the bucket of \d+ rows x \d+\.\d\d s with \w+"):
         train(cfg, collate_fn=Poison())
@@ -290,11 +288,54 @@ def test_infinite_gradients_change_nothing_and_stop_the_run(tmp_path):
     assert len(skipped) == 3 and all(r["ids"] for r in skipped)
 
 
+class Poison(Collate):
+    """Batches whose loss is NaN, from the `first` that is made on and as long as it is `on`."""
+
+    def __init__(self, first=0):
+        self.on = True
+        self.calls = itertools.count()
+        self.first = first
+
+    def __call__(self, examples, shape):
+        batch = super().__call__(examples, shape)
+        bad = self.on and next(self.calls) >= self.first and examples
+        return batch._replace(weights=batch.weights * np.float32(np.nan if bad else 1))
+
+
+def test_a_run_goes_back_to_the_last_good_state_with_half_the_rate(whole, tmp_path, monkeypatch, capsys):
+    """And the step at which it went wrong is repeated by its file."""
+    poison, back = Poison(first=7), Checkpoints.forget_from
+    cfg = rerun(whole, tmp_path, nonfinite_limit=2, rollbacks=1, valid_steps=2)
+    monkeypatch.setattr(Checkpoints, "forget_from", lambda *a: setattr(poison, "on", False) or back(*a))
+    train(cfg, collate_fn=poison)
+    assert "--rollbacks=1: back to the last good state." in " ".join(capsys.readouterr().out.split())
+    rates = [(r["step"], r["learning_rate"]) for r in records(cfg, "train") if "learning_rate" in r]  # of good steps
+    skipped = records(cfg, "skipped")
+    again = next(i for i, (step, _) in enumerate(rates) if i and step <= rates[i - 1][0])
+    assert rates[again][0] % 2 == 1 and rates[again][0] < skipped[0]["step"]  # after a state, and before the fault
+    before = dict(rates[:again])
+    assert all(rate == pytest.approx(before[step] / 2) for step, rate in rates[again:] if step in before)
+    assert len(rates) - again > len(skipped) == 2
+    assert all(np.isfinite(value).all() for value in final_params(cfg).values())
+
+    files = sorted((tmp_path / "run" / "nonfinite").iterdir())
+    assert [json.loads(file.read_bytes())["batches"][0]["ids"] for file in files] == [r["ids"] for r in skipped]
+    assert json.loads(files[0].read_bytes())["command"] == f"python -m jaxasr.replay {files[0]}"
+    kept = {file: file.read_bytes() for file in (tmp_path / "run").rglob("*") if file.is_file() and file.stat().st_size}
+    bad = replay(files[0], collate_fn=Poison())
+    assert set(bad.utterances) == set(skipped[0]["ids"]) and bad.parameters
+    assert not any(np.isfinite([bad.loss, bad.grad_norm, *sum(bad.utterances.values(), ())]))
+    assert "not finite" in "\n".join(bad.lines())
+    good = replay(files[0])
+    assert np.isfinite([good.loss, good.grad_norm, *sum(good.utterances.values(), ())]).all() and not good.parameters
+    assert {file: file.read_bytes() for file in kept} == kept
+
+
 def test_minutes_become_steps_once(tmp_path):
     cfg = tiny.config(tmp_path, epochs=None, minutes=0.06, valid_steps=40, test=(), log_steps=10)
     train(cfg)
     said = max(r["step"] for r in records(cfg, "valid"))
-    state = checkpoint.Checkpoints(pathlib.Path(cfg.workdir) / "checkpoints")
+    state = Checkpoints(pathlib.Path(cfg.workdir) / "checkpoints")
     assert said == state._newest > 20
     state.close()
     before = final_params(cfg)
@@ -312,16 +353,17 @@ def test_the_first_end_counts(whole, tmp_path):
 
 
 def test_stopping_is_no_error(tmp_path):
-    class StopsAt(FailsAt):
+    calls = itertools.count()
+
+    class StopsAt(Collate):
         def __call__(self, examples, shape):
-            if self.left == 0:
+            if next(calls) == 2:  # once, whichever thread it is
                 signal.raise_signal(signal.SIGINT)
-            self.left -= 1
-            return Collate()(examples, shape)
+            return super().__call__(examples, shape)
 
     cfg, before = tiny.config(tmp_path, test=()), signal.getsignal(signal.SIGINT)
     with pytest.raises(Stopped) as stopped:
-        train(cfg, collate_fn=StopsAt(2))
+        train(cfg, collate_fn=StopsAt())
     assert stopped.value.exit_status == 130
     assert signal.getsignal(signal.SIGINT) is before
 
@@ -333,6 +375,11 @@ def test_a_validation_that_was_put_off_is_made_up_for(whole, tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(StepLog, "add", stop_at(batches, StepLog.add))
         with pytest.raises(Stopped):
+            train(cfg)
+    assert not records(cfg, "valid")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Validator, "score", lambda *_: signal.raise_signal(signal.SIGTERM) or time.sleep(60))
+        with pytest.raises(Stopped, match=rf"stopped at step {batches};"):
             train(cfg)
     assert not records(cfg, "valid")
     train(cfg)

@@ -233,6 +233,7 @@ def test_whatever_a_manifest_holds_the_check_agrees_with_the_loader(corpus):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(2400)
 def test_whatever_manifests_hold_the_check_agrees_with_the_loader(corpus):
     checked_after_all(range(100, 10_000), corpus)
 

@@ -147,6 +147,12 @@ def an_oversized_head() -> None:
     load_params(pathlib.Path(PARAMS_FILE))
 
 
+def changed_params() -> None:
+    tensors = {"a": np.zeros(2, np.float32)}
+    safetensors.numpy.save_file(tensors, PARAMS_FILE, {"sha256": "of other numbers"})
+    load_params(pathlib.Path(PARAMS_FILE))
+
+
 CASES = {
     "a module that nobody asked for": needs_a_module,
     "a link for a file": a_link,
@@ -158,6 +164,7 @@ CASES = {
     "no statistics, which are needed": no_statistics,
     "no options": lambda: load_task(pathlib.Path("model")),
     "parameters of another network": lambda: load_model(saved()),
+    "parameters that were changed": changed_params,
     "parameters that are none": lambda: load_params(pathlib.Path(write(PARAMS_FILE, "rubbish"))),
     "parameters that are none, looked at": lambda: parameters(pathlib.Path(write(PARAMS_FILE, "rubbish"))),
     "a tensor without a rule": lambda: convert_params({"lm.weight": np.zeros(1)}, CTC_HEAD),

@@ -1,6 +1,5 @@
 """Options of a run, its folder and its states, and what stops it."""
 
-import concurrent.futures
 import contextlib
 import dataclasses
 import errno
@@ -8,7 +7,9 @@ import json
 import os
 import pathlib
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +18,7 @@ import rich.console
 
 from jaxasr.adapters import Lora
 from jaxasr.averages import Ema, Running
-from jaxasr.checkpoint import Checkpoints, Progress, claimed
+from jaxasr.checkpoint import claimed
 from jaxasr.data.batch import BucketShape, Collate
 from jaxasr.data.bucketing import PlannedBatch
 from jaxasr.data.lexicon import PhoneTokenizer
@@ -29,8 +30,10 @@ from jaxasr.memory import full_is_told
 from jaxasr.optim import AdamW, Sgd
 from jaxasr.paths import check_patterns
 from jaxasr.prepare import FILES, check_same_files, check_same_run, hashes_of_files
+from jaxasr.replay import replay
 from jaxasr.schedules import Noam, TriStage, WarmupLinear
 from jaxasr.state import train_steps
+from jaxasr.states import Checkpoints, Progress
 from jaxasr.tasks import AsrTask
 from jaxasr.tasks.base import Mean
 from jaxasr.train_config import TrainConfig
@@ -89,22 +92,32 @@ def state_of_another_network() -> None:
 
 
 class FullDisk:
-    """Orbax as it is on a full disk, without the minutes that its threads then wait for each other."""
+    """Orbax as it is on a full disk."""
 
-    def save_checkpointables_async(self, *_: object, **__: object) -> concurrent.futures.Future:
-        failed = concurrent.futures.Future()
-        failed.set_exception(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
-        return failed
-
-    def close(self) -> None:
+    def save_checkpointables_async(self, *_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def no_room_for_a_state() -> None:
     with states() as checkpoints:
-        checkpoints.close()
-        checkpoints._checkpointer = FullDisk()
+        checkpoints._orbax = FullDisk()
         checkpoints.save(1, {"a": jnp.zeros(2)}, Progress())
+
+
+def saved(**patches: Any) -> None:
+    """A state, saved where functions of the module `states` do what these do."""
+    with states() as checkpoints, contextlib.ExitStack() as patched:
+        for name, function in patches.items():
+            patched.enter_context(mock.patch(f"jaxasr.states.{name}", function))
+        checkpoints.save(1, {"a": jnp.zeros(2)}, Progress())
+        checkpoints.wait()
+
+
+def no_room_for_the_log() -> None:
+    with contextlib.closing(RunLog(pathlib.Path(), rich.console.Console())) as log:
+        log._file.close()
+        log._file = open("/dev/full", "w")  # noqa: SIM115 (the log closes it)
+        log.event(split="train")
 
 
 def too_much_for_a_device() -> None:
@@ -158,5 +171,9 @@ CASES = {
     "the data of another run": lambda: check_same_data(Progress(data_hash="a"), "b", pathlib.Path("run")),
     "the state of another network": state_of_another_network,
     "no room for a state": no_room_for_a_state,
+    "a disk that reads other bytes": lambda: saved(checksums=SimpleNamespace(seal=lambda folder: "a: other bytes")),
+    "a process that cannot write its part": lambda: saved(all_processes=lambda flag: False),
+    "no room for the log": no_room_for_the_log,
     "no finite step": no_finite_step,
+    "no step to repeat": lambda: replay(write("step.json", "{}")),
 }
