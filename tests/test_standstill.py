@@ -1,6 +1,5 @@
 """Runs whose data stands still: each ends within a minute, says why, and goes on to the same end."""
 
-import contextlib
 import dataclasses
 import os
 import pathlib
@@ -87,10 +86,14 @@ def hang(folder: pathlib.Path, process: subprocess.Popen) -> None:
 
 
 def kill(folder: pathlib.Path, process: subprocess.Popen) -> None:
-    """One of the processes that read."""
-    workers = [int(p.name) for p in (folder / "pids").iterdir() if int(p.name) != process.pid]
-    with contextlib.suppress(ProcessLookupError):  # the last of an epoch
-        os.kill(random.choice(workers), signal.SIGKILL)
+    """Those of the processes that read; for a while, since one that has sent all it has to is missed by nobody."""
+    children = pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    for _ in range(20):
+        running = children.read_text().split() if children.exists() else ()
+        for pid in running:
+            if (folder / "pids" / pid).exists():
+                os.kill(int(pid), signal.SIGKILL)
+        time.sleep(0.05)
 
 
 CASES = {
