@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from hypothesis import strategies as st
 
-LARGEST = 200_000
+LARGEST = 100_000
 """Bytes that repeating makes of a file at most."""
 _FIELD = re.compile(rb"[^\s,:=\"\[\]{}|]+")
 
@@ -18,9 +18,10 @@ ODD = (
     *(b"\r", b"\n", b"\n\n", b" ", b"\t", b"\x0b", b"\x0c", b"\x1c", b"\xc2\x85", b"\xe2\x80\xa8", b"\xe3\x80\x80"),
     *(b"\xe2\x80\x8b", b"\xe2\x80\xae", b"\xf0\x9f\x98\x80", b"e\xcc\x81", b"\xcc\x81", b"\xd9\xa1", b"\xc2\xb2"),
     *(b"nan", b"NaN", b"inf", b"-Infinity", b"-1", b"-0.0", b"0", b"1e999", b"1e300", b"1e-320", b"1_0", b"0x10"),
-    *(b"9" * 400, b"9" * 5000, b"9" * 20_000 + b"x", b"." * 9, b"1.2.3", b"9223372036854775808", b"18446744073709551616"),
-    *(b"true", b"null", b"~", b"''", b'""', b"'", b'"', b"\\", b"|", b"a |", b",", b":", b"#", b"/", b"../../x", b"/dev/zero"),
-    *(b"https://example.org/a.wav", b"a" * 5000, b"a.ark:" + b"9" * 5000, b"a.npy", b"~/x", b"<blank>", b"<unk>", b"<s>"),
+    *(b"9" * 400, b"9" * 5000, b"9" * 20_000 + b"x", b"." * 9, b"1.2.3", b"9223372036854775808"),
+    *(b"true", b"null", b"~", b"''", b'""', b"'", b'"', b"\\", b"|", b"a |", b",", b":", b"#", b"/"),
+    *(b"../../x", b"/dev/zero", b"~/x", b"https://example.org/a.wav", b"a.npy", b"a.ark:" + b"9" * 5000, b"a" * 5000),
+    *(b"<blank>", b"<unk>", b"<s>", b"18446744073709551616"),
     *(b"[" * 3000, b'{"a":' * 3000, b"{" * 3000, b"- " * 3000, b"(" * 3000),
 )  # fmt: skip
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import soundfile
 
 from jaxasr import config
 from jaxasr.data import arpa, manifest, subwords, tables
@@ -78,12 +79,14 @@ def _kaldi(folder: pathlib.Path) -> None:
     named = folder / "segments"
     utterances = manifest.read(folder)
     _account(_lines(named if named.exists() else folder / "wav.scp"), utterances)
-    assert len(manifest.read(folder, kind="text")) == _lines(folder / "text")
+    sentences = manifest.read(folder, kind="text")
+    assert len(sentences) == _lines(folder / "text")
 
 
 def _jsonl(name: str, folder: pathlib.Path) -> None:
     path = folder / name
-    _account(_lines(path), manifest.read(path, need_text=False, kind=None))
+    utterances = manifest.read(path, need_text=False, kind=None)
+    _account(_lines(path), utterances)
     list(tables.read_texts(str(path)))
 
 
@@ -123,8 +126,8 @@ _WHOLE = {
     "text": b"u1 one\nu2 two\nu3 three\n",
     "utt2dur": b"u1 1.5\nu2 3\nu3 1e-3\n",
 }
-_CSV = 'id,audio_filepath,text,duration,offset\nx,"a, b.wav","one, ""two""\nthree",1.5,2\ny,/x/b.wav,,,\n'.encode()
-_TSV = b"client_id\tpath\tsentence\tage\ns1\tcv_1.mp3\tHe said \"go\t\ns2\tsub/2.mp3\tOne, two\t30\n"
+_CSV = b'id,audio_filepath,text,duration,offset\nx,"a, b.wav","one, ""two""\nthree",1.5,2\ny,/x/b.wav,,,\n'
+_TSV = b'client_id\tpath\tsentence\tage\ns1\tcv_1.mp3\tHe said "go\t\ns2\tsub/2.mp3\tOne, two\t30\n'
 
 # Token lists and what cuts texts
 
@@ -208,7 +211,15 @@ ngram 3=2
 
 \\end\\
 """
-_OF_ARPA = (b"ngram 1=" + b"9" * 5000, b"ngram 4=1\n", b"\\data\\", b"\\end\\", b"\\2-grams:", b"-99", b"ngram 1=1000000000000")
+_OF_ARPA = (
+    b"ngram 1=" + b"9" * 5000,
+    b"ngram 4=1\n",
+    b"\\data\\",
+    b"\\end\\",
+    b"\\2-grams:",
+    b"-99",
+    b"ngram 1=1000000000000",
+)
 
 
 def _ngrams(name: str, folder: pathlib.Path) -> None:
@@ -221,19 +232,48 @@ def _options(folder: pathlib.Path) -> None:
     config.to_yaml(found).encode()
 
 
-LAUGHS = b"a0: &a0 [x, x]\n" + b"".join(b"a%d: &a%d [%s]\n" % (i, i, b", ".join([b"*a%d" % (i - 1)] * 9)) for i in range(1, 30))
+LAUGHS = b"a0: &a0 [x, x]\n" + b"".join(
+    b"a%d: &a%d [%s]\n" % (i, i, b", ".join([b"*a%d" % (i - 1)] * 9)) for i in range(1, 30)
+)
 _OF_YAML = (
     *(b"&a [*a]", b"&a {b: *a}", b"*a", b"&a", b"<<: *a\n", b"<<: {a: 1}\n", b"!!python/object/apply:os.system [id]"),
-    *(b"!!timestamp x", b"2001-99-99", b"2001-01-01", b"!!binary x", b"!!int x", b"!!float x", b"!!bool x", b"!!null x"),
-    *(b"!!omap [a]", b"!!pairs [a]", b"!!set {a}", b"!!map [a]", b"!!seq {a: b}", b"!!str [a]", b"? [a]\n: b\n", b"!x y"),
-    *(b"0b2", b"0x", b"1:99:99", b"08", b"%YAML 9.9\n---\n", b"---\n", b"...\n", b"\t", b"- a\n", b"a: b\n", b'"\\ud800"', b'"\\0"'),
-    *(b"[" * 200 + b"]" * 200, b"{a: " * 200 + b"}" * 200, LAUGHS, b"task: paraformer\n", b"encoder: {type: [a]}\n", b"encoder: none\n"),
+    *(b"!!timestamp x", b"2001-99-99", b"2001-01-01", b"!!binary x", b"!!int x", b"!!float x", b"!!bool x"),
+    *(b"!!omap [a]", b"!!pairs [a]", b"!!set {a}", b"!!map [a]", b"!!seq {a: b}", b"!!str [a]", b"!!null x", b"!x y"),
+    *(b"0b2", b"0x", b"1:99:99", b"08", b"%YAML 9.9\n---\n", b"---\n", b"...\n", b"\t", b"- a\n"),
+    *(b"? [a]\n: b\n", b"a: b\n", b'"\\ud800"', b'"\\0"'),
+    *(b"[" * 200 + b"]" * 200, b"{a: " * 200 + b"}" * 200, LAUGHS),
+    *(b"task: paraformer\n", b"encoder: {type: [a]}\n", b"encoder: none\n"),
 )  # fmt: skip
 
 
 def _hotwords(folder: pathlib.Path) -> None:
     vocabulary, tokenizer = Vocabulary(("<blank>", "<s>", "</s>", *"onetw三", "<space>", "<unk>")), CharTokenizer()
     read_hotwords(folder / "hotwords.txt", vocabulary, tokenizer.tokens, tokenizer.bounds(vocabulary.tokens))
+
+
+# Sound
+
+
+_FORMS = {"wav": "PCM_16", "flac": "PCM_16", "ogg": "VORBIS", "opus": "OPUS", "mp3": "MPEG_LAYER_III",
+          "aiff": "PCM_24", "au": "FLOAT", "caf": "PCM_16", "w64": "PCM_32", "rf64": "DOUBLE", "voc": "PCM_U8", "nist": "ULAW"}  # fmt: skip
+
+
+def _sound(name: str, folder: pathlib.Path) -> None:
+    path, source = str(folder / name), SoundSource(8000)
+    source.check(path, source.info(path))
+    for _ in source.blocks(Utterance("u", path, "")):
+        pass
+
+
+def sounds() -> dict[str, Target]:
+    """Short sound files by their form, most of which is a header."""
+    found = {}
+    for suffix, subtype in _FORMS.items():
+        form = {"opus": "OGG"}.get(suffix, suffix.upper())
+        soundfile.write(content := io.BytesIO(), np.sin(np.arange(160)), 8000, format=form, subtype=subtype)
+        name = f"a.{suffix}"
+        found[suffix] = Target({name: content.getvalue()}, functools.partial(_sound, name))
+    return found
 
 
 def targets(bpe: bytes) -> dict[str, Target]:
@@ -254,7 +294,9 @@ def targets(bpe: bytes) -> dict[str, Target]:
         "lexicon": Target({"lexicon.txt": b"HELLO HH AH0 L OW1\nWORLD W ER1 L D\nHELLO HH EH0 L OW1\n"}, _phones),
         "seg_dict": Target({"seg_dict": "hello he@@ llo\n三 三\ntwo two\n".encode()}, _seg_dict),
         "symbols": Target({"symbols.txt": b"<noise>\n[laughter]\n"}, _symbols),
-        "am.mvn": Target({"am.mvn": _mvn()}, of(_statistics, "am.mvn"), (b"[", b"]", b"<AddShift>", b"<Rescale>", b"<LearnRateCoef>")),
+        "am.mvn": Target(
+            {"am.mvn": _mvn()}, of(_statistics, "am.mvn"), (b"[", b"]", b"<AddShift>", b"<Rescale>", b"<LearnRateCoef>")
+        ),
         "feats_stats.npz": Target({"s.npz": _sums()}, of(_statistics, "s.npz")),
         "arpa": Target({"lm.arpa": _ARPA}, of(_ngrams, "lm.arpa"), _OF_ARPA),
         "packed arpa": Target({"lm.arpa.gz": gzip.compress(_ARPA, mtime=0)}, of(_ngrams, "lm.arpa.gz")),
@@ -266,4 +308,4 @@ def targets(bpe: bytes) -> dict[str, Target]:
 def learnt() -> bytes:
     """A small sentencepiece model."""
     texts = ["one two three four five", "six seven eight nine ten", "one three five"]
-    return subwords.train(texts, size=30, algorithm="unigram", character_coverage=1.0, symbols=())
+    return subwords.train(texts, size=20, algorithm="unigram", character_coverage=1.0, symbols=())
