@@ -14,6 +14,8 @@ MOST_BYTES = 2**23
 """Of a file, which takes half a minute to read."""
 MOST_VALUES, MOST_LEVELS = 1_000_000, 50
 """Of a file, in which an alias counts as what it stands for."""
+MOST_BITS = 4096
+"""Of a whole number; longer ones Python does not print."""
 RECIPES = pathlib.Path(__file__).parent / "configs"
 
 
@@ -99,8 +101,8 @@ class Loader(yaml.SafeLoader):
             raise
         except Exception as error:  # what a value that is not of its kind makes PyYAML raise is anybody's guess
             raise _fault(f"{show(node.value)} is no {node.tag.rpartition(':')[2]}", node.start_mark) from error
-        if isinstance(value, int) and value.bit_length() > 63:
-            raise _fault("a whole number of more than 64 bits", node.start_mark)
+        if isinstance(value, int) and value.bit_length() > MOST_BITS:
+            raise _fault(f"a whole number of more than {MOST_BITS} bits", node.start_mark)
         if isinstance(value, str) and NO_TEXT.search(value):
             raise _fault("text with a NUL character or half a surrogate pair", node.start_mark)
         return value

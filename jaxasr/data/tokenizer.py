@@ -15,10 +15,12 @@ import numpy as np
 
 from jaxasr.data import subwords
 from jaxasr.data.cleaners import Cleaning, symbols_pattern
-from jaxasr.errors import NO_TEXT, ConfigError, DataError, show
+from jaxasr.errors import ConfigError, DataError, show
 from jaxasr.registry import Registry, naming_files, resource
 
 SPACE = "<space>"
+_HALF = re.compile("[\ud800-\udfff]")
+"""Half a surrogate pair, which JSON can spell and no file can hold."""
 HANZI = "\u4e00-\u9fa5"
 """Of a regular expression, between brackets."""
 SYMBOLS_FILE = "non_linguistic_symbols.txt"
@@ -320,7 +322,7 @@ def _check(tokens: Sequence[str], source: str, unit: str, base: int) -> None:
 
     seen: dict[str, int] = {}
     for index, token in enumerate(tokens):
-        if token.split() != [token] or NO_TEXT.search(token):
+        if token.split() != [token] or _HALF.search(token):
             raise ConfigError(
                 f"{where(index)}: {show(token)}; a token without white space was expected, and no id beside it; "
                 "correct the list."

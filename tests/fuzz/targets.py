@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import pathlib
+import tempfile
 import zlib
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -171,14 +172,11 @@ def _statistics(name: str, folder: pathlib.Path) -> None:
     assert len(cmvn.shift)
 
 
-def _cmvn() -> Cmvn:
-    return Cmvn(np.linspace(-9, -1, 12, dtype=np.float32), np.linspace(0.1, 2, 12, dtype=np.float32))
-
-
 def _mvn() -> bytes:
-    path = pathlib.Path("am.mvn")
-    write_kaldi_mvn(path, _cmvn())
-    return path.read_bytes()
+    cmvn = Cmvn(np.linspace(-9, -1, 12, dtype=np.float32), np.linspace(0.1, 2, 12, dtype=np.float32))
+    with tempfile.TemporaryDirectory() as folder:
+        write_kaldi_mvn(pathlib.Path(folder, "am.mvn"), cmvn)
+        return pathlib.Path(folder, "am.mvn").read_bytes()
 
 
 def _sums() -> bytes:
@@ -254,8 +252,10 @@ def _hotwords(folder: pathlib.Path) -> None:
 # Sound
 
 
-_FORMS = {"wav": "PCM_16", "flac": "PCM_16", "ogg": "VORBIS", "opus": "OPUS", "mp3": "MPEG_LAYER_III",
-          "aiff": "PCM_24", "au": "FLOAT", "caf": "PCM_16", "w64": "PCM_32", "rf64": "DOUBLE", "voc": "PCM_U8", "nist": "ULAW"}  # fmt: skip
+_FORMS = {
+    "wav": "PCM_16", "flac": "PCM_16", "ogg": "VORBIS", "opus": "OPUS", "mp3": "MPEG_LAYER_III", "aiff": "PCM_24",
+    "au": "FLOAT", "caf": "PCM_16", "w64": "PCM_32", "rf64": "DOUBLE", "voc": "PCM_U8", "nist": "ULAW",
+}  # fmt: skip
 
 
 def _sound(name: str, folder: pathlib.Path) -> None:

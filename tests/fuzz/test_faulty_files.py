@@ -1,6 +1,5 @@
 """Files that are not what they should be: our own errors alone, in little time and memory; nothing dropped untold."""
 
-import gzip
 import json
 import os
 import subprocess
@@ -8,14 +7,14 @@ import sys
 
 import pytest
 
-from tests.fuzz.examples import read, refused, run
+from tests.fuzz.examples import read, run
 from tests.fuzz.targets import LAUGHS, learnt, sounds, targets
 
 KINDS = targets(learnt())
 MANY = "9" * 50_000
 
 FOUND = {  # by what was wrong with their reading once
-    "a number of 50,000 digits and a letter": ("jsonl", "m.jsonl", f'{{"path": "a.wav", "text": "", "duration": {MANY}x}}'),
+    "50,000 digits and a letter": ("jsonl", "m.jsonl", f'{{"path": "a.wav", "text": "", "duration": {MANY}x}}'),
     "such a time": ("kaldi", "segments", f"u1 a 0 {MANY}x\nu2 a 1 2\nu3 a 1 2\n"),
     "such a cell": ("csv", "m.csv", f"path,text,duration\na.wav,a,{MANY}x\n"),
     "a number and a control character": ("csv", "m.csv", "path,text,duration\na.wav,a,2\x1f\n"),
@@ -65,12 +64,6 @@ def test_what_once_went_wrong(name, tmp_path):
     fine, seconds = read(target, tmp_path, target.files | {file: content.encode()})
     assert fine == (name in TAKEN)
     assert seconds < 1.0
-
-
-def test_a_packed_file_that_unpacks_to_very_much(tmp_path):
-    (tmp_path / "m.jsonl.gz").write_bytes(gzip.compress(b"a" * 2**25))
-    message = refused(lambda: KINDS["packed jsonl"].load(tmp_path), f"{tmp_path}/m.jsonl.gz: unpacks to more than ")
-    assert message is not None
 
 
 # The full numbers
