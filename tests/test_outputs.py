@@ -218,7 +218,7 @@ def test_files_of_a_folder(tmp_path, monkeypatch):
     assert found == each | {"text", "hyp.jsonl", "ctm"}
     assert (tmp_path / "text").read_text() == "one a b\ndeep/er/two a b\n"
     assert (tmp_path / "deep" / "er" / "two.txt").read_text() == "a b\n"
-    assert len(synced) == 3  # not one for every utterance
+    assert len(synced) == 2 * 3  # a file and its folder; not one for every utterance
     assert use_times(["json"]) and not use_times(["text", "txt"]) and needing_times(FORMATS) == [
         "ctm", "srt", "vtt", "tsv", "TextGrid"
     ]  # fmt: skip

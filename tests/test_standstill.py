@@ -22,6 +22,7 @@ from .test_train import assert_same, final_params, losses
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 MODULE = """
+import contextlib
 import dataclasses
 import os
 import pathlib
@@ -87,10 +88,14 @@ def hang(folder: pathlib.Path, process: subprocess.Popen) -> None:
 
 
 def kill(folder: pathlib.Path, process: subprocess.Popen) -> None:
-    """One of the processes that read."""
-    workers = [int(p.name) for p in (folder / "pids").iterdir() if int(p.name) != process.pid]
-    with contextlib.suppress(ProcessLookupError):  # the last of an epoch
-        os.kill(random.choice(workers), signal.SIGKILL)
+    """Those of the processes that read, the next ones too where these have sent all that they had to."""
+    children = pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    while process.poll() is None:
+        with contextlib.suppress(OSError):  # it ends
+            for pid in children.read_text().split():
+                if (folder / "pids" / pid).exists():
+                    os.kill(int(pid), signal.SIGKILL)
+        time.sleep(0.05)
 
 
 CASES = {
@@ -117,8 +122,8 @@ def test_a_run_whose_reading_stands_still_ends_and_goes_on(whole, tmp_path, name
         process = subprocess.Popen(line, **how)
         wait_for(log, rf'"step": {random.randint(2, 9)}\b', process)
         time.sleep(random.uniform(0.0, 0.2))
-        harm(folder, process)
         began = time.monotonic()
+        harm(folder, process)
         _, stderr = process.communicate(timeout=120)
         times.append(time.monotonic() - began)
         assert process.returncode == 2, stderr[-2000:]

@@ -140,11 +140,12 @@ def _cells(path: str) -> Iterator[tuple[str, list[str]]]:
 
 
 def _number(where: str, name: str, cell: str) -> float | None:
-    if cell.strip() and not NUMBER.fullmatch(cell.strip()):
+    word = cell.strip()  # float() would leave some white space, such as U+001C
+    if word and not NUMBER.fullmatch(word):
         raise DataError(
             f"{where}: field {name!r} is {show(cell)}; a number of seconds, or nothing, was expected; correct it."
         )
-    return float(cell.strip()) if cell.strip() else None
+    return float(word) if word else None
 
 
 # Fields ------------------------------------------------------------------------------------------------------

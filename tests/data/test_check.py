@@ -155,6 +155,13 @@ def test_the_page_is_what_the_table_holds():
     assert page.PAGE.read_text(encoding="utf-8") == page.page(), "python docs/checks.py writes it anew"
 
 
+def test_a_row_over_several_lines_is_one(corpus):
+    put("m.csv", "two good night", '"two\n\ngood night"')(corpus)
+    found, (copy,), _ = check.check(CheckOptions(("m.csv",), sound="no", fix="clean"))
+    assert [(r.check.name, r.first.line) for r in found.results] == [("blank-line", 4), ("control-character", 3)]
+    assert (copy.lines, copy.left_out, [row["to"] for row in copy.changed]) == (5, [], ["two good night"])
+
+
 # Whatever stands in the files
 
 
@@ -233,6 +240,7 @@ def test_whatever_a_manifest_holds_the_check_agrees_with_the_loader(corpus):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(2400)
 def test_whatever_manifests_hold_the_check_agrees_with_the_loader(corpus):
     checked_after_all(range(100, 10_000), corpus)
 

@@ -355,7 +355,7 @@ def test_csv_with_quotes(tmp_path):
     path = table(
         tmp_path,
         "id,audio_filepath,text,duration,offset,speaker,lang,\r\n"
-        'x,"a, b.wav"," one, ""two""\r\n\r\nthree ",1.5,2,s,en,\r\n'
+        'x,"a, b.wav"," one, ""two""\r\n\r\nthree ",\x1c1.5,2,s,en,\r\n'
         "y,/x/b.wav,,,,,,\r\n\r\n",
     )
     assert manifest.read(path) == [

@@ -248,12 +248,13 @@ def _lines(part: Part) -> Iterator[tuple[Place, str]]:
     for file in part.files:
         if os.path.basename(file.path) == "spk2utt" and part.form == "kaldi":
             continue
-        blank, header = set(file.blank), part.form in ("csv", "tsv")
-        yield from (
-            ((file.path, line), names.get((file.path, line), ""))
-            for line in range(2 if header else 1, file.lines + 1)
-            if line not in blank
-        )
+        if part.form in ("csv", "tsv"):  # of which a row may go over several lines, and the first is the header
+            starts = [line for line, _ in csv_records(part.form, file, part.sources)][1:]
+            lines = sorted({*starts, *file.not_utf8, *file.nul, *file.huge})
+        else:
+            blank = set(file.blank)
+            lines = [line for line in range(1, file.lines + 1) if line not in blank]
+        yield from (((file.path, line), names.get((file.path, line), "")) for line in lines)
 
 
 def _told(place: Place, name: str, reasons: Reasons, by_id: Mapping[str, tuple[Check, Finding]]) -> dict[str, Any]:

@@ -167,9 +167,11 @@ class Part:
     @functools.cached_property
     def symbols(self) -> dict[str, int]:
         """How often each character stands in the texts."""
-        counts = np.zeros(0x110000, np.int64)
+        counts = np.zeros(1, np.int64)
         texts = [row.text for row in self.rows]
         for first in range(0, len(texts), 10_000):
             codes = "".join(texts[first : first + 10_000]).encode("utf-32-le")
-            counts += np.bincount(np.frombuffer(codes, np.uint32), minlength=len(counts))
+            found = np.bincount(np.frombuffer(codes, np.uint32), minlength=len(counts))
+            found[: len(counts)] += counts
+            counts = found
         return {chr(code): int(counts[code]) for code in np.flatnonzero(counts)}
