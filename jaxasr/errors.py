@@ -4,6 +4,7 @@ Each message reads ``Where: what came; what was expected; what to do.`` The comm
 traceback and exit with status 2.
 """
 
+import re
 import sys
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
@@ -39,6 +40,16 @@ class NonFiniteError(TrainingError):
 
 class CheckpointError(JaxasrError):
     """A model or a checkpoint that cannot be read, or does not belong to this run."""
+
+
+NO_TEXT = re.compile("[\0\ud800-\udfff]")
+"""NUL, and half a surrogate pair, which JSON and YAML can spell and neither files nor their names can hold."""
+
+
+def show(value: object) -> str:
+    """A value as an error message quotes it."""
+    shown = repr(value)
+    return shown if len(shown) <= 60 else shown[:57] + "..."
 
 
 def exit_with_message(fn: Callable[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:

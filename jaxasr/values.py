@@ -7,7 +7,7 @@ import types
 import typing
 from typing import Any, Literal
 
-from jaxasr.errors import ConfigError
+from jaxasr.errors import ConfigError, show
 from jaxasr.registry import did_you_mean
 
 
@@ -28,13 +28,13 @@ def coerce(value: Any, hint: Any, where: str) -> Any:
         if value in args and type(value) in {type(a) for a in args}:
             return value
         near = did_you_mean(str(value), map(str, args))
-        raise ConfigError(f"{where}: {value!r}; one of {_type_name(hint)} was expected; choose one of them.{near}")
+        raise ConfigError(f"{where}: {show(value)}; one of {_type_name(hint)} was expected; choose one of them.{near}")
     if hint is float and type(value) in (int, str):
         with contextlib.suppress(ValueError, OverflowError):
             value = float(value)
     if type(value) is hint and (hint is not float or math.isfinite(value)):
         return value
-    raise ConfigError(f"{where}: {value!r}; {_type_name(hint)} was expected; correct it.")
+    raise ConfigError(f"{where}: {show(value)}; {_type_name(hint)} was expected; correct it.")
 
 
 def _coerce_union(value: Any, args: tuple[Any, ...], where: str) -> Any:
@@ -48,7 +48,7 @@ def _coerce_union(value: Any, args: tuple[Any, ...], where: str) -> Any:
         with contextlib.suppress(ConfigError):
             return coerce(value, kind, where)
     said = " ".join(value) if isinstance(value, Words) else value
-    raise ConfigError(f"{where}: {said!r}; {' or '.join(map(_type_name, kinds))} was expected; correct it.")
+    raise ConfigError(f"{where}: {show(said)}; {' or '.join(map(_type_name, kinds))} was expected; correct it.")
 
 
 def _coerce_tuple(value: Any, args: tuple[Any, ...], where: str) -> tuple[Any, ...]:

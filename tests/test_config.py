@@ -267,7 +267,9 @@ def values(hint: typing.Any) -> st.SearchStrategy:
         return st.one_of([values(kind) for kind in args])
     if dataclasses.is_dataclass(hint):
         return st.builds(hint, **{name: values(kind) for name, kind in typing.get_type_hints(hint).items()})
-    text = st.text(st.characters(exclude_categories=["Cs"])).filter(lambda t: t.lower() not in ("none", "null"))
+    text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")).filter(
+        lambda t: t.lower() not in ("none", "null")
+    )
     floats = st.floats(allow_nan=False, allow_infinity=False)
     return {float: floats, int: st.integers(), bool: st.booleans(), str: text, type(None): st.none()}[hint]
 

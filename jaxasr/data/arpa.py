@@ -104,7 +104,7 @@ class _Lines:
             self.at += 1
         self.at += 1
         found: list[int] = []
-        while (said := re.fullmatch(rb"ngram\s+(\d+)\s*=\s*(\d+)", self.here or b"")) or self.here == b"":
+        while (said := re.fullmatch(rb"ngram\s+(\d{1,9})\s*=\s*(\d{1,18})", self.here or b"")) or self.here == b"":
             if said and int(said[1]) != len(found) + 1:
                 break
             found += [int(said[2])] if said else []

@@ -31,6 +31,8 @@ SUFFIXES = (
 _UNKNOWN_FRAMES = 2**63 - 1
 _BLOCK = 2**16
 """Samples of all channels that are decoded at once."""
+_ENDLESS = 1e9
+"""Seconds that no file has, and whose samples can be counted."""
 RATES, MOST_A_SECOND = (1_000, 1_000_000), 2_500_000
 """Samples a second of a channel, and of all of them: what says more than 48 channels of 48 kHz is no recording."""
 _LOUDEST = 8.0
@@ -72,7 +74,7 @@ class SoundSource(FileSource):
     def stated_length(self, utterance: Utterance, speed: float) -> int:
         assert utterance.seconds is not None
         # a file's own rate, which is not known, rounds otherwise: by less than a millisecond
-        frames = math.ceil((utterance.seconds + 0.001) * self.sample_rate)
+        frames = math.ceil((min(utterance.seconds, _ENDLESS) + 0.001) * self.sample_rate)
         return resampled_length(frames, self.sample_rate, self.sample_rate, speed)
 
     def read(self, utterance: Utterance) -> np.ndarray:

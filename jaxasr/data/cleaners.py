@@ -186,11 +186,13 @@ def read_symbols(values: Sequence[str], where: str, reserved: Sequence[str] = ()
       ConfigError: what is neither, or is one of the `reserved` words.
       DataError: the file cannot be read.
     """
-    places = {f"{where}: {value!r}": value for value in values}
+    places = {f"{where}: {textfile.show(value)}": value for value in values}
     if len(values) == 1 and not _is_symbol(path := values[0]):
         if not pathlib.Path(path).is_file():
             raise ConfigError(f"{where}={path}: no such file, and no symbol; {EXPECTED}; correct it.")
-        places = {f"{path}:{number}: {line!r}": line for number, line in enumerate(textfile.lines(path), 1)}
+        places = {
+            f"{path}:{number}: {textfile.show(line)}": line for number, line in enumerate(textfile.lines(path), 1)
+        }
     for place, value in places.items():
         if value in reserved:
             raise ConfigError(f"{place}: a token with a meaning of its own; {EXPECTED}; take another name.")

@@ -28,8 +28,8 @@ def parsed(lines: Sequence[str], source: str, *, first: bool) -> Lexicon:
         word, *tokens = line.split()
         if not tokens:
             raise DataError(
-                f"{source}:{number}: {word!r} without tokens; a word and its tokens, parted by spaces, were expected; "
-                "add them, or remove the line."
+                f"{source}:{number}: {textfile.show(word)} without tokens; a word and its tokens, parted by spaces, "
+                "were expected; add them, or remove the line."
             )
         if not (first and word in found):
             found[word] = tuple(tokens)

@@ -16,7 +16,7 @@ from jaxasr.data.utterance import Kind, Utterance
 from jaxasr.errors import ConfigError, DataError
 
 INDEX = "index.npz"
-_RECORD = re.compile(r"(.+\.array_record):(\d+)", re.ASCII | re.DOTALL)
+_RECORD = re.compile(r"(.+\.array_record):(\d{1,18})", re.ASCII | re.DOTALL)
 _OPEN = 256
 """Shards held open; a process may open about a thousand files."""
 

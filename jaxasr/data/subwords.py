@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from jaxasr.errors import ConfigError, DataError
+from jaxasr.errors import ConfigError, DataError, show
 
 if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor
@@ -80,8 +80,10 @@ def read(path: str | os.PathLike[str]) -> bytes:
         model = pathlib.Path(path).read_bytes()
         if not model:
             raise RuntimeError("an empty file")
-        processor(model)
-    except (OSError, RuntimeError) as error:
+        sp = processor(model)
+        if odd := [piece for piece in map(sp.id_to_piece, range(sp.vocab_size())) if piece.split() != [piece]]:
+            raise RuntimeError(f"white space in {show(odd[0])}")
+    except (OSError, RuntimeError, UnicodeDecodeError) as error:
         fault = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
         raise ConfigError(f"{path}: {fault}; a sentencepiece model was expected; check the path.") from error
     return model

@@ -4,14 +4,13 @@ import csv
 import difflib
 import functools
 import os
-import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jaxasr.data.textfile import NUMBER, blank_line, each_line, each_physical_line, few, json_object, json_type, show
 from jaxasr.data.utterance import Kind, Utterance, audio_path, folder_of
-from jaxasr.errors import DataError
+from jaxasr.errors import NO_TEXT, DataError
 from jaxasr.registry import did_you_mean
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv")
@@ -22,7 +21,6 @@ TEXT = ("text", "target", "sentence")
 ID = ("id", "utt_id", "key")
 SPEAKER = ("speaker", "client_id")
 START, SECONDS = "offset", "duration"
-NO_TEXT = re.compile("[\0\ud800-\udfff]")
 
 
 class _Fields(NamedTuple):
@@ -89,9 +87,8 @@ def _table_rows(path: str, choose: _Choose) -> _Rows:
     """CSV with quotes; TSV without, as Common Voice writes it."""
     rows = _cells(path)
     where, header = next(rows)
-    twice = [name for number, name in enumerate(header) if name and name in header[:number]]
-    if twice:
-        raise DataError(f"{where}: column {show(twice[0])} stands twice; names are used once; rename or remove one.")
+    if twice := doubled(header):
+        raise DataError(f"{where}: column {show(twice)} stands twice; names are used once; rename or remove one.")
     fields = choose(where, dict.fromkeys(header))
     where = None
     for where, row in rows:
@@ -107,6 +104,12 @@ def _table_rows(path: str, choose: _Choose) -> _Rows:
         yield where, named, fields
     if where is None:
         raise DataError(f"{path}: a header and no rows; one row an utterance was expected; check what wrote the file.")
+
+
+def doubled(header: Sequence[str]) -> str:
+    """The first name that stands there for the second time; empty where none does."""
+    seen: set[str] = set()
+    return next((name for name in header if name and (name in seen or seen.add(name))), "")
 
 
 def _is_csv(path: str) -> bool:

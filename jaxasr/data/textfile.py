@@ -3,6 +3,7 @@
 import codecs
 import contextlib
 import gzip
+import io
 import itertools
 import json
 import os
@@ -12,9 +13,12 @@ from collections.abc import Iterable, Iterator
 from typing import IO, Any
 
 from jaxasr.errors import DataError
+from jaxasr.errors import show as show
 
+MOST_UNPACKED = 200
+"""Times its size that a packed file may unpack to: text gives ten or twenty."""
 # float() also takes "nan", "1_0" and other scripts' digits.
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
 def lines(path: str | os.PathLike[str]) -> list[str]:
@@ -35,14 +39,16 @@ def blank_line(where: str) -> DataError:
 
 
 def physical_lines(path: str | os.PathLike[str]) -> list[str]:
-    """The lines of a UTF-8 file, unpacked where it ends in .gz, without BOM, carriage returns and a blank end."""
+    """The lines of a UTF-8 file, unpacked where it ends in .gz, without BOM, carriage returns and a blank end.
+
+    A line of white space is an empty one.
+    """
     return list(each_physical_line(path))
 
 
 def each_physical_line(path: str | os.PathLike[str]) -> Iterator[str]:
     """`physical_lines`, one by one: a file of any length in little memory."""
-    blank: list[str] = []
-    empty = True
+    blank, empty = 0, True
     # Not text mode nor splitlines(): U+2028 and form feeds may stand in a transcript.
     for number, raw in enumerate(_raw_lines(path), 1):
         try:
@@ -55,12 +61,10 @@ def each_physical_line(path: str | os.PathLike[str]) -> Iterator[str]:
         if "\0" in line:
             raise DataError(f"{path}:{number}: a NUL character; text was expected; remove it.")
         if not line or line.isspace():
-            blank.append(line)
+            blank += 1
             continue
-        if blank:
-            yield from blank
-            blank.clear()
-        empty = False
+        yield from itertools.repeat("", blank)
+        blank, empty = 0, False
         yield line
     if empty:
         raise DataError(f"{path}: no lines; at least one was expected; check what wrote the file.")
@@ -89,10 +93,9 @@ def _text(path: str | os.PathLike[str], raw: bytes) -> bytes:
 
 @contextlib.contextmanager
 def _readable(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
-    opened: Any = gzip.open if os.fspath(path).endswith(".gz") else open
     try:
-        with opened(path, "rb") as file:
-            yield file
+        with open(path, "rb") as file:
+            yield _unpacking(path, file) if os.fspath(path).endswith(".gz") else file
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DataError(
             f"{path}: cannot be unpacked ({error}); a whole gzip file was expected; write it again, or take .gz from "
@@ -102,6 +105,32 @@ def _readable(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
         raise DataError(
             f"{path}: {error.strerror}; a file that can be read was expected; check the path and its permissions."
         ) from error
+
+
+def _unpacking(path: str | os.PathLike[str], file: IO[bytes]) -> IO[bytes]:
+    most = 2**24 + MOST_UNPACKED * os.fstat(file.fileno()).st_size
+    return io.BufferedReader(_Unpacked(path, gzip.GzipFile(fileobj=file), most), 2**16)
+
+
+class _Unpacked(io.RawIOBase):
+    """What a packed file holds, up to so many bytes."""
+
+    def __init__(self, path: str | os.PathLike[str], file: gzip.GzipFile, most: int):
+        self.path, self.file, self.most, self.count = path, file, most, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        block = self.file.read1(len(buffer))
+        self.count += len(block)
+        if self.count > self.most:
+            raise DataError(
+                f"{self.path}: unpacks to more than {self.most} bytes; at most {MOST_UNPACKED} times its size was "
+                "expected of text; unpack it yourself if you trust where it comes from."
+            )
+        buffer[: len(block)] = block
+        return len(block)
 
 
 def json_object(where: str, line: str) -> dict[str, Any]:
@@ -130,12 +159,6 @@ def claim(seen: dict[str, str], name: str, where: str) -> None:
 
 def twice(where: str, name: str, first: str) -> DataError:
     return DataError(f"{where}: id {show(name)} is already at {first}; ids are used once; rename or remove one.")
-
-
-def show(value: object) -> str:
-    """A value as an error message quotes it."""
-    shown = repr(value)
-    return shown if len(shown) <= 60 else shown[:57] + "..."
 
 
 def few(names: Iterable[str]) -> str:

@@ -15,10 +15,12 @@ import numpy as np
 
 from jaxasr.data import subwords
 from jaxasr.data.cleaners import Cleaning, symbols_pattern
-from jaxasr.errors import ConfigError, DataError
+from jaxasr.errors import ConfigError, DataError, show
 from jaxasr.registry import Registry, naming_files, resource
 
 SPACE = "<space>"
+_HALF = re.compile("[\ud800-\udfff]")
+"""Half a surrogate pair, which JSON can spell and no file can hold."""
 HANZI = "\u4e00-\u9fa5"
 """Of a regular expression, between brackets."""
 SYMBOLS_FILE = "non_linguistic_symbols.txt"
@@ -299,10 +301,13 @@ class Vocabulary:
 def _json_list(path: pathlib.Path, content: str) -> list[str]:
     try:
         tokens = json.loads(content)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # ValueError is also what a number of thousands of digits raises
+        where, said = (
+            (f"{path}:{error.lineno}", error.msg) if isinstance(error, json.JSONDecodeError) else (path, error)
+        )
         raise ConfigError(
-            f"{path}:{error.lineno}: not JSON ({error.msg}); a JSON list of strings was expected; correct it, or "
-            "rename a file of one token a line to .txt."
+            f"{where}: not JSON ({said}); a JSON list of strings was expected; correct it, or rename a file of one "
+            "token a line to .txt."
         ) from error
     if not (isinstance(tokens, list) and all(isinstance(token, str) for token in tokens)):
         raise ConfigError(f"{path}: not a list of strings; a JSON list of tokens was expected; correct it.")
@@ -317,14 +322,15 @@ def _check(tokens: Sequence[str], source: str, unit: str, base: int) -> None:
 
     seen: dict[str, int] = {}
     for index, token in enumerate(tokens):
-        if token.split() != [token]:
+        if token.split() != [token] or _HALF.search(token):
             raise ConfigError(
-                f"{where(index)}: {token!r}; a token without white space was expected, and no id beside it; "
+                f"{where(index)}: {show(token)}; a token without white space was expected, and no id beside it; "
                 "correct the list."
             )
         if token in seen:
             raise ConfigError(
-                f"{where(index)}: {token!r} is already {unit} {seen[token] + base}; tokens are listed once; remove one."
+                f"{where(index)}: {show(token)} is already {unit} {seen[token] + base}; tokens are listed once; remove "
+                "one."
             )
         seen[token] = index
     wanted = dict(enumerate(Vocabulary.FIRST)) | {max(len(tokens) - 1, 3): Vocabulary.LAST}
@@ -332,6 +338,6 @@ def _check(tokens: Sequence[str], source: str, unit: str, base: int) -> None:
         came = tokens[index] if index < len(tokens) else "the end"
         if came != token:
             raise ConfigError(
-                f"{where(index)}: {came!r}; {token!r} was expected, since <blank>, <s>, </s> come first and <unk> "
+                f"{where(index)}: {show(came)}; {token!r} was expected, since <blank>, <s>, </s> come first and <unk> "
                 "last; put the list in this order."
             )

@@ -12,7 +12,7 @@ Kind = Literal["sound", "features", "text"]
 """What a task reads."""
 
 URL = re.compile(r"[A-Za-z]\w*://")
-_FEATURES = re.compile(r".+\.(npy|ark:\d+)", re.ASCII | re.DOTALL)
+_FEATURES = re.compile(r".+\.(npy|ark:\d{1,18})", re.ASCII | re.DOTALL)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -1,8 +1,10 @@
 """Mean and variance normalisation of features."""
 
 import abc
+import contextlib
 import dataclasses
 import hashlib
+import io
 import pathlib
 import zipfile
 from typing import NamedTuple
@@ -10,7 +12,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from jaxasr.errors import ConfigError, DataError
+from jaxasr.errors import ConfigError, DataError, show
 from jaxasr.nn.masking import zero_padding
 from jaxasr.registry import Registry
 from jaxasr.typing import Array, Float, Int
@@ -135,23 +137,34 @@ def read_mvn(path: str | pathlib.Path) -> Cmvn:
 def read_sums(path: str | pathlib.Path) -> Cmvn:
     """Statistics from the `count`, `sum` and `sum_square` of frames in a NumPy archive (ESPnet's feats_stats.npz)."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            count, total, squares = (np.asarray(arrays[name], np.float64) for name in ("count", "sum", "sum_square"))
+        with zipfile.ZipFile(path) as archive:
+            count, total, squares = (_array(archive, f"{name}.npy") for name in ("count", "sum", "sum_square"))
     except OSError as error:
         raise DataError(
             f"{path}: {error.strerror or error}; a NumPy archive of sums was expected; check the path."
         ) from None
-    except (KeyError, ValueError, zipfile.BadZipFile) as error:
+    except Exception as error:  # what a broken archive makes zipfile and NumPy raise is anybody's guess
         raise DataError(
-            f"{path}: {error}; a NumPy archive of count, sum and sum_square was expected, as ESPnet's feats_stats.npz; "
-            "give such a file, or a Kaldi nnet text."
+            f"{path}: {' '.join(str(error).split())[:200]}; a NumPy archive of count, sum and sum_square was expected, "
+            "as ESPnet's feats_stats.npz; give such a file, or a Kaldi nnet text."
         ) from None
-    if count.size != 1 or total.ndim != 1 or total.shape != squares.shape or not np.isfinite([*total, *squares]).all():
-        raise DataError(
-            f"{path}: count, sum and sum_square of the shapes {count.shape}, {total.shape}, {squares.shape}; one "
-            "number and two finite vectors of the same length were expected; make the file anew."
-        )
-    return Cmvn.from_sums(float(count.item()), total, squares)
+    if count.size == 1 and count.item() > 0.0 and total.ndim == 1 and total.shape == squares.shape != (0,):
+        with np.errstate(all="ignore"):
+            cmvn = Cmvn.from_sums(float(count.item()), total, squares)
+        if np.isfinite([*total, *squares, *cmvn.shift, *cmvn.scale]).all():
+            return cmvn
+    raise DataError(
+        f"{path}: count, sum and sum_square of the shapes {count.shape}, {total.shape}, {squares.shape}; one "
+        "number above 0 and two finite vectors of the same length were expected; make the file anew."
+    )
+
+
+def _array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    """A member, of which no more is unpacked than the sums of a million features take."""
+    with archive.open(name) as member:
+        if len(content := member.read(2**23 + 1)) > 2**23:
+            raise ValueError(f"{name} has more than {2**23} bytes")
+    return np.asarray(np.load(io.BytesIO(content), allow_pickle=False), np.float64)
 
 
 def read_kaldi_mvn(path: str | pathlib.Path) -> Cmvn:
@@ -165,20 +178,21 @@ def read_kaldi_mvn(path: str | pathlib.Path) -> Cmvn:
             f"{path}: {error}; a Kaldi nnet text file was expected; copy it with nnet-copy --binary=false."
         ) from None
     vectors: dict[str, np.ndarray] = {}
-    layer = ""
+    layer, width = "", []
     for number, line in enumerate(lines, start=1):
         words = line.split()
         if words and words[0] in ("<AddShift>", "<Rescale>"):
-            layer = words[0]
+            layer, width = words[0], words[1:2]
         elif layer and words and words[0] == "<LearnRateCoef>":
-            try:
-                vectors[layer] = np.array([_finite(w) for w in words[3:-1]], np.float32)
-            except ValueError as error:
+            if layer in vectors or [*words[2:3], *words[-1:]] != ["[", "]"] or width != [str(len(words) - 4)]:
                 raise DataError(
-                    f"{path}:{number}: {error}; numbers between [ and ] were expected; correct the line."
-                ) from None
+                    f"{path}:{number}: {len(words)} words for {layer} {' '.join(width)[:20]}; once '<LearnRateCoef> 0 "
+                    "[', as many numbers as it says, and ']' were expected; copy the file anew."
+                )
+            vectors[layer] = np.array([_finite(f"{path}:{number}", word) for word in words[3:-1]], np.float32)
             layer = ""
-    if set(vectors) != {"<AddShift>", "<Rescale>"} or len({len(v) for v in vectors.values()}) != 1:
+    widths = {len(vector) for vector in vectors.values()}
+    if set(vectors) != {"<AddShift>", "<Rescale>"} or len(widths) != 1 or 0 in widths:
         raise DataError(
             f"{path}: found {sorted(vectors) or 'no statistics'}; one vector each behind <AddShift> and <Rescale>, of "
             "the same length, were expected; give a Kaldi nnet file such as FunASR's am.mvn."
@@ -186,11 +200,12 @@ def read_kaldi_mvn(path: str | pathlib.Path) -> Cmvn:
     return Cmvn(vectors["<AddShift>"], vectors["<Rescale>"])
 
 
-def _finite(word: str) -> np.float32:
-    with np.errstate(over="ignore"):
+def _finite(where: str, word: str) -> np.float32:
+    value = np.float32(np.nan)
+    with contextlib.suppress(ValueError), np.errstate(over="ignore"):
         value = np.float32(float(word))
     if not np.isfinite(value):
-        raise ValueError(f"{word} is not a finite float32")
+        raise DataError(f"{where}: {show(word)}; finite float32 between [ and ] were expected; correct the line.")
     return value
 
 

@@ -1,7 +1,6 @@
 """Words that a search is told to expect: their tokens count a bonus (Aho and Corasick, 1975, for many at once)."""
 
 import dataclasses
-import math
 import os
 from collections.abc import Callable, Sequence
 
@@ -19,6 +18,8 @@ from jaxasr.typing import Array, Float, Int
 
 OPEN, CLOSED = 0, 1
 """States outside of all phrases: where a word may begin, and within a word."""
+LONGEST, HEAVIEST = 100, 1e6
+"""Most tokens of a phrase, whose automaton grows with their square, and most that it may weigh."""
 
 
 @flax.struct.dataclass
@@ -85,10 +86,10 @@ def read_hotwords(
     for number, line in enumerate(textfile.lines(path), 1):
         where = f"{path}:{number}"
         phrase, tab, weight = line.partition("\t")
-        if tab and not (NUMBER.fullmatch(weight.strip()) and 0.0 < float(weight) < math.inf):
+        if tab and not (NUMBER.fullmatch(weight.strip()) and 0.0 < float(weight.strip()) <= HEAVIEST):
             raise DataError(
-                f"{where}: weight {show(weight)} of {show(phrase)}; a number above 0 behind a tab was expected; "
-                "correct it, or remove the tab."
+                f"{where}: weight {show(weight)} of {show(phrase)}; a number above 0, up to {HEAVIEST:g}, behind "
+                "a tab was expected; correct it, or remove the tab."
             )
         tokens = split(phrase.strip())
         if unknown := vocabulary.unknown(tokens):
@@ -101,8 +102,13 @@ def read_hotwords(
                 f"{where}: nothing is left of {show(phrase)} when it is cleaned as the training text; a phrase was "
                 "expected; correct or remove it."
             )
+        if len(tokens) > LONGEST:
+            raise DataError(
+                f"{where}: {show(phrase)} has {len(tokens)} tokens; at most {LONGEST} were expected of a phrase, for "
+                "whose parts all there are bonuses; shorten or remove it."
+            )
         ids = tuple(vocabulary.encode(tokens).tolist())
-        phrases[ids] = max(phrases.get(ids, 0.0), float(weight) if tab else 1.0)
+        phrases[ids] = max(phrases.get(ids, 0.0), float(weight.strip()) if tab else 1.0)
     return automaton(phrases, *map(np.array, bounds), eos=vocabulary.EOS)
 
 

@@ -50,11 +50,12 @@ def test_reads_a_file_by_hand(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (("-1.5", "x"), "am.mvn:5: could not convert string to float: 'x'; numbers between [ and ] were expected; "),
-        (("-1.5", "nan"), "am.mvn:5: nan is not a finite float32; numbers between [ and ] were expected; "),
-        (("1e-3", "1e39"), "am.mvn:7: 1e39 is not a finite float32; numbers between [ and ] were expected; "),
+        (("-1.5", "x"), "am.mvn:5: 'x'; finite float32 between [ and ] were expected; "),
+        (("-1.5", "nan"), "am.mvn:5: 'nan'; finite float32 between [ and ] were expected; "),
+        (("1e-3", "1e39"), "am.mvn:7: '1e39'; finite float32 between [ and ] were expected; "),
         (("<Rescale>", "<Scale>"), "am.mvn: found ['<AddShift>']; one vector each behind <AddShift> and <Rescale>"),
-        (("0.25 ", ""), "am.mvn: found ['<AddShift>', '<Rescale>']; one vector each behind"),
+        (("0.25 ", ""), "am.mvn:7: 5 words for <Rescale> 2; once '<LearnRateCoef> 0 [', as many"),
+        (("<Rescale>", "<AddShift>"), "am.mvn:7: 6 words for <AddShift> 2; once '<LearnRateCoef> 0 [', as many"),
         ((NNET, ""), "am.mvn: found no statistics; "),
     ],
 )

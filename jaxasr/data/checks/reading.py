@@ -14,10 +14,10 @@ from jaxasr.data import packs
 from jaxasr.data.checks.hearing import Ears
 from jaxasr.data.checks.part import Finding, Part, Row, Settings, Table, TextFile
 from jaxasr.data.source import status
-from jaxasr.data.tables import NO_TEXT, SECONDS, START, fields_among, is_table, misspelling
+from jaxasr.data.tables import SECONDS, START, doubled, fields_among, is_table, misspelling
 from jaxasr.data.textfile import NUMBER, json_type, show, unpacked
 from jaxasr.data.utterance import URL, folder_of
-from jaxasr.errors import DataError
+from jaxasr.errors import NO_TEXT, DataError
 
 HUGE = 1_000_000
 """Characters of a line that is no transcript."""
@@ -289,8 +289,8 @@ def _cells(path: str, file: TextFile, lines: Sequence[str], met: _Met) -> Iterat
             met.note("not-csv", path, number, "", cells)
         elif not header:
             header = cells
-            if doubled := [name for i, name in enumerate(header) if name and name in header[:i]]:
-                met.note("column-twice", path, number, "", show(doubled[0]))
+            if twice := doubled(header):
+                met.note("column-twice", path, number, "", show(twice))
                 return
         elif len(cells) != len(header):
             met.note("columns", path, number, "", f"{len(cells)} of {len(header)} columns")

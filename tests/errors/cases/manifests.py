@@ -27,6 +27,7 @@ CASES = {
     "no file": lambda: manifest.read("nowhere"),
     "a file of another kind": lambda: manifest.read(write("m.txt")),
     "a file that is not packed": lambda: manifest.read(write("m.jsonl.gz", "{}")),
+    "a packed file of very much": lambda: manifest.read(write("m.jsonl.gz", gzip.compress(b"a" * 2**25))),
     "a packed file without .gz": lambda: jsonl(gzip.compress(b"{}")),
     "an empty file": lambda: jsonl(""),
     "a folder where a file belongs": lambda: folder(**{"utt2spk/x": ""}),

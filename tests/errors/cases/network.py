@@ -123,6 +123,7 @@ CASES = {
     "no statistics file": lambda: read_kaldi_mvn("nowhere"),
     "binary statistics": lambda: statistics(b"\xff"),
     "a word among the statistics": lambda: statistics("<AddShift> 1 1\n<LearnRateCoef> 0 [ x ]\n"),
+    "fewer statistics than they say": lambda: statistics("<AddShift> 2 2\n<LearnRateCoef> 0 [ 1 ]\n"),
     "half of the statistics": lambda: statistics("<AddShift> 1 1\n<LearnRateCoef> 0 [ 1 ]\n"),
     "an encoder without layers": lambda: build(SanmEncoder(num_layers=0), X, LENGTHS, train=False),
     "features too narrow to divide": lambda: build(ConvSubsampling(8, CONVOLUTIONS["conv2d8"]), X, LENGTHS),

@@ -54,6 +54,7 @@ CASES = {
     "an n-gram model of other tokens": lambda: fused("<s> </s> <unk> x y z"),
     "an n-gram model without <unk>": lambda: fused("<s> </s> a b"),
     "a weight of a hot word that is none": lambda: hotwords("a\tmuch\n"),
+    "a hot word of 101 tokens": lambda: hotwords("a" * 101),
     "a hot word without tokens": lambda: hotwords("ax\n"),
     "a hot word of which nothing is left": lambda: read_hotwords(
         write("words.txt", "a\n"), VOCABULARY, lambda _: [], ([], [])

@@ -72,6 +72,7 @@ CASES = {
     "a YAML file that is not there": lambda: parse("--config=digit"),
     "a folder for a YAML file": lambda: parse("--config=."),
     "a file that is no YAML": lambda: yaml("a: [1\n"),
+    "a YAML file of 8 MiB": lambda: yaml("#" * 2**23 + "\n"),
     "a YAML file that is a list": lambda: yaml("- a\n- b\n"),
     "a class without defaults": lambda: parse("--part=unfinished", cls=Toy),
     "a value that YAML cannot hold": lambda: config.to_yaml(Toy(Whole(fn=len))),
