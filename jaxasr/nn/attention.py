@@ -11,6 +11,7 @@ from flax import linen as nn
 
 from jaxasr.errors import ConfigError
 from jaxasr.nn.dropout import dropped
+from jaxasr.nn.fused import fused_attend, fused_holds
 from jaxasr.nn.layers import Dense
 from jaxasr.nn.masking import length_mask
 from jaxasr.nn.positions import sines_and_cosines
@@ -66,6 +67,9 @@ class DotProductAttention(nn.Module):
     ) -> Float[Array, "B H T K"]:
         """`mask` (B, T or 1, S) is True where the query may look; `bias` is added to the scaled scores."""
         drops = train and self.dropout > 0.0
+        looked_at = self.is_mutable_collection("intermediates")
+        if not (drops or looked_at) and bias is None and fused_holds(q, v):
+            return fused_attend(q, k, v, mask)
         key = self.make_rng("dropout") if drops else None
         y, weights = attend(q, k, v, mask, key, self.dropout, bias)
         self.sow("intermediates", "weights", weights)

@@ -73,12 +73,12 @@ def rows_spread(places: NamedSharding) -> Iterator[None]:
         _PLACES.reset(token)
 
 
-def on_own_rows(fn: Callable[[Array], Array], x: Array) -> Array:
-    """``fn(x)`` of (B, ...), by each device for its rows; of what XLA cannot divide, as an FFT, each would do all."""
+def on_own_rows(fn: Callable[..., Array], *xs: Array) -> Array:
+    """``fn(*xs)`` of (B, ...), by each device for its rows; of what XLA cannot divide, as an FFT, each would do all."""
     places = _PLACES.get()
     if places is None or places.mesh.size == 1:
-        return fn(x)
-    return jax.shard_map(fn, mesh=places.mesh, in_specs=places.spec, out_specs=places.spec, check_vma=False)(x)
+        return fn(*xs)
+    return jax.shard_map(fn, mesh=places.mesh, in_specs=places.spec, out_specs=places.spec, check_vma=False)(*xs)
 
 
 def repeat_rows(x: Array, views: int) -> Array:
