@@ -64,8 +64,9 @@ class CompiledByShape:
         return all(f.done() for f in self._futures.values())
 
     def close(self) -> None:
-        """Gives up what is not compiled yet."""
-        concurrent.futures.wait([f for f in self._futures.values() if not f.cancel()])
+        """Gives up what is not begun yet; what is being compiled, for minutes perhaps, is not waited for."""
+        for future in self._futures.values():
+            future.cancel()
 
     def _compile(self, shape: BucketShape) -> Any:
         executable = self._jitted.lower(*self._arguments(shape)).compile()

@@ -113,10 +113,19 @@ class RunLog:
     a minute, it says where the program is.
     """
 
-    def __init__(self, workdir: pathlib.Path, console: rich.console.Console, *, active: bool = True):
+    def __init__(
+        self,
+        workdir: pathlib.Path,
+        console: rich.console.Console,
+        *,
+        active: bool = True,
+        imports: Sequence[str] = (),
+    ):
+        """`imports` are the modules that commands on this run's folder need."""
         self.console = console
         self._active = active
         self._workdir = workdir
+        self._imports = [f"--import={name}" for name in imports]
         self._bar: rich.progress.Progress | None = None
         self._began = (time.perf_counter(), 0)
         self._last_wer = ""
@@ -180,7 +189,8 @@ class RunLog:
         """Writes what is known of a step without a finite loss and gradient into a file that `jaxasr.replay` takes."""
         if self._active:
             file = self._workdir / NONFINITE / f"step_{step:08d}.json"
-            record = {"command": f"python -m jaxasr.replay {shlex.quote(str(file))}", "step": step} | about
+            command = shlex.join(["python", "-m", "jaxasr.replay", *self._imports, str(file)])
+            record = {"command": command, "step": step} | about
             write_atomically(file, json.dumps(record, ensure_ascii=False, indent=1).encode())
 
     def say(self, line: str, style: str | None = None) -> None:
@@ -262,8 +272,8 @@ def _told_of_disk(workdir: pathlib.Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise TrainingError(
-            f"{workdir}: {error.strerror}; room for the log was expected; free some, and the same command goes on from "
-            "the last state."
+            f"{workdir}: {error.strerror}; a folder to write in was expected, and room for the log; give the right to, "
+            "or free some, and the same command goes on from the last state."
         ) from error
 
 

@@ -16,7 +16,7 @@ from jaxasr.cmvn import estimate
 from jaxasr.data import manifest
 from jaxasr.data.manifest import Utterance
 from jaxasr.data.probe import headers
-from jaxasr.data.selection import split_valid, why_unreadable
+from jaxasr.data.selection import lengths, split_valid, why_unreadable
 from jaxasr.errors import CheckpointError, DataError
 from jaxasr.inputs import Inputs, check_feasible, evaluation_inputs, training_inputs, write_left_out
 from jaxasr.parallel import Devices, is_main_process
@@ -117,11 +117,14 @@ def read_manifests(cfg: TrainConfig, console: rich.console.Console) -> tuple[lis
             f"--train: none of {len(train)} utterances can be read; at least two were expected; correct the data. "
             f"{faults[0]}"
         )
-    usable, valid, how = split_valid([u for u, why in zip(train, faults, strict=True) if not why])
+    readable = [u for u, why in zip(train, faults, strict=True) if not why]
+    most = cfg.max_units * source.rate
+    short = [u for u in readable if lengths(u, infos, source, (1.0,))[0] <= most]
+    usable, valid, how = split_valid(short if len(short) > 1 else readable)
     share = 100 * len(valid) / (len(usable) + len(valid))
     console.print(f"no --valid: {len(valid)} training utterances ({share:.1f} %, {how}) are held out", highlight=False)
     held_out = {u.id for u in valid}
-    return [u for u in train if u.id not in held_out], valid  # the unreadable ones are still to be counted
+    return [u for u in train if u.id not in held_out], valid  # the unreadable and the long ones are still to be counted
 
 
 def plain(inputs: Inputs, cfg: TrainConfig) -> Inputs:

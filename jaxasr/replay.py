@@ -76,7 +76,8 @@ def replay(file: str | pathlib.Path, *, collate_fn: Callable[..., Any] | None = 
     cfg = config.from_mapping(TrainConfig, checkpoint.read_options(workdir), where=str(workdir / "config.yaml"))
     cfg = resumed(dataclasses.replace(cfg, workdir=str(workdir)))
     use_persistent_cache()
-    console, devices = rich.console.Console(quiet=True), Devices.all(cfg.fsdp)
+    fsdp = cfg.fsdp if cfg.fsdp is not None and jax.device_count() % cfg.fsdp.devices == 0 else None  # there were more
+    console, devices = rich.console.Console(quiet=True), Devices.all(fsdp)
     with checkpoint.claimed(workdir), tempfile.TemporaryDirectory() as scratch:
         data = prepare(cfg, pathlib.Path(scratch), devices, console, collate_fn)
         state, hosts = _before(cfg, data, devices, workdir, record, say)

@@ -88,7 +88,7 @@ class Checkpoints:
             return
         self.wait()
         saving = self._folder / f"{SAVING}{step}"
-        about = dataclasses.asdict(progress) | {"run": self._run}
+        about = dataclasses.asdict(progress) | {"run": self._run, "step": step}
         with self._context, _told_of_disk(self._folder):
             started = self._orbax.save_checkpointables_async(str(saving), {"state": state}, custom_metadata=about)
         self._pending = self._thread.submit(self._finish, started, saving, self._folder / str(step))
@@ -116,8 +116,10 @@ class Checkpoints:
     ) -> tuple[Any, Progress] | None:
         """The newest state that is as it was written, with the shardings of `abstract_state`, and where it stood.
 
-        One of a step before `before`, if that is given. Newer ones that cannot be read are moved aside, which `say` is
-        told. None where there is no state at all.
+        Newer ones that cannot be read are moved aside, which `say` is told. None where there is no state at all.
+
+        Args:
+          before: only states of an earlier step count; nothing is moved then.
 
         Raises:
           CheckpointError: there are states, and none can be read.
@@ -134,27 +136,30 @@ class Checkpoints:
             if all_processes(found is not None):
                 damaged = steps[steps.index(step) + 1 :]
                 for number in damaged:
+                    kept = f"it is kept as damaged-{number}, and " if before is None else ""
                     say(
-                        f"{self._folder / str(number)}{faults[number]}; it is kept as damaged-{number}, and the run "
-                        "goes on from the state before it."
+                        f"{self._folder / str(number)}{faults[number]}; {kept}the run goes on from the state before it."
                     )
-                self._move_aside(damaged)
+                if before is None:
+                    self._move_aside(damaged)
                 self._newest = step
                 return found
             faults[step] = fault or ": another process cannot read it"
         if steps:
             raise CheckpointError(
-                f"{self._folder / str(steps[-1])}{faults[steps[-1]]}; the state of a run with these options was "
-                "expected; use another --workdir, or the options the run was started with."
+                f"{self._folder / str(steps[-1])}{faults[steps[-1]]}; the state of a run with these options, saved by "
+                "this version, was expected; use another --workdir, or the options and the version the run was started "
+                "with."
             )
         return None
 
     def forget_from(self, first: int) -> None:
         """Removes the states of step `first` and later."""
         if is_main_process():
-            for step in self._steps():
-                if step >= first:
-                    (self._folder / str(step)).rename(self._folder / f"{REMOVING}{step}")
+            with _told_of_disk(self._folder):
+                for step in self._steps():
+                    if step >= first:
+                        (self._folder / str(step)).rename(self._folder / f"{REMOVING}{step}")
             _remove(self._folder.glob(f"{REMOVING}*"))
         wait_for_processes("states")
         self._newest = max(self._steps(), default=-1)
@@ -169,6 +174,8 @@ class Checkpoints:
             known = self._known(step)
             if self._run not in (None, known.custom_metadata["run"]):
                 return ": the state of another run, with other options"
+            if (saved := known.custom_metadata.get("step", step)) != step:
+                return f": a copy of the state of step {saved}"
             return _misfit(known.metadata["state"], abstract_state)
         except Exception as error:  # of a state that another version wrote
             return _said(error)
@@ -180,18 +187,18 @@ class Checkpoints:
     def _load(self, step: int, abstract_state: Any) -> tuple[Any, Progress]:
         with self._context:
             found = self._orbax.load_checkpointables(str(self._folder / str(step)), {"state": abstract_state})
-        about = dict(self._known(step).custom_metadata)
-        del about["run"]
-        progress = Progress(**about)
+        about = self._known(step).custom_metadata
+        progress = Progress(**{name: value for name, value in about.items() if name not in ("run", "step")})
         progress.best = [(float(metric), int(best)) for metric, best in progress.best]
         return found["state"], progress
 
     def _move_aside(self, steps: list[int]) -> None:
         """Takes states out of the list; what is left of them stays in the folder."""
         if is_main_process():
-            for step in steps:
-                shutil.rmtree(self._folder / f"damaged-{step}", ignore_errors=True)
-                (self._folder / str(step)).rename(self._folder / f"damaged-{step}")
+            with _told_of_disk(self._folder):
+                for step in steps:
+                    shutil.rmtree(self._folder / f"damaged-{step}", ignore_errors=True)
+                    (self._folder / str(step)).rename(self._folder / f"damaged-{step}")
         wait_for_processes("damaged states")
 
     def wait(self) -> None:
@@ -246,8 +253,8 @@ def _told_of_disk(folder: pathlib.Path) -> Iterator[None]:
         raise
     except Exception as error:  # each has its own
         raise CheckpointError(
-            f"{folder}: {type(error).__name__}: {str(error)[:200]}; room for a state was expected; free some, and the "
-            "same command goes on from the state before."
+            f"{folder}: {type(error).__name__}: {str(error)[:200]}; a folder to write in was expected, and room for a "
+            "state; give the right to, or free some, and the same command goes on from the state before."
         ) from error
 
 

@@ -149,11 +149,12 @@ def failing_alone() -> Iterator[None]:
         if jax.distributed.is_initialized():
             if not isinstance(error, JaxasrError):
                 error.add_note("Where another process ended first, its output has the reason.")
-            atexit.register(_leave, 2 if isinstance(error, JaxasrError) else 1)  # what is registered last comes first
+            status = 130 if isinstance(error, KeyboardInterrupt) else 2 if isinstance(error, JaxasrError) else 1
+            atexit.register(leave, status)  # what is registered last comes first
         raise
 
 
-def _leave(status: int) -> None:
+def leave(status: int) -> None:
     """Ends the program without what else was to be done at its end."""
     sys.stdout.flush()
     sys.stderr.flush()

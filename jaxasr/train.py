@@ -6,12 +6,13 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import jax
 import rich.console
 
 from jaxasr import command_line, corpora
 from jaxasr.errors import NonFiniteError, exit_with_message
-from jaxasr.launch import with_huge_pages
-from jaxasr.stopping import Stopped, failing_alone
+from jaxasr.launch import is_command, with_huge_pages
+from jaxasr.stopping import Stopped, failing_alone, leave
 from jaxasr.train_config import TrainConfig
 
 
@@ -38,14 +39,17 @@ def train(cfg: TrainConfig, *, collate_fn: Callable[..., Any] | None = None) -> 
 
     start, cfg = Start(), cfg.rooted()
     start_processes(cfg.coordinator, cfg.num_processes, cfg.process_id)
-    cfg = resumed(cfg)
+    asked, going_on = cfg, has_state(pathlib.Path(cfg.workdir))
+    cfg = resumed(asked)
     cfg.check()
-    if not has_state(pathlib.Path(cfg.workdir)):
+    if not going_on:
         check_given(cfg)
     reading.allow(cfg.stall_seconds)
     use_persistent_cache()
     console = rich.console.Console(quiet=not is_main_process(), markup=False, emoji=False)
     with claimed(pathlib.Path(cfg.workdir)) as workdir, full_is_told():
+        if has_state(workdir) != going_on:  # another run was at work meanwhile
+            cfg = resumed(asked)
         devices = Devices.all(cfg.fsdp)
         data = prepare(cfg, workdir, devices, console, collate_fn)
         start.lap("reading")
@@ -58,7 +62,7 @@ def train(cfg: TrainConfig, *, collate_fn: Callable[..., Any] | None = None) -> 
             except NonFiniteError as error:
                 if error.rollbacks >= cfg.rollbacks:
                     raise
-                failed = error
+                failed = error.with_traceback(None)  # or what it worked with would be kept: state, threads, processes
                 console.print(f"{error} --rollbacks={cfg.rollbacks}: back to the last good state.", soft_wrap=True)
 
 
@@ -83,6 +87,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         exit_with_message(run)
     except Stopped as stopped:
         print(stopped, file=sys.stderr)
+        if is_command(sys.orig_argv, sys.argv) and jax.process_count() == 1:
+            leave(stopped.exit_status)  # or what is being compiled, for minutes perhaps, would be waited for
         sys.exit(stopped.exit_status)
 
 

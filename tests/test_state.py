@@ -113,7 +113,7 @@ def test_the_log_counts_all_batches_and_names_all_utterances(tmp_path):
         return HostBatch(PlannedBatch(BucketShape(rows, samples, 1), np.arange(len(ids))), ids, batch)
 
     (tmp_path / "log.jsonl").write_text('{"half a line": ')
-    log = RunLog(tmp_path, rich.console.Console(quiet=True))
+    log = RunLog(tmp_path, rich.console.Console(quiet=True), imports=("my_parts",))
     steps = StepLog(log, Sum(), log_steps=1, nonfinite_limit=2)
     hosts = [asr_host(["a", "b"], 2, 11), asr_host(["c"], 4, 6)]
     for step, skipped in ((1, 0), (2, 1), (3, 2)):
@@ -131,6 +131,8 @@ def test_the_log_counts_all_batches_and_names_all_utterances(tmp_path):
     skipped = [record for record in skipped if record["split"] == "skipped"]
     assert [(r["step"], r["ids"]) for r in skipped] == [(2, ["a", "b", "c"]), (3, ["a", "b", "c"])]
     assert skipped[0]["shapes"] == [[2, 11, 1], [4, 6, 1]]
+    file = tmp_path / "nonfinite" / "step_00000003.json"
+    assert json.loads(file.read_text())["command"] == f"python -m jaxasr.replay --import=my_parts {file}"
 
 
 def test_a_line_of_the_log_is_the_same_wherever_the_run_was_stopped(tmp_path):

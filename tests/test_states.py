@@ -157,6 +157,34 @@ def test_the_state_of_another_run_or_network_is_not_taken(two, tmp_path, other, 
     assert said in assert_restores(tmp_path / "run", 1, run="ours")
 
 
+def test_a_copy_of_a_state_by_another_number_is_not_taken(two, tmp_path):
+    """What comes before that number would not be saved."""
+    shutil.copytree(two / "good", tmp_path / "run")
+    shutil.copytree(two / "good" / "2", tmp_path / "run" / "9")
+    assert "run/9: a copy of the state of step 2; it is kept as damaged-9" in assert_restores(tmp_path / "run", 2)
+
+
+def test_looking_back_moves_nothing(two, tmp_path):
+    shutil.copytree(two / "good", tmp_path / "run")
+    (tmp_path / "run" / "2" / checksums.SUMS).unlink()
+    said: list[str] = []
+    with opened(tmp_path / "run") as checkpoints:
+        found, _ = checkpoints.restore(like(state_of(0)), said.append, before=3)
+    assert found["step"] == 1 and said[0].endswith("no such file; the run goes on from the state before it.")
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"1", "2"}
+
+
+def test_a_disk_on_which_nothing_can_be_moved_is_told(two, tmp_path, monkeypatch):
+    shutil.copytree(two / "good", tmp_path / "run")
+    (tmp_path / "run" / "2" / checksums.SUMS).unlink()
+    full = OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr(pathlib.Path, "rename", Dies(0, full).before(pathlib.Path.rename))
+    with pytest.raises(CheckpointError, match="No space left on device"):
+        assert_restores(tmp_path / "run", 1)
+    with opened(tmp_path / "run") as checkpoints, pytest.raises(CheckpointError, match="No space left on device"):
+        checkpoints.forget_from(1)
+
+
 def test_where_none_is_good_none_is_taken_or_moved(two, tmp_path):
     shutil.copytree(two / "good", tmp_path / "run")
     for step in ("1", "2"):

@@ -75,10 +75,15 @@ def test_an_error_waits_for_no_other_process(monkeypatch):
     monkeypatch.setattr(stopping.atexit, "register", lambda leave, status: left.append(status))
     for joined in (False, True):
         monkeypatch.setattr(stopping.jax.distributed, "is_initialized", lambda: joined)  # noqa: B023
-        for error in (DataError("the disk is gone"), KeyError("x"), Stopped(15, 1, pathlib.Path())):
+        for error in (
+            DataError("the disk is gone"),
+            KeyError("x"),
+            KeyboardInterrupt(),
+            Stopped(15, 1, pathlib.Path()),
+        ):
             with pytest.raises(type(error)), failing_alone():
                 raise error
-        assert left == [2, 1] * joined
+        assert left == [2, 1, 130] * joined
 
 
 def test_what_changes_nothing_is_given_up_when_a_signal_comes():

@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import time
+import weakref
 
 import jax
 import numpy as np
@@ -14,7 +15,7 @@ import pytest
 import rich.console
 import soundfile
 
-from jaxasr import checkpoint, config, decode, evaluate, report
+from jaxasr import checkpoint, compiled, config, decode, evaluate, report
 from jaxasr.averages import Running
 from jaxasr.data import manifest
 from jaxasr.data.batch import Collate
@@ -267,6 +268,13 @@ def test_one_run_a_workdir(finished):
         train(cfg)
 
 
+def test_a_run_that_another_one_began_meanwhile_is_looked_at_again(whole, tmp_path, monkeypatch):
+    cfg = rerun(whole, tmp_path, batch_seconds=4.0, train=("none.jsonl",))
+    monkeypatch.setattr(compiled, "use_persistent_cache", lambda: shutil.copytree(whole.workdir, cfg.workdir))
+    with pytest.raises(CheckpointError, match=r"batch_seconds was 9.0 and is now 4.0"):
+        train(cfg)
+
+
 def test_other_data_is_refused(whole):
     folder = pathlib.Path(whole.train[0])
     files = {folder / name: (folder / name).read_text() for name in ("segments", "text", "utt2spk")}
@@ -306,7 +314,15 @@ def test_a_run_goes_back_to_the_last_good_state_with_half_the_rate(whole, tmp_pa
     """And the step at which it went wrong is repeated by its file."""
     poison, back = Poison(first=7), Checkpoints.forget_from
     cfg = rerun(whole, tmp_path, nonfinite_limit=2, rollbacks=1, valid_steps=2)
-    monkeypatch.setattr(Checkpoints, "forget_from", lambda *a: setattr(poison, "on", False) or back(*a))
+    begun, init = weakref.WeakSet(), Validator.__init__
+
+    def forget_from(*args):
+        poison.on = False
+        assert not begun, "the state, the threads and the processes of the run before are still held"
+        back(*args)
+
+    monkeypatch.setattr(Checkpoints, "forget_from", forget_from)
+    monkeypatch.setattr(Validator, "__init__", lambda self, *args: begun.add(self) or init(self, *args))
     train(cfg, collate_fn=poison)
     assert "--rollbacks=1: back to the last good state." in " ".join(capsys.readouterr().out.split())
     rates = [(r["step"], r["learning_rate"]) for r in records(cfg, "train") if "learning_rate" in r]  # of good steps
@@ -321,6 +337,8 @@ def test_a_run_goes_back_to_the_last_good_state_with_half_the_rate(whole, tmp_pa
     files = sorted((tmp_path / "run" / "nonfinite").iterdir())
     assert [json.loads(file.read_bytes())["batches"][0]["ids"] for file in files] == [r["ids"] for r in skipped]
     assert json.loads(files[0].read_bytes())["command"] == f"python -m jaxasr.replay {files[0]}"
+    options = config.read_yaml(tmp_path / "run" / "config.yaml") | {"fsdp": {"devices": 16}}  # more than there are now
+    (tmp_path / "run" / "config.yaml").write_text(json.dumps(options))
     kept = {file: file.read_bytes() for file in (tmp_path / "run").rglob("*") if file.is_file() and file.stat().st_size}
     bad = replay(files[0], collate_fn=Poison())
     assert set(bad.utterances) == set(skipped[0]["ids"]) and bad.parameters
@@ -333,6 +351,10 @@ def test_a_run_goes_back_to_the_last_good_state_with_half_the_rate(whole, tmp_pa
 
 def test_minutes_become_steps_once(tmp_path):
     cfg = tiny.config(tmp_path, epochs=None, minutes=0.06, valid_steps=40, test=(), log_steps=10)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Validator, "timed", lambda *_: signal.raise_signal(signal.SIGTERM) or time.sleep(60))
+        with pytest.raises(Stopped):
+            train(cfg)
     train(cfg)
     said = max(r["step"] for r in records(cfg, "valid"))
     state = Checkpoints(pathlib.Path(cfg.workdir) / "checkpoints")
@@ -429,6 +451,9 @@ def test_no_valid_holds_out_training_utterances(finished, capsys):
     assert re.search(r"no --valid: \d+ training utterances \(\d+\.\d %, .*\) are held out", capsys.readouterr().out)
     assert {u.id for u in train_set} | {u.id for u in valid_set} == {u.id for u in manifest.read_all(cfg.train)}
     assert train_set and valid_set
+    longest = max(u.seconds for u in valid_set)
+    both = read_manifests(dataclasses.replace(cfg, valid=(), max_seconds=longest - 0.01), rich.console.Console())
+    assert max(u.seconds for u in both[0]) >= longest > max(u.seconds for u in both[1])  # to be counted as too long
 
 
 def test_evaluation_leaves_nothing_out(finished):

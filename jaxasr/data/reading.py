@@ -37,6 +37,8 @@ class _Here:
     now: dict[int, str] = {}  # noqa: RUF012
     """By thread."""
     limit = STALL_SECONDS
+    more = "start again"
+    """What to do where more time is needed."""
     line: Any = None
     """In a process that reads for another, the memory that they share, where it tells it."""
 
@@ -58,8 +60,9 @@ class Told(NamedTuple):
 
 
 def allow(seconds: float | None) -> None:
-    """From now on a wait ends after so many seconds without a beat; None for never."""
+    """From now on a wait ends after so many seconds without a beat, as --stall_seconds says; None for never."""
     _Here.limit = float("inf") if seconds is None else seconds
+    _Here.more = "allow for more by --stall_seconds"
 
 
 @contextlib.contextmanager
@@ -183,7 +186,7 @@ def _standstill(processes: Sequence[Told]) -> DataError:
     return DataError(
         f"{', '.join(files) or 'reading'}: nothing has moved for {_Here.limit:g} s; a disk that answers, and code "
         "that comes to an end, were expected; see where the threads stand, as printed above, and that the files can be "
-        "read; where this is no fault allow for more by --stall_seconds."
+        f"read; where this is no fault {_Here.more}."
     )
 
 

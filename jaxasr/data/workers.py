@@ -1,5 +1,6 @@
 """Processes that read: each makes every n-th batch, and sends it through a pipe of its own."""
 
+import atexit
 import contextlib
 import dataclasses
 import multiprocessing
@@ -31,17 +32,23 @@ class Workers:
         self._pipes: list[Any] = []
         self._processes: list[Any] = []
         self.told: list[Told] = []
-        with _spawning():
-            for index in range(count):
-                pipe, sender = context.Pipe(duplex=False)
-                line = context.RawArray("c", LINE)
-                args = made, numbers[index::count], sender, line
-                process = context.Process(target=_work, args=args, name=f"read-{index}", daemon=True)
-                process.start()
-                sender.close()  # so that the pipe ends with the process
-                self._pipes.append(pipe)
-                self._processes.append(process)
-                self.told.append(Told(process.pid or 0, line))
+        # or the program would ask them to end, which they do not hear (`_spawning`), and wait until they do
+        atexit.register(self.close)
+        try:
+            with _spawning():
+                for index in range(count):
+                    pipe, sender = context.Pipe(duplex=False)
+                    line = context.RawArray("c", LINE)
+                    args = made, numbers[index::count], sender, line
+                    process = context.Process(target=_work, args=args, name=f"read-{index}", daemon=True)
+                    process.start()
+                    sender.close()  # so that the pipe ends with the process
+                    self._pipes.append(pipe)
+                    self._processes.append(process)
+                    self.told.append(Told(process.pid or 0, line))
+        except BaseException:  # there may be no more processes; or a signal came
+            self.close()
+            raise
 
     def __iter__(self) -> Iterator[Any]:
         """What is made of each number, in their order.
@@ -61,9 +68,11 @@ class Workers:
             yield made
 
     def close(self) -> None:
-        for process in self._processes:
+        atexit.unregister(self.close)
+        processes, self._processes = self._processes, []
+        for process in processes:
             process.kill()
-        for process in self._processes:
+        for process in processes:
             process.join(5.0)  # the system lets none go that waits for a disk
 
 

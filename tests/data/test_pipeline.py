@@ -282,6 +282,12 @@ def test_ctrl_c_leaves_workers_alive_and_the_end_of_the_program_does_not(program
     assert not any(map(alive, workers))
 
 
+def test_a_program_that_ends_does_not_wait_for_its_workers(program):
+    """Which it has not closed, as where an error shows the place of the fault."""
+    program.communicate(timeout=20)
+    assert program.returncode == 0
+
+
 def alive(pid: int) -> bool:
     """Whether a process runs; one that only waits to be noticed does not."""
     state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True).stdout.strip()

@@ -1,6 +1,7 @@
 """Reading that stands still ends, with the stacks and the file; reading that is slow goes on."""
 
 import contextlib
+import importlib.util
 import os
 import random
 import signal
@@ -52,10 +53,19 @@ def test_a_thread_that_hangs_is_named_with_its_file_and_stack(stuck, capfd):
     taken = in_order(read, ["a.wav", "b.wav", "c.wav"], threads=2, ahead=3)
     assert next(taken) == "a.wav"
     began = time.monotonic()
-    with pytest.raises(DataError, match=r"^b\.wav: nothing has moved for 0\.4 s; .*--stall_seconds\.$"):
+    with pytest.raises(
+        DataError, match=r"^b\.wav: nothing has moved for 0\.4 s; .*no fault allow for more by --stall_seconds\.$"
+    ):
         next(taken)
     assert time.monotonic() - began < 10 * LIMIT
     assert f'File "{__file__}", line' in capfd.readouterr().err
+
+
+def test_a_program_without_the_option_does_not_name_it():
+    spec = importlib.util.spec_from_file_location("reading_anew", reading.__file__)
+    anew = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(anew)
+    assert str(anew._standstill([])).endswith("; where this is no fault start again.")
 
 
 def test_what_is_slow_goes_on():
