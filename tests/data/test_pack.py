@@ -152,6 +152,24 @@ def test_a_damaged_index_is_seen(corpus, tmp_path, damage):
         manifest.read(tmp_path / "p")
 
 
+def test_an_index_that_is_none(corpus, tmp_path):
+    packed(corpus, tmp_path / "p")
+    index = tmp_path / "p" / packs.INDEX
+    with np.load(index) as stored:
+        whole = dict(stored)
+    frames, ids = whole["frames"], whole["ids"].tobytes()
+    for changes in (
+        {"frames": np.int64(3)}, {"frames": frames[None]}, {"frames": frames * 1.0}, {"frames": frames[1:]},
+        {"rates": frames * 0}, {"channels": -frames}, {"records": np.array([2**60])}, {"records": np.array([-1])},
+        {"sizes": np.zeros(0, int)}, {"ids": np.frombuffer(ids + b"\0more", np.uint8)},
+        {"ids": np.frombuffer(ids + b" b", np.uint8)}, {"texts": np.frombuffer(b"\xff", np.uint8)},
+        {"speakers": np.array([{}], object)},
+    ):  # fmt: skip
+        np.savez(index, **(whole | changes))
+        with pytest.raises(DataError, match=r"index\.npz: cannot be read"):
+            manifest.read(tmp_path / "p")
+
+
 def test_a_damaged_shard_is_seen(corpus, tmp_path):
     packed(corpus, tmp_path / "p")
     shard = tmp_path / "p" / packs.shard(0)
