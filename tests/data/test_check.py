@@ -166,7 +166,7 @@ def test_a_table_that_begins_with_no_header(corpus):
     content = (corpus / "m.csv").read_text()
     (corpus / "m.csv").write_text(f'"a"b\n\n{content}')
     found, (copy,), again = check.check(CheckOptions(("m.csv",), sound="no", fix="clean"))
-    assert [(r.check.name, r.first.line) for r in found.results] == [("not-csv", 1), ("blank-line", 2)]
+    assert [(r.check.name, r.first.line) for r in found.results] == [("blank-line", 2), ("not-csv", 1)]
     assert (copy.lines, [row["where"] for row in copy.left_out]) == (6, ["m.csv:1"])
     assert again is not None and again.status == 0 and len(manifest.read(copy.path)) == 5
 
