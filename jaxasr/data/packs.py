@@ -51,7 +51,8 @@ class Index(NamedTuple):
         with _stored(path) as stored:
             columns: Any = {name: _counts(stored, name) for name in cls._fields if name not in _TEXTS}
             number = len(columns["frames"])
-            index = cls(**columns, **{name: _split(stored[name], number) for name in _TEXTS})
+            columns |= {name: _split(stored[name], number) for name in _TEXTS}
+            index = cls(**columns)
             index._check()
         return index
 

@@ -2,6 +2,7 @@ import dataclasses
 import json
 import os
 import shutil
+from typing import Any
 
 import numpy as np
 import pytest
@@ -165,7 +166,8 @@ def test_an_index_that_is_none(corpus, tmp_path):
         {"ids": np.frombuffer(ids + b" b", np.uint8)}, {"texts": np.frombuffer(b"\xff", np.uint8)},
         {"speakers": np.array([{}], object)},
     ):  # fmt: skip
-        np.savez(index, **(whole | changes))
+        columns: Any = whole | changes
+        np.savez(index, **columns)
         with pytest.raises(DataError, match=r"index\.npz: cannot be read"):
             manifest.read(tmp_path / "p")
 
