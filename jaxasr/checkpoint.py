@@ -19,7 +19,7 @@ import numpy as np
 import yaml
 
 from jaxasr import config
-from jaxasr.errors import CheckpointError
+from jaxasr.errors import CheckpointError, JaxasrError
 from jaxasr.parallel import is_main_process
 from jaxasr.params import UNFINISHED, shapes_by_path, written
 from jaxasr.params import flatten as flatten
@@ -237,7 +237,15 @@ def load_model(path: str | pathlib.Path, *, imports: Sequence[str] = ()) -> tupl
     folder = model_folder(path)
     task = load_task(folder)
     params = load_params(folder / PARAMS_FILE)
-    expected = flatten_shapes(task)
+    try:
+        expected = flatten_shapes(task)
+    except JaxasrError:
+        raise
+    except Exception as error:  # numbers that no array can have make JAX raise whatever it likes
+        raise CheckpointError(
+            f"{folder}/config.yaml: {type(error).__name__}: {error}; options of a network were expected; copy the "
+            "model anew."
+        ) from error
     found = {name: value.shape for name, value in flatten(params).items()}
     if expected != found:
         wrong = sorted(n for n in expected.keys() | found.keys() if expected.get(n) != found.get(n))

@@ -271,7 +271,7 @@ _Dumper.add_representer(
 
 def import_modules(names: Sequence[str], where: str) -> None:
     """Imports modules that register entries of their own."""
-    if "" not in sys.path:
+    if names and "" not in sys.path:
         sys.path.insert(0, "")  # a module beside the caller, as `python -m` finds it and a script does not
     for name in names:
         try:

@@ -25,7 +25,7 @@ from jaxasr.data.manifest import Utterance
 from jaxasr.data.segmenter import Segmenter
 from jaxasr.data.source import MAX_AUDIO_SECONDS, check_max_seconds, of_files
 from jaxasr.data.utterance import Kind, holds_features
-from jaxasr.errors import ConfigError, DataError, exit_with_message
+from jaxasr.errors import ConfigError, DataError, exit_with_message, harmless
 from jaxasr.fetch import arrived, id_of, is_url
 from jaxasr.hypothesis import Hypothesis, with_words
 from jaxasr.inputs import check_batches, evaluation_inputs
@@ -294,8 +294,11 @@ def check_times(formats: Sequence[str], search: str, told: bool) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     options = tyro.cli(DecodeOptions, args=argv, prog="python -m jaxasr.decode", config=(tyro.conf.FlagCreatePairsOff,))
     found = exit_with_message(decode, options)
+    lines = map(kaldi_text, found)
+    if sys.stdout.isatty():
+        lines = (f"{harmless(line[:-1])}\n" for line in lines)
     try:
-        print("".join(map(kaldi_text, found)), end="", flush=True)
+        print("".join(lines), end="", flush=True)
     except BrokenPipeError:  # as of `| head`; what is left would be written, and fail, at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)

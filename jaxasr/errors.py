@@ -46,6 +46,14 @@ NO_TEXT = re.compile("[\0\ud800-\udfff]")
 """NUL, and half a surrogate pair, which JSON and YAML can spell and neither files nor their names can hold."""
 
 
+_COMMANDS = re.compile("[\0-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+
+
+def harmless(text: str) -> str:
+    """The text in one line, with escapes for what would command a terminal, or turn the direction of the writing."""
+    return _COMMANDS.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
 def show(value: object) -> str:
     """A value as an error message quotes it."""
     shown = repr(value)
@@ -60,5 +68,5 @@ def exit_with_message(fn: Callable[P, Result], *args: P.args, **kwargs: P.kwargs
         print("interrupted", file=sys.stderr)
         raise SystemExit(130) from None
     except JaxasrError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {harmless(str(error))}", file=sys.stderr)
         raise SystemExit(2) from None

@@ -20,7 +20,7 @@ from jaxasr import config
 from jaxasr.command_line import Imports
 from jaxasr.data import manifest, tables, textfile
 from jaxasr.data.cleaners import Cleaning, read_symbols
-from jaxasr.errors import ConfigError, exit_with_message
+from jaxasr.errors import ConfigError, exit_with_message, harmless
 from jaxasr.scoring import ErrorCounts, Operation, Score, Step, UtteranceScore, align, characters, score_cleaned, words
 
 STYLES: Mapping[Operation, str] = {"equal": "", "substitute": "yellow", "delete": "red", "insert": "cyan"}
@@ -116,10 +116,11 @@ def worst_first(utterances: Iterable[UtteranceScore]) -> list[UtteranceScore]:
 
 def _print_utterance(utterance: UtteranceScore, console: rich.console.Console) -> None:
     steps, unit = aligned(utterance)
+    steps = [Step(s.operation, *(side and harmless(side) for side in (s.reference, s.hypothesis))) for s in steps]
     errors = sum(step.operation != "equal" for step in steps)
     total = sum(step.reference is not None for step in steps)
     found = "no hypothesis" if utterance.hypothesis is None else f"{errors} errors"
-    console.print(f"\n{utterance.id}: {found} in {total} {unit}", highlight=False, markup=False)
+    console.print(f"\n{harmless(utterance.id)}: {found} in {total} {unit}", highlight=False, markup=False)
     for block in _blocks(steps, console.width - len("REF: ")):
         for row in _rows(block):
             console.print(row, soft_wrap=True)

@@ -262,6 +262,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
     ) -> urllib.request.Request | None:
         _check(newurl, self._hosts, f" (where {req.full_url} leads)")
+        fp.close()  # or all that comes with the redirection would be read, however much
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 

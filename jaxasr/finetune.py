@@ -43,7 +43,9 @@ def folder_of(init: Init) -> pathlib.Path:
             f"--init={init.folder}: no such folder; that of a model was expected; to draw all weights by this rule "
             f"give --initialization={init.folder}."
         )
-    return checkpoint.model_folder(init.folder)
+    folder = checkpoint.model_folder(init.folder)
+    checkpoint.check_members(folder)
+    return folder
 
 
 # --- options -----------------------------------------------------------------------------------------------------

@@ -8,14 +8,14 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
-import safetensors
 import tyro
 
 from jaxasr import checkpoint, config
 from jaxasr.command_line import Imports
-from jaxasr.errors import CheckpointError, exit_with_message
+from jaxasr.errors import exit_with_message, harmless
 from jaxasr.logs import short
 from jaxasr.nn.batch_norm import STATS
+from jaxasr.params import opened_params
 from jaxasr.reporting import gather
 from jaxasr.reporting.gather import Run
 from jaxasr.reporting.html import count, duration, percent
@@ -76,17 +76,12 @@ def parameters(file: pathlib.Path) -> dict[str, Any]:
     """
     parts: dict[str, int] = {}
     dtypes = set()
-    try:
-        with safetensors.safe_open(file, "numpy") as opened:
-            for name in opened.keys():  # noqa: SIM118 - it is no mapping
-                header = opened.get_slice(name)
-                part = name.split("/")[0]
-                parts[part] = parts.get(part, 0) + math.prod(header.get_shape())
-                dtypes.add(header.get_dtype())
-    except (OSError, safetensors.SafetensorError) as error:
-        raise CheckpointError(
-            f"{file}: {error}; parameters in a safetensors file were expected; copy the model anew."
-        ) from error
+    with opened_params(file) as opened:
+        for name in opened.keys():  # noqa: SIM118 - it is no mapping
+            header = opened.get_slice(name)
+            part = name.split("/")[0]
+            parts[part] = parts.get(part, 0) + math.prod(header.get_shape())
+            dtypes.add(header.get_dtype())
     statistics = parts.pop(STATS, 0)
     return {"total": sum(parts.values()), "parts": parts, "statistics": statistics, "dtypes": sorted(dtypes)}
 
@@ -215,7 +210,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     shown = list(lines(found))
     width = max(len(name) for name, _ in shown)
     for name, value in shown:
-        print(f"{name:{width}}  {value}")
+        print(f"{name:{width}}  {harmless(value)}")
 
 
 if __name__ == "__main__":

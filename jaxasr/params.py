@@ -5,6 +5,7 @@ import hashlib
 import os
 import pathlib
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import safetensors
@@ -113,15 +114,22 @@ def _digest(flat: Mapping[str, np.ndarray]) -> str:
 
 def param_shapes(path: pathlib.Path) -> dict[str, tuple[int, ...]]:
     """The shape of every parameter in a file, by its path; the numbers are not read."""
-    with _reading(path), safetensors.safe_open(path, "numpy") as opened:
+    with opened_params(path) as opened:
         return {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
+
+
+@contextlib.contextmanager
+def opened_params(path: pathlib.Path) -> Iterator[Any]:
+    """safetensors' reader of a file, of which only what is asked for is read; errors are as of `load_params`."""
+    with _reading(path), safetensors.safe_open(path, "numpy") as opened:
+        yield opened
 
 
 @contextlib.contextmanager
 def _reading(path: pathlib.Path) -> Iterator[None]:
     """Raises CheckpointError for whatever is wrong with the file that is read inside."""
     try:
-        _check_header(path)
+        check_header(path)
         yield
     except CheckpointError:
         raise
@@ -131,7 +139,7 @@ def _reading(path: pathlib.Path) -> Iterator[None]:
         ) from error
 
 
-def _check_header(path: pathlib.Path) -> None:
+def check_header(path: pathlib.Path) -> None:
     """Raises CheckpointError where reading the header alone would take very much memory."""
     with path.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")

@@ -1,3 +1,4 @@
+import gc
 import os
 import pathlib
 
@@ -9,6 +10,9 @@ UNOPTIMISED = {
     "xla_cpu_parallel_codegen_split_count": 1,  # a program in 32 parts takes a quarter longer on two cores
 }
 os.environ.setdefault("XLA_FLAGS", " ".join(f"--{name}={str(value).lower()}" for name, value in UNOPTIMISED.items()))
+
+# Tracing makes millions of objects that stay: looking through all of them so often took a tenth of the time.
+gc.set_threshold(50_000, 20, 10)
 
 import jax
 import pytest

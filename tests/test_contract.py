@@ -857,12 +857,18 @@ def peak_of(schedule):
     return (schedule.d_model * max(schedule.warmup_steps, 1)) ** -0.5 if isinstance(schedule, Noam) else 1.0
 
 
+@functools.cache
+def shares_of(schedule):
+    """`shares(steps, total)`."""
+    return jit(jax.vmap(schedule, in_axes=(0, None)))
+
+
 @pytest.mark.parametrize("name", list(SCHEDULES))
 @pytest.mark.parametrize("total", [1, 2, 3, 8, 200])
 def test_schedule(name, total):
     schedule = tiny(SCHEDULES[name])
     schedule.check()
-    shares = jit(jax.vmap(schedule, in_axes=(0, None)))
+    shares = shares_of(schedule)
     share = shares(np.arange(250, dtype=np.int32), np.int32(total))
     assert (share.shape, share.dtype) == ((250,), np.float32)
     other = shares(np.arange(250, dtype=np.int32), np.int32(total + 9))
@@ -920,6 +926,8 @@ NARROW, WIDE = BucketShape(rows=8, samples=4800, tokens=5), BucketShape(rows=8, 
 TEXTS = ["abc", "aab", "c", "cab", "bb"]
 ALONE = {"decoder": None, "ctc_weight": 1.0}
 """CTC compiles faster without a decoder, for what another test shows with one."""
+BATCH_NORM = tiny(ENCODERS["conformer"], num_layers=1, subsampling="linear", macaron=False, positions="absolute")
+"""The least encoder with running statistics."""
 
 
 @dataclasses.dataclass
@@ -1129,8 +1137,7 @@ def check_devices(case, mode):
 
 @pytest.mark.parametrize("mode", ["jit", "pmap"])
 def test_batch_norm_counts_the_frames_of_all_devices(asr, mode):
-    encoder = tiny(ENCODERS["conformer"], num_layers=1, subsampling="linear")
-    check_devices(dataclasses.replace(asr_with(asr.task, encoder=encoder, **ALONE), examples=asr.examples), mode)
+    check_devices(dataclasses.replace(asr_with(asr.task, encoder=BATCH_NORM, **ALONE), examples=asr.examples), mode)
 
 
 @pytest.mark.parametrize(

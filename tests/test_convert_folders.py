@@ -182,6 +182,27 @@ def test_nothing_in_a_file_is_run(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["theirs"]
 
 
+def test_no_file_outside_of_the_folder_is_read(tmp_path):
+    folder = without_seg_dict(copied("asr_1x", tmp_path))
+    (tmp_path / "secret").write_text("hello mine\n")
+    metas = {"config": "config.yaml", "init_param": "model.pt"}
+    for name in (str(tmp_path / "secret"), "../secret"):
+        said = {"file_path_metas": metas | {"tokenizer_conf": {"seg_dict": name}}}
+        (folder / "configuration.json").write_text(json.dumps(said))
+        assert isinstance(folders.read(folder, print).task.tokenizer, WordTokenizer)  # type: ignore[attr-defined]
+    (folder / "configuration.json").write_text("[" * 100_000)
+    with pytest.raises(JaxasrError, match=r"configuration.json: .*a JSON object, with names of files"):
+        folders.read(folder, print)
+    (folder / "configuration.json").unlink()
+    for name in (str(tmp_path / "secret"), "../secret", "x" * 5000):
+        change(tokenizer_conf={"seg_dict": name})(folder)
+        with pytest.raises(JaxasrError, match=r"which cuts texts into tokens; it was expected beside the model"):
+            folders.read(folder, print)
+    (folder / "seg_dict").symlink_to("../secret")
+    with pytest.raises(JaxasrError, match=r"theirs/seg_dict: leads out of the model's folder"):
+        folders.read(folder, print)
+
+
 def old_format(folder: pathlib.Path) -> None:
     shutil.copy(HERE / "more/torch_old.pt", folder / "model.pt")
 

@@ -44,7 +44,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         port = self.server.server_address[1]
         leads = {"/moved.wav": "/a%20b.wav", "/away.wav": f"http://localhost:{port}/a.wav", "/file.wav": "file:///x"}
         leads |= {"/inside.wav": f"http://innocent.test:{port}/a.wav"}
-        if self.path == "/drip.wav":
+        if self.path == "/long_way.wav":
+            self.wfile.write(b"HTTP/1.0 302 Found\r\nLocation: /a.wav\r\n\r\n")
+        if self.path in ("/drip.wav", "/long_way.wav"):
             drip(self.wfile)
             return
         self.send_response(302 if self.path in leads else 404 if self.path == "/gone.wav" else 200)
@@ -120,6 +122,12 @@ def test_all_of_it_has_to_come_in_time(server, tmp_path, monkeypatch):
     began = time.perf_counter()
     with pytest.raises(DataError, match=r"drip.wav: not all of it after 0.3 s; an answer"):
         arrived(tmp_path, f"http://{server}/drip.wav", hosts=(server,))
+    assert time.perf_counter() - began < 2.0
+
+
+def test_what_comes_with_a_redirection_is_not_read(server, tmp_path):
+    began = time.perf_counter()
+    assert arrived(tmp_path, f"http://{server}/long_way.wav", hosts=(server,))
     assert time.perf_counter() - began < 2.0
 
 

@@ -12,7 +12,6 @@ from jaxasr.data.bucketing import PlannedBatch
 from jaxasr.data.pipeline import HostBatch
 from jaxasr.errors import ConfigError
 from jaxasr.gradients import gradient_of
-from jaxasr.nn.encoders import ENCODERS
 from jaxasr.optim import OPTIMIZERS, AdamW
 from jaxasr.parallel import Devices
 from jaxasr.paths import leaves, with_given
@@ -21,7 +20,7 @@ from jaxasr.state import init_state, make_train_step, model_of, train_steps
 from jaxasr.train_config import TrainConfig
 from jaxasr.trainable import Trainable
 
-from .test_contract import ALONE, NARROW, asr_with, assert_trees_close, jit, task_case, tiny
+from .test_contract import ALONE, BATCH_NORM, NARROW, asr_with, assert_trees_close, jit, task_case, tiny
 from .test_optim import NETWORK
 
 
@@ -70,8 +69,7 @@ def test_the_rest_learns_as_if_it_were_alone(name):
 def conformer(tmp_path_factory):
     """Small, with a batch norm."""
     asr = task_case("asr", tmp_path_factory.getbasetemp())
-    encoder = tiny(ENCODERS["conformer"], num_layers=1, subsampling="linear", macaron=False, positions="absolute")
-    return dataclasses.replace(asr_with(asr.task, encoder=encoder, **ALONE), examples=asr.examples)
+    return dataclasses.replace(asr_with(asr.task, encoder=BATCH_NORM, **ALONE), examples=asr.examples)
 
 
 def run_steps(cfg, case, count):

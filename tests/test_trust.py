@@ -15,10 +15,13 @@ import pytest
 import safetensors.numpy
 
 import jaxasr
-from jaxasr import checkpoint, config
+from jaxasr import checkpoint, config, finetune
 from jaxasr.checkpoint import PARAMS_FILE
+from jaxasr.convert import bert
 from jaxasr.data.tokenizer import Vocabulary
-from jaxasr.errors import CheckpointError, ConfigError
+from jaxasr.errors import CheckpointError, ConfigError, exit_with_message
+from jaxasr.info import parameters
+from jaxasr.init import Init
 from jaxasr.params import MOST_HEADER, load_params, param_shapes
 from tests import tiny
 
@@ -48,6 +51,8 @@ def ways_to_run(source: str, file: str = "") -> list[str]:
             found += [f"import {a.name}" for a in node.names if a.name.split(".")[0] in MODULES]
         elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in MODULES:
             found.append(f"from {node.module}")
+        elif isinstance(node, ast.ImportFrom):
+            found += [name for a in node.names if (name := f"{node.module}.{a.name}") in ATTRIBUTES | {*ONCE}]
         elif isinstance(node, ast.Attribute) and (name := ast.unparse(node)) in ATTRIBUTES:
             found.append(name)
         elif isinstance(node, ast.Call):
@@ -75,6 +80,7 @@ def test_the_package_runs_nothing_that_it_reads():
         *("import pickle", "from pickle import loads", "import torch.serialization as t", "eval('1')", "exec(x)"),
         *("os.system('ls')", "yaml.load(x)", "yaml.load(x, yaml.UnsafeLoader)", "subprocess.run(x, shell=True)"),
         *("subprocess.run(x, shell=y)", "np.load(x)", "np.load(x, allow_pickle=True)", "importlib.import_module(x)"),
+        *("from os import system", "from yaml import load as l", "from importlib import import_module"),
     ],
 )
 def test_ways_to_run_are_seen(source):
@@ -142,6 +148,28 @@ def test_a_pipe_is_not_waited_for(model):
     os.mkfifo(model / "tokens.txt")
     with pytest.raises(CheckpointError, match=r"tokens\.txt: leads out of .* neither file nor folder"):
         checkpoint.load_task(model)
+    (model / "config.yaml").unlink()
+    os.mkfifo(model / "config.yaml")
+    with pytest.raises(CheckpointError, match=r"config\.yaml: leads out of .* neither file nor folder"):
+        finetune.options_below(Init("model"), pathlib.Path("workdir"))
+
+
+def test_modules_are_looked_for_here_where_some_are_named_alone(monkeypatch):
+    """A folder of strangers may hold a file that is called as a package is."""
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
+    config.import_modules((), "imports")
+    assert "" not in sys.path
+    config.import_modules(("json",), "imports")
+    assert sys.path[0] == ""
+
+
+def test_an_error_is_a_line_that_commands_no_terminal(capsys):
+    def fail():
+        raise ConfigError("a\x1b[2J\nb\u202e 三\u3000é: wrong")
+
+    with pytest.raises(SystemExit):
+        exit_with_message(fail)
+    assert capsys.readouterr().err == "error: a\\x1b[2J\\nb\\u202e 三\u3000é: wrong\n"
 
 
 # Heads of safetensors ----------------------------------------------------------------------------------------
@@ -216,8 +244,9 @@ def test_an_oversized_head_is_not_read(tmp_path):
     with path.open("wb") as file:
         file.write((MOST_HEADER + 1).to_bytes(8, "little") + b"{")
         file.truncate(2 * MOST_HEADER)
-    with pytest.raises(CheckpointError, match=f"a header of {MOST_HEADER + 1} bytes; at most {MOST_HEADER}, "):
-        load_params(path)
+    for read in (load_params, param_shapes, parameters, bert._open):
+        with pytest.raises(CheckpointError, match=f"a header of {MOST_HEADER + 1} bytes; at most {MOST_HEADER}, "):
+            read(path)
 
 
 FUZZ = """

@@ -16,6 +16,7 @@ from jaxasr.convert.names import convert_params
 from jaxasr.errors import CheckpointError, ConfigError
 from jaxasr.nn.activations import ACTIVATIONS
 from jaxasr.nn.postencoders import TransformerPostEncoder
+from jaxasr.params import check_header
 from jaxasr.typing import Params
 
 BERT_BLOCKS = [
@@ -91,6 +92,7 @@ def read_blocks(postencoder: TransformerPostEncoder, shapes: Params, say: Callab
 
 def _open(file: pathlib.Path) -> Any:
     try:
+        check_header(file)
         return safetensors.safe_open(file, framework="numpy")
     except (OSError, SafetensorError) as error:
         raise CheckpointError(

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from jaxasr import config
+from jaxasr import checkpoint, config
 from jaxasr.convert import torch_file
 from jaxasr.convert.espnet_options import CTC, ESPNET, PREPROCESSOR, TEXT
 from jaxasr.convert.espnet_tokens import in_our_order, read_tokens
-from jaxasr.convert.foreign import Foreign
+from jaxasr.convert.foreign import Foreign, file_inside
 from jaxasr.convert.model_options import read_model
 from jaxasr.convert.options import read_options
 from jaxasr.data import subwords, textfile
@@ -43,6 +43,7 @@ def read(folder: pathlib.Path, say: Callable[[str], None], *, model_file: str | 
       ConfigError: the configuration has a part, an option or a value that jaxasr has not.
     """
     file, theirs = _config(folder)
+    checkpoint.check_members(file.parent)
     tokens = read_tokens(theirs["token_list"], str(file))
     fields, left_out = fields_of(theirs, f"{file}: ")
     parameters = _parameters(file.parent, model_file)
@@ -136,12 +137,16 @@ def _parameters(folder: pathlib.Path, model_file: str | None) -> pathlib.Path:
 
 
 def _found(name: Any, key: str, folder: pathlib.Path, file: pathlib.Path) -> pathlib.Path:
-    """The file that config.yaml names, from where the recipe was run, or the folder on, or of that name beneath it."""
-    path = pathlib.Path(str(name))
-    for base in (file.parent, folder, *file.parent.resolve().parents[1:2]):
-        if (base / path).is_file():
-            return base / path
-    found = sorted(folder.rglob(path.name))
+    """The file that config.yaml names, from where the recipe was run, or the folder on, or of that name beneath it.
+
+    A recipe is run where its `exp` is. What leads out of these folders is not looked at.
+    """
+    path, exp = pathlib.Path(str(name)), file.resolve().parent.parent
+    for base in (file.parent, folder, *([exp.parent] if exp.name == "exp" else [])):
+        if (there := file_inside(base, path)) is not None:
+            return there
+    beneath = (other.relative_to(folder) for other in folder.rglob("*") if other.name == path.name)
+    found = sorted(there for other in beneath if (there := file_inside(folder, other)) is not None)
     if len(found) != 1:
         raise CheckpointError(
             f"{file}: {key}={name}: {len(found)} files {path.name} in {folder}; one was expected there; copy it beside "

@@ -5,10 +5,10 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from jaxasr import config
+from jaxasr import checkpoint, config
 from jaxasr.convert import torch_file
 from jaxasr.convert.feature_options import WAV_FRONTENDS
-from jaxasr.convert.foreign import Foreign
+from jaxasr.convert.foreign import Foreign, file_inside
 from jaxasr.convert.funasr_texts import TEXT_KEYS, found_file, read_texts
 from jaxasr.convert.model_options import CTC, FUNASR, read_model
 from jaxasr.convert.options import read_options, section
@@ -52,6 +52,7 @@ def read(folder: pathlib.Path, say: Callable[[str], None], *, model_file: str | 
       CheckpointError: files are missing, there are several to choose from, or they cannot be read.
       ConfigError: the configuration has a part, an option or a value that jaxasr has not.
     """
+    checkpoint.check_members(folder)
     files = _files(folder)
     file = folder / files.pop("config") if "config" in files else _config(folder)
     tensors = _tensors(folder, model_file or files.pop("init_param", None))
@@ -105,7 +106,7 @@ def _files(folder: pathlib.Path) -> dict[str, Any]:
         listed = json.loads(file.read_text(encoding="utf-8")).get("file_path_metas", {})
         sections = {key: _there(folder, named) for key, named in listed.items() if isinstance(named, dict)}
         return _there(folder, listed) | {key: named for key, named in sections.items() if named}
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise CheckpointError(
             f"{file}: {error}; a JSON object, with names of files under file_path_metas, was expected; remove it, if "
             "the files have their usual names."
@@ -113,7 +114,7 @@ def _files(folder: pathlib.Path) -> dict[str, Any]:
 
 
 def _there(folder: pathlib.Path, named: Mapping[str, Any]) -> dict[str, str]:
-    return {key: name for key, name in named.items() if isinstance(name, str) and (folder / name).is_file()}
+    return {key: name for key, name in named.items() if isinstance(name, str) and file_inside(folder, name)}
 
 
 def _config(folder: pathlib.Path) -> pathlib.Path:
@@ -154,6 +155,6 @@ def _named_statistics(theirs: Mapping[str, Any], where: str) -> list[str]:
 
 
 def _statistics(folder: pathlib.Path, named: Sequence[str]) -> pathlib.Path | None:
-    """The file of statistics: one of those named, where it stands or in the folder, or the one of the usual name."""
+    """The file of statistics in the folder: one of those named, or the one of the usual name."""
     found = (found_file(folder, name) for name in (*named, STATISTICS))
     return next((file for file in found if file is not None), None)

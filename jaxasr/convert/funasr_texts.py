@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from jaxasr.convert.foreign import file_inside
 from jaxasr.convert.options import fixed, idle, read_options, section
 from jaxasr.data import subwords
 from jaxasr.data.lexicon import SegDictTokenizer
@@ -115,7 +116,7 @@ def _vocabulary(folder: pathlib.Path, given: Any) -> Vocabulary:
 
 
 def _named(folder: pathlib.Path, given: Any, usual: str) -> pathlib.Path | None:
-    """The file that a configuration names, where it stands or in the folder; else the one of the usual name."""
+    """The file of the folder that a configuration names; else the one of the usual name."""
     for name in (given, usual):
         if isinstance(name, str) and (file := found_file(folder, name)) is not None:
             return file
@@ -133,11 +134,8 @@ def _needed(folder: pathlib.Path, given: Any, usual: str) -> pathlib.Path:
 
 
 def found_file(folder: pathlib.Path, name: str) -> pathlib.Path | None:
-    """A file that a configuration names: the one of its name in the folder, or where it was on its machine."""
-    for path in (folder / pathlib.PurePath(name).name, folder / name, pathlib.Path(name)):
-        if path.is_file():
-            return path
-    return None
+    """A file that a configuration names: the one of its name, or its path, in the folder; none elsewhere."""
+    return file_inside(folder, pathlib.PurePath(name).name) or file_inside(folder, name)
 
 
 # --- writing -----------------------------------------------------------------------------------------------------

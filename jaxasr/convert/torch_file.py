@@ -21,6 +21,8 @@ PARALLEL = "module."
 """What names begin with that torch's DataParallel has made."""
 MOST_PICKLED = 64 << 20
 """Bytes of what a file says of its tensors; hundreds of thousands are told of in so many."""
+MOST_UNPACKED = 20
+"""Times its size, beside `MOST_PICKLED`, that a file may unpack to; torch packs nothing, and numbers hardly can be."""
 ALIGNMENT = 64
 """Bytes of which the place of each file in a zip of torch's is a multiple."""
 
@@ -60,6 +62,7 @@ class _Archive:
         self.path = path
         self._zip = archive
         self._bytes = np.memmap(path, np.uint8, "r")
+        self._room = MOST_PICKLED + MOST_UNPACKED * len(self._bytes)
         pickles = [name for name in archive.namelist() if name.endswith("/data.pkl")]
         if len(pickles) != 1:
             raise CheckpointError(
@@ -111,13 +114,14 @@ class _Archive:
 
     def _read(self, name: str, most: int) -> bytes:
         """A file of the zip whole; of little that is compressed could come very much."""
-        info = self._zip.getinfo(f"{self._root}{name}")
+        info, most = self._zip.getinfo(f"{self._root}{name}"), min(most, self._room)
         if info.file_size > most or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise CheckpointError(
                 f"{self.path}: {name} has {info.file_size} bytes, by compression {info.compress_type}; at most {most}, "
                 "stored or deflated, were expected; copy the file anew, or save the parameters alone: "
                 "torch.save(model.state_dict(), NEW)."
             )
+        self._room -= info.file_size
         with self._zip.open(info) as file:
             return file.read(info.file_size)  # with a number, so that no more is decompressed
 

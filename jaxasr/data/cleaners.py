@@ -162,7 +162,8 @@ class Cleaning:
         """The text as errors are counted in it: neither symbols nor the white space that they had for themselves."""
         if not self.symbols:
             return text
-        gone = rf"\s*(?:{symbols_pattern(self.symbols)}\s*)+"
+        # not begun within white space, of which much would be gone through from each of its places
+        gone = rf"(?<!\s)\s*(?:{symbols_pattern(self.symbols)}\s*)+"
         return re.sub(gone, lambda found: " " if any(map(str.isspace, found[0])) else "", text).strip()
 
     def names(self) -> list[str]:

@@ -1,19 +1,20 @@
 """Packed corpora: shards of ArrayRecord, any record of which is read at once, and an index of all their utterances."""
 
+import contextlib
 import functools
 import io
 import itertools
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxasr.data.source import Header
 from jaxasr.data.utterance import Kind, Utterance
-from jaxasr.errors import ConfigError, DataError
+from jaxasr.errors import ConfigError, DataError, show
 
 INDEX = "index.npz"
 _RECORD = re.compile(r"(.+\.array_record):(\d{1,18})", re.ASCII | re.DOTALL)
@@ -47,9 +48,21 @@ class Index(NamedTuple):
 
     @classmethod
     def load(cls, path: str) -> "Index":
-        columns: Any = _columns(path, cls._fields)
-        number = len(columns["frames"])
-        return cls(**(columns | {name: _split(columns[name], number) for name in _TEXTS}))
+        with _stored(path) as stored:
+            columns: Any = {name: _counts(stored, name) for name in cls._fields if name not in _TEXTS}
+            number = len(columns["frames"])
+            columns |= {name: _split(stored[name], number) for name in _TEXTS}
+            index = cls(**columns)
+            index._check()
+        return index
+
+    def _check(self) -> None:
+        """Raises ValueError where columns are not of the same utterances, or an id is none."""
+        of_utterances = (self.ids, self.texts, self.speakers, self.frames, self.rates, self.channels)
+        if {*map(len, of_utterances)} != {sum(self.records.tolist())} or len(self.records) != len(self.sizes):
+            raise ValueError("columns of other lengths")
+        if bad := [name for name in self.ids if name.split() != [name]]:
+            raise ValueError(f"the id {show(bad[0])}")
 
     @classmethod
     def of_parts(cls, parts: Sequence["Index"]) -> "Index":
@@ -62,15 +75,24 @@ class Index(NamedTuple):
 _TEXTS = ("ids", "texts", "speakers")
 
 
-def _columns(path: str, names: Iterable[str]) -> dict[str, Any]:
-    """Columns as they are stored."""
+@contextlib.contextmanager
+def _stored(path: str) -> Iterator[Mapping[str, np.ndarray]]:
+    """Columns as they are stored; whatever is raised inside becomes an error that names the file."""
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
-            return {name: stored[name] for name in names}
+            yield stored
     except Exception as error:  # what a broken file makes NumPy raise is anybody's guess
         raise DataError(
             f"{path}: cannot be read ({error}); the index of a pack was expected; pack the corpus again."
         ) from error
+
+
+def _counts(stored: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+    """A column of whole numbers; without a rate or a channel there is no sound."""
+    column = stored[name]
+    if column.ndim != 1 or column.dtype.kind != "i" or (column < (name in ("rates", "channels"))).any():
+        raise ValueError(f"{name} that are no counts")
+    return column
 
 
 def _joined(texts: Sequence[str]) -> np.ndarray:
@@ -165,7 +187,8 @@ def _no_record(path: str, records: int) -> DataError:
 
 def _shard_headers(folder: str) -> Iterator[tuple[str, list[Header]]]:
     """Each shard, and the headers of its records."""
-    *measures, records = _columns(os.path.join(folder, INDEX), ("frames", "rates", "channels", "records")).values()
+    with _stored(os.path.join(folder, INDEX)) as stored:
+        *measures, records = (_counts(stored, name) for name in ("frames", "rates", "channels", "records"))
     found = [*map(Header, *(column.tolist() for column in measures))]
     for number, last in enumerate(np.cumsum(records).tolist()):
         yield os.path.join(folder, shard(number)), found[last - int(records[number]) : last]
@@ -176,6 +199,7 @@ def sound(path: str, where: str) -> bytes:
     file, number = _record_of(path)
     try:
         (record,) = _reader(file).read([number])
+        return record[record.index(b"\n") + 1 :]
     except ConfigError:
         raise
     except Exception as error:  # what a broken file makes array_record raise is anybody's guess
@@ -183,7 +207,6 @@ def sound(path: str, where: str) -> bytes:
             f"{where}: cannot be read ({type(error).__name__}); a record of a pack was expected; copy "
             "its shard again, or pack the corpus again."
         ) from error
-    return record[record.index(b"\n") + 1 :]
 
 
 def record(utterance: Utterance, content: bytes) -> bytes:

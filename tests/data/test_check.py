@@ -158,8 +158,33 @@ def test_the_page_is_what_the_table_holds():
 def test_a_row_over_several_lines_is_one(corpus):
     put("m.csv", "two good night", '"two\n\ngood night"')(corpus)
     found, (copy,), _ = check.check(CheckOptions(("m.csv",), sound="no", fix="clean"))
-    assert [(r.check.name, r.first.line) for r in found.results] == [("blank-line", 4), ("control-character", 3)]
+    assert [(r.check.name, r.first.line) for r in found.results] == [("control-character", 3)]
     assert (copy.lines, copy.left_out, [row["to"] for row in copy.changed]) == (5, [], ["two good night"])
+
+
+def test_a_table_that_begins_with_no_header(corpus):
+    content = (corpus / "m.csv").read_text()
+    (corpus / "m.csv").write_text(f'"a"b\n\n{content}')
+    found, (copy,), again = check.check(CheckOptions(("m.csv",), sound="no", fix="clean"))
+    assert [(r.check.name, r.first.line) for r in found.results] == [("blank-line", 2), ("not-csv", 1)]
+    assert (copy.lines, [row["where"] for row in copy.left_out]) == (6, ["m.csv:1"])
+    assert again is not None and again.status == 0 and len(manifest.read(copy.path)) == 5
+
+
+def test_a_line_that_is_not_json_says_nothing_of_the_next(corpus):
+    content = (corpus / "m.jsonl").read_text()
+    (corpus / "m.jsonl").write_text('{"a": 1, "a": 2} x\n' + content)
+    found, (copy,), _ = check.check(CheckOptions(("m.jsonl",), sound="no", fix="clean"))
+    assert [r.check.name for r in found.results] == ["not-json"] and len(copy.left_out) == 1
+
+
+def test_odd_lines_take_no_long(corpus):
+    names = "".join(f', "{number}": 0' for number in [*range(40_000), 39_999])
+    put("m.jsonl", '"speaker"', f'"other": {{"": 0{names}}}, "speaker"')(corpus)
+    put("m.jsonl", "two", "<b " * 20_000)(corpus)
+    began = time.thread_time()
+    found, _, _ = check.check(CheckOptions(("m.jsonl",), sound="no", workers=1))
+    assert "field-twice" in {r.check.name for r in found.results} and time.thread_time() - began < 3.0
 
 
 # Whatever stands in the files

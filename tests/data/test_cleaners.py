@@ -1,4 +1,5 @@
 import re
+import time
 import unicodedata
 
 import pytest
@@ -111,6 +112,9 @@ def test_symbols_are_left_out_with_the_spaces_they_had():
     assert left("a  b") == "a  b"
     assert left("<noise>") == ""
     assert Cleaning().without_symbols(" <noise>") == " <noise>"
+    began = time.thread_time()
+    assert left("a" + " " * 100_000 + "b") == "a" + " " * 100_000 + "b"
+    assert time.thread_time() - began < 1.0
 
 
 @given(st.lists(st.one_of(st.text("ab你", min_size=1), st.sampled_from(SYMBOLS))))

@@ -2,6 +2,7 @@ import dataclasses
 import json
 import os
 import shutil
+from typing import Any
 
 import numpy as np
 import pytest
@@ -150,6 +151,25 @@ def test_a_damaged_index_is_seen(corpus, tmp_path, damage):
     index.write_bytes(index.read_bytes()[:damage])
     with pytest.raises(DataError, match=r"index\.npz: cannot be read"):
         manifest.read(tmp_path / "p")
+
+
+def test_an_index_that_is_none(corpus, tmp_path):
+    packed(corpus, tmp_path / "p")
+    index = tmp_path / "p" / packs.INDEX
+    with np.load(index) as stored:
+        whole = dict(stored)
+    frames, ids = whole["frames"], whole["ids"].tobytes()
+    for changes in (
+        {"frames": np.int64(3)}, {"frames": frames[None]}, {"frames": frames * 1.0}, {"frames": frames[1:]},
+        {"rates": frames * 0}, {"channels": -frames}, {"records": np.array([2**60])}, {"records": np.array([-1])},
+        {"sizes": np.zeros(0, int)}, {"ids": np.frombuffer(ids + b"\0more", np.uint8)},
+        {"ids": np.frombuffer(ids + b" b", np.uint8)}, {"texts": np.frombuffer(b"\xff", np.uint8)},
+        {"speakers": np.array([{}], object)},
+    ):  # fmt: skip
+        columns: Any = whole | changes
+        np.savez(index, **columns)
+        with pytest.raises(DataError, match=r"index\.npz: cannot be read"):
+            manifest.read(tmp_path / "p")
 
 
 def test_a_damaged_shard_is_seen(corpus, tmp_path):

@@ -59,6 +59,14 @@ def directly(batch: LoadBatch) -> list[HostBatch]:
     return [batch(number) for number in range(len(batch.plan))]
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _what_was_there_stays():
+    """Looking through it after each test would take most of the time."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @pytest.fixture
 def _leaves_nothing_behind():
     yield

@@ -9,12 +9,18 @@ import pytest
 from jaxasr.checkpoint import flatten
 from jaxasr.data.batch import BucketShape
 from jaxasr.data.tokenizer import Vocabulary
+from jaxasr.nn.decoders import TransformerDecoder
 from jaxasr.nn.encoders import BranchformerEncoder, ConformerEncoder
 from jaxasr.nn.initialization import fans
 from jaxasr.tasks import AsrTask
 
 VOCABULARY = Vocabulary(("<blank>", "<s>", "</s>", *"abcdefgh", "<unk>"))
-TASK = AsrTask(encoder=ConformerEncoder(num_layers=2, d_model=128), normalizer=None, vocabulary=VOCABULARY)
+TASK = AsrTask(
+    encoder=ConformerEncoder(num_layers=2, d_model=128),
+    decoder=TransformerDecoder(num_layers=2, d_model=128, d_ff=64),
+    normalizer=None,
+    vocabulary=VOCABULARY,
+)
 
 
 def made(task, seed=0):
@@ -22,6 +28,7 @@ def made(task, seed=0):
     return flatten(jax.jit(lambda key: task.model().init(key, spec))(jax.random.key(seed)))
 
 
+@functools.cache
 def with_init(how, **changes):
     return made(dataclasses.replace(TASK, initialization=how, **changes))
 

@@ -92,7 +92,7 @@ def rules_of(name):
 def test_every_row_is_what_it_is_alone(name):
     arrays, assert_close, encoder, variables = case(name)
     x, lengths = arrays["in"]["x"], arrays["in"]["x_lens"]
-    y, y_lengths = jax.jit(functools.partial(encoder.apply, train=False))(variables, x, lengths)
+    y, y_lengths = jax.device_get(jax.jit(functools.partial(encoder.apply, train=False))(variables, x, lengths))
     for row, frames in enumerate(y_lengths):
         expected = arrays["out"][f"y_alone_{row}"][0]
         assert len(expected) == frames

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import soundfile
+import yaml
 
 from jaxasr import config
 from jaxasr.convert import convert_params, espnet, rules_of
@@ -324,6 +325,21 @@ def test_a_file_beside_the_configuration(folder):
     assert read(experiment).tokenizer.content
     (experiment / "bpe.model").unlink()
     with pytest.raises(JaxasrError, match=r"bpemodel=data/.*: 0 files bpe\.model in "):
+        read(experiment)
+
+
+@pytest.mark.parametrize("name", ["/", "*", "x" * 5000, "../../../secret", "ABSOLUTE"])
+def test_no_file_outside_of_the_recipe_is_read(folder, tmp_path, name):
+    recipe, experiment = folder
+    [model] = recipe.rglob("bpe.model")
+    secret = shutil.move(model, tmp_path / "secret")
+    file = experiment / "config.yaml"
+    named = yaml.safe_load(file.read_text()) | {"bpemodel": str(secret) if name == "ABSOLUTE" else name}
+    file.write_text(yaml.safe_dump(named))
+    with pytest.raises(JaxasrError, match=r": 0 files .* in .*; one was expected there"):
+        read(experiment)
+    (experiment / "bpe.model").symlink_to(secret)
+    with pytest.raises(JaxasrError, match=r"bpe\.model: leads out of the model's folder"):
         read(experiment)
 
 

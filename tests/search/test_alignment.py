@@ -114,8 +114,8 @@ def test_frames_that_say_nothing_certain():
 
 def test_what_greedy_search_found_is_where_it_found_it():
     logits, lengths, *_ = drawn(30, 20, 1, 4, seed=9)
-    found = ctc_greedy(logits, lengths)
-    times = with_spans(found._replace(spans=None, log_probs=None), logits, lengths)
+    found = jax.jit(ctc_greedy)(logits, lengths)
+    times = jax.jit(with_spans)(found._replace(spans=None, log_probs=None), logits, lengths)
     np.testing.assert_array_equal(times.spans, found.spans)
     np.testing.assert_allclose(times.log_probs, found.log_probs, rtol=1e-6)
     assert with_spans(found, logits, lengths) is found

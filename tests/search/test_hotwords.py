@@ -105,11 +105,17 @@ def test_phrases_are_whole_words(tmp_path, tokenizer, vocabulary, phrase, text, 
     assert total(scorer, vocabulary.encode(tokenizer.split(text))) == bonus
 
 
+@jax.jit
+def said(scorer, state, token):
+    """The token's bonus, and the state behind it."""
+    return scorer.score(state, token[:, None])[0, 0], scorer.advance(state, token)
+
+
 def total(scorer, ids):
     state, found = scorer.start(1, 99), 0.0
     for token in [*ids, EOS]:
-        found += float(scorer.score(state, np.array([[token]]))[0, 0])
-        state = scorer.advance(state, np.array([token])) if token != EOS else state
+        bonus, state = said(scorer, state, np.array([token]))
+        found += float(bonus)
     return found
 
 

@@ -207,8 +207,7 @@ def _json_lines(view: Part, wanted: Mapping[int, Row], folder: str) -> Iterator[
 def _cells(view: Part, wanted: Mapping[int, Row], folder: str) -> Iterator[list[str]]:
     header: list[str] = []
     for number, cells in csv_records(view.form, read_file(view.owner)[0], view.sources):
-        if not header:
-            assert isinstance(cells, list)
+        if not isinstance(cells, str) and cells and not header:
             header = cells
             yield header
         elif number in wanted:
@@ -248,9 +247,10 @@ def _lines(part: Part) -> Iterator[tuple[Place, str]]:
     for file in part.files:
         if os.path.basename(file.path) == "spk2utt" and part.form == "kaldi":
             continue
-        if part.form in ("csv", "tsv"):  # of which a row may go over several lines, and the first is the header
-            starts = [line for line, _ in csv_records(part.form, file, part.sources)][1:]
-            lines = sorted({*starts, *file.not_utf8, *file.nul, *file.huge})
+        if part.form in ("csv", "tsv"):  # of which a row may go over several lines
+            starts = {line: cells for line, cells in csv_records(part.form, file, part.sources) if cells}
+            header = next((line for line, cells in starts.items() if not isinstance(cells, str)), 0)
+            lines = sorted({*starts, *file.not_utf8, *file.nul, *file.huge} - {header})
         else:
             blank = set(file.blank)
             lines = [line for line in range(1, file.lines + 1) if line not in blank]

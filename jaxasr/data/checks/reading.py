@@ -237,6 +237,8 @@ def _table(part: Part) -> Part:
     clips = os.path.join(base, "clips") if os.path.isdir(os.path.join(base, "clips")) else base
     met = _Met()
     form = table_form(part.path)
+    if file.blank and form != "json":  # in a quoted cell a blank line is a part of it
+        file = replace(file, blank=[n for n, cells in csv_records(form, file, lines) if cells == []])
     objects = _json_objects(part.path, file, lines, met) if form == "json" else _cells(part.path, file, lines, met)
     rows = []
     for line, values in objects:
@@ -259,20 +261,19 @@ def _json_objects(
     def paired(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) < len(pairs):
-            names = [name for name, _ in pairs]
-            twice.append(next(name for name in names if names.count(name) > 1))
+            twice.append(doubled([name for name, _ in pairs]))
         return found
 
     loads = json.JSONDecoder(object_pairs_hook=paired).decode
     for number, line in usable(file, lines):
+        twice.clear()
         try:
             value = loads(line)
         except (ValueError, RecursionError) as error:
             met.note("not-json", path, number, "", str(error))
             continue
         if twice:
-            met.note("field-twice", path, number, "", show(twice.pop()))
-            twice.clear()
+            met.note("field-twice", path, number, "", show(twice[-1]))
         if isinstance(value, dict):
             yield number, value
         else:
@@ -287,6 +288,8 @@ def _cells(path: str, file: TextFile, lines: Sequence[str], met: _Met) -> Iterat
     for number, cells in records:
         if isinstance(cells, str):
             met.note("not-csv", path, number, "", cells)
+        elif not cells:
+            continue
         elif not header:
             header = cells
             if twice := doubled(header):
@@ -310,13 +313,16 @@ def _numbers(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def csv_records(form: str, file: TextFile, lines: Sequence[str]) -> Iterator[tuple[int, list[str] | str]]:
-    """The cells of each row of a table, or what is wrong with it, and the number of the line that it begins at."""
+    """The cells of each row of a table, or what is wrong with it, and the number of the line that it begins at.
+
+    A blank line that is no part of a cell is a row without cells.
+    """
     numbers: list[int] = []
 
     def fed() -> Iterator[str]:
-        for number, line in usable(file, lines):
+        for number, line in usable(replace(file, blank=()), lines):
             numbers.append(number)
-            yield line + "\n"
+            yield ("" if line.isspace() else line) + "\n"
 
     quotes: Any = {} if form == "csv" else {"delimiter": "\t", "quoting": csv.QUOTE_NONE}
     reader = csv.reader(fed(), strict=True, **quotes)

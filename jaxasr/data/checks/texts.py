@@ -14,7 +14,9 @@ ZERO_WIDTH = re.compile("[\u00ad\u180e\u200b\u2060-\u2064\ufeff]|(?<![\u0600-\u1
 DIRECTION = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 # UTF-8 that was read as Latin-1 or Windows-1252
 MOJIBAKE = re.compile("[\u00c2\u00c3][\u0080-\u00bf]|\u00e2\u20ac[\u0080-\u00bf\u2018-\u2122\u0153]|\u00ef\u00bb\u00bf")
-ENTITY = re.compile(r"&(?:[a-z]{2,6}|#\d{2,5}|#x[0-9a-f]{2,5});|</?(?:b|i|u|br|p|font|div|span)\b[^>]*>", re.IGNORECASE)
+ENTITY = re.compile(
+    r"&(?:[a-z]{2,6}|#\d{2,5}|#x[0-9a-f]{2,5});|</?(?:b|i|u|br|p|font|div|span)\b[^<>]*>", re.IGNORECASE
+)
 SPECIAL = re.compile(r"<blank>|<s>|</s>|<eps>|#0")
 MIXED = re.compile("[A-Za-z][\u0370-\u03ff\u0400-\u04ff]|[\u0370-\u03ff\u0400-\u04ff][A-Za-z]")
 RARE_AMONG = 1000

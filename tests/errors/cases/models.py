@@ -41,6 +41,13 @@ def saved() -> pathlib.Path:
     return folder
 
 
+def absurd_options() -> None:
+    """A sample rate that no array has as many samples of."""
+    file = saved() / "config.yaml"
+    file.write_text(file.read_text().replace("sample_rate: 8000", f"sample_rate: {10**30}"))
+    load_model("model")
+
+
 def other_tokens() -> None:
     folder = saved()
     write("model/tokens.txt", (folder / "tokens.txt").read_text().replace("\na\n", "\nb\n"))
@@ -166,6 +173,7 @@ CASES = {
     "parameters of another network": lambda: load_model(saved()),
     "parameters that were changed": changed_params,
     "parameters that are none": lambda: load_params(pathlib.Path(write(PARAMS_FILE, "rubbish"))),
+    "a model of absurd options": absurd_options,
     "parameters that are none, looked at": lambda: parameters(pathlib.Path(write(PARAMS_FILE, "rubbish"))),
     "a tensor without a rule": lambda: convert_params({"lm.weight": np.zeros(1)}, CTC_HEAD),
     "a layer left out": lambda: convert_params({"encoders.1.norm1.weight": np.zeros(1)}, SANM),
