@@ -4,7 +4,7 @@ import contextlib
 import functools
 import pathlib
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -13,7 +13,7 @@ import rich.console
 from jaxasr.data.pipeline import HostBatch
 from jaxasr.errors import CheckpointError, NonFiniteError
 from jaxasr.finetune import given_params
-from jaxasr.inputs import groups
+from jaxasr.inputs import Position, groups
 from jaxasr.logs import RunLog, Start, StepLog
 from jaxasr.memory import teller
 from jaxasr.parallel import Devices, is_main_process
@@ -174,7 +174,7 @@ def _finish(run: Parts, step: int, cfg: TrainConfig, workdir: pathlib.Path) -> N
     run.validator.finish()
 
 
-def _compiled(steps: Steps, items: Iterable[tuple[Any, list[HostBatch], float]]) -> Iterator[Any]:
+def _compiled(steps: Steps, items: Iterable[tuple[Position, list[HostBatch], float]]) -> Generator[Any, None, None]:
     """The items, each once the program for its batches is there."""
     for position, hosts, waited in items:
         steps.wait_for(hosts)

@@ -16,6 +16,7 @@ import jax
 from jaxasr.errors import JaxasrError
 from jaxasr.parallel import all_processes, any_process, from_main_process
 from jaxasr.train_config import TrainConfig
+from jaxasr.typing import Array
 
 if TYPE_CHECKING:
     from jaxasr.inputs import Inputs, Position
@@ -59,7 +60,7 @@ class Ends:
         every = self._cfg.valid_steps
         return step >= self.total or (step % every == 0 if every else position.ends_epoch)
 
-    def measured(self, ready: bool, step: jax.Array) -> bool:
+    def measured(self, ready: bool, step: Array) -> bool:
         """Whether minutes can now be turned into steps; `ready` if all is compiled."""
         return self._budget is not None and self._budget.measured(all_processes(ready), step)
 
@@ -104,11 +105,11 @@ class Budget:
     def step_seconds(self) -> float:
         return self._seconds / max(self._steps, 1)
 
-    def measured(self, all_compiled: bool, step: jax.Array) -> bool:
+    def measured(self, all_compiled: bool, step: Array) -> bool:
         """Whether enough steps have been timed, in every process; only those after the last compilation count."""
         if not all_compiled:
             return False
-        step.block_until_ready()
+        jax.block_until_ready(step)
         now = time.perf_counter()
         if self._before is not None:
             self._steps, self._seconds = self._steps + 1, self._seconds + now - self._before
