@@ -42,7 +42,8 @@ class LiveCurves:
     """A reporter for `jaxasr.train.train` that draws the report's curves again whenever they have grown."""
 
     def __init__(self, update: Callable[[Shown], Any], workdir: str | pathlib.Path | None = None, charts: int = 6):
-        """
+        """Curves of a run from here on.
+
         Args:
           update: is given the curves, at most once a second but for validations.
           workdir: of a run that goes on, whose curves begin at its first step.

@@ -30,7 +30,7 @@ def test_curves_of_a_run_that_goes_on_begin_at_its_first_step(tmp_path):
     seen = []
     (tmp_path / "log.jsonl").write_text(json.dumps(train_record(1)) + "\n")
     notebook.LiveCurves(lambda shown: seen.append(drawn(shown)), tmp_path)(train_record(7))
-    assert '"points":[[44,' in seen[0].replace("&quot;", '"') and '1,"9"]' in seen[0].replace("&quot;", '"')
+    assert '"points":[[44.0,' in seen[0].replace("&quot;", '"') and '1,"9"]' in seen[0].replace("&quot;", '"')
 
 
 def test_looks_are_for_what_is_shown_alone():

@@ -41,11 +41,6 @@ def options(command: str) -> list[str]:
     return shlex.split(re.split(r" (?:\||\|\||&&|;|>|2>) ?", command)[0])[3:]
 
 
-def slug(heading: str) -> str:
-    """The anchor that GitHub gives a heading."""
-    return re.sub(r"[^\w\- ]", "", re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading).strip().lower()).replace(" ", "-")
-
-
 @each
 def test_nothing_but_the_source_is_kept(file):
     notebook = json.loads(file.read_text(encoding="utf-8"))
@@ -77,18 +72,6 @@ def test_the_first_cell_installs(file):
 def test_what_is_code_can_be_parsed(file):
     for source in cells(file, "code"):
         ast.parse(python(source), file.name)
-
-
-@each
-def test_links_lead_somewhere(file):
-    text = "\n".join(cells(file, "markdown"))
-    for path, _, anchor in re.findall(rf"{re.escape(URL)}/(?:blob|tree)/main/([^)#\s]+)(#([^)\s]+))?", text):
-        assert (ROOT / path).exists(), path
-        if anchor:
-            headings = re.findall(r"^#+ (.*)$", (ROOT / path).read_text(encoding="utf-8"), re.MULTILINE)
-            assert anchor in map(slug, headings), f"{path}#{anchor}"
-    for name in re.findall(rf"{re.escape(COLAB)}/([^)\s]+)", text):
-        assert (ROOT / "notebooks" / name).exists(), name
 
 
 @each
