@@ -21,7 +21,7 @@ from tests.errors import catalogue
 ROOT = pathlib.Path(__file__).parent.parent
 PLACES = ("*.md", "docs/*.md", "notebooks/*", "examples/*.md", "benchmarks/*.md", "jaxasr/**/*.md", "tests/**/*.md")
 PAGES = sorted(path for place in PLACES for path in ROOT.glob(place) if path.suffix in (".md", ".ipynb"))
-IN_REPOSITORY = re.compile(r"github(?:\.com)?/jaxasr/jaxasr/(?:blob|tree|raw)/main/([^)\s#?]+)")
+IN_REPOSITORY = re.compile(r"github(?:\.com)?/jaxasr/jaxasr/(?:blob|tree|raw)/main/([^)\s?]+)")
 
 
 def name_of(path: pathlib.Path) -> str:
@@ -66,7 +66,7 @@ def anchors(path: pathlib.Path) -> set[str]:
 
 def leads_nowhere(path: pathlib.Path, link: str) -> bool:
     if inside := IN_REPOSITORY.search(link):
-        return not (ROOT / inside[1]).exists()
+        return leads_nowhere(ROOT / "README.md", inside[1])
     if re.match(r"\w+:", link):
         return False
     place, _, anchor = link.partition("#")
