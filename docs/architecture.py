@@ -29,7 +29,7 @@ class Group(NamedTuple):
 GROUPS = {
     "training": Group("the loop, and what ends it", "train loop validate replay session stopping", (0, 8)),
     "other toolkits": Group("models of FunASR, ESPnet", "convert/folders", (8, 12)),
-    "looking": Group("at a run, a model, a sound, a corpus", "report reporting info plot data/check", (0, 12)),
+    "looking": Group("at a run, a model, a sound, a corpus", "report reporting info plot notebook data/check", (0, 12)),
     "decoding": Group(
         "sound to hypotheses",
         "decode speech_to_text recognizer searching language_models align long stream fetch tuning ngram",
@@ -37,7 +37,7 @@ GROUPS = {
     ),
     "inputs": Group("manifests to batches of known shapes", "inputs prepare cmvn fit", (0, 6)),
     "results": Group("④ hypotheses to text, times, files, scores", "outputs hypothesis evaluate scoring", (6, 12)),
-    "disk": Group("models, and the states and logs of runs", "checkpoint states finetune logs", (0, 12)),
+    "disk": Group("models, and the states and logs of runs", "checkpoint states finetune logs bars", (0, 12)),
     "step": Group("loss to update, on all devices", "state gradients compiled parallel memory train_config", (0, 12)),
     "tasks": Group("a dataclass of choices, whose methods return pure functions", "tasks", (0, 8)),
     "search": Group("③ log-probabilities to tokens", "search", (0, 5)),
