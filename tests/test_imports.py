@@ -31,7 +31,7 @@ LAYERS = [
     {"convert/folders"},
     {"validate"},
     {"loop", "replay"},
-    {"train"},
+    {"train", "completion"},
     {"__main__", ""},  # the package itself, whose public names are loaded when they are used
 ]
 OF_FOLDERS = {
