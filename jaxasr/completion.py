@@ -34,7 +34,7 @@ def script(shell: str, modules: Mapping[str, str]) -> str:
             f"--completion {shell or '(nothing)'}: one of {', '.join(SHELLS)} was expected; name your shell."
             f"{did_you_mean(shell, SHELLS)}"
         )
-    commands = modules | {"--completion": ""}
+    commands = {**modules, "--completion": ""}
     tables = "".join(
         f"{name})\n    cat <<'END'\n{_table(name, module)}\nEND\n    ;;\n" for name, module in commands.items()
     )
