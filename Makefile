@@ -2,8 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+FLOOR := .venv-floor
 
-.PHONY: demo test test-slow every-part lint clean
+.PHONY: demo test test-slow test-floor every-part lint clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m jaxasr.train --task=asr --encoder=sanm
@@ -13,6 +14,9 @@ test: $(VENV)/.installed-test lint
 
 test-slow: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m slow -n 0
+
+test-floor: $(FLOOR)/.installed
+	$(FLOOR)/bin/python -m pytest
 
 every-part: $(VENV)/.installed
 	$(BIN)/python benchmarks/every_part.py
@@ -33,5 +37,12 @@ $(VENV)/.installed-test: $(VENV)/bin/python setup.cfg pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test]"
 	touch $@
 
+$(FLOOR)/.installed: setup.cfg pyproject.toml tools/floor.py
+	$(PYTHON) -m venv --clear $(FLOOR)
+	$(PYTHON) tools/floor.py > $(FLOOR)/constraints.txt
+	$(FLOOR)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(FLOOR)/constraints.txt \
+	    --editable ".[test,notebooks]"
+	touch $@
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) $(FLOOR) build dist *.egg-info
