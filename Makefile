@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 FLOOR := .venv-floor
 
-.PHONY: demo test test-slow test-floor every-part lint clean
+.PHONY: demo test test-slow test-floor every-part docs lint clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m jaxasr.train --task=asr --encoder=sanm
@@ -20,6 +20,10 @@ test-floor: $(FLOOR)/.installed
 
 every-part: $(VENV)/.installed
 	$(BIN)/python benchmarks/every_part.py
+
+# into site/, which `$(BIN)/python -m http.server -d site` shows; it needs no network, and any warning is an error
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
@@ -37,6 +41,10 @@ $(VENV)/.installed-test: $(VENV)/bin/python setup.cfg pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test]"
 	touch $@
 
+$(VENV)/.installed-docs: $(VENV)/bin/python setup.cfg pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[docs]"
+	touch $@
+
 $(FLOOR)/.installed: setup.cfg pyproject.toml tools/floor.py
 	$(PYTHON) -m venv --clear $(FLOOR)
 	$(PYTHON) tools/floor.py > $(FLOOR)/constraints.txt
@@ -45,4 +53,4 @@ $(FLOOR)/.installed: setup.cfg pyproject.toml tools/floor.py
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(FLOOR) build dist *.egg-info
+	rm -rf $(VENV) $(FLOOR) site build dist *.egg-info
