@@ -14,6 +14,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 import jaxasr
+from tests.errors import catalogue
 
 ROOT = pathlib.Path(__file__).parent.parent
 PLACES = ("*.md", "docs/*.md", "notebooks/*", "examples/*.md", "benchmarks/*.md", "jaxasr/**/*.md", "tests/**/*.md")
@@ -73,6 +74,14 @@ def leads_nowhere(path: pathlib.Path, link: str) -> bool:
     return bool(anchor) and target.suffix == ".md" and anchor not in anchors(target)
 
 
+def blocks(path: pathlib.Path, language: str) -> list[str]:
+    """What stands in a page's fenced blocks of a language."""
+    return [token.content for token in tokens_of(path) if token.type == "fence" and token.info == language]
+
+
+# Links -------------------------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize("path", PAGES, ids=name_of)
 def test_links_lead_somewhere(path):
     assert [link for link in links(path) if leads_nowhere(path, link)] == []
@@ -90,6 +99,18 @@ def test_every_page_is_in_the_navigation():
     listed = re.findall(r"(\S+\.md)$", nav, re.MULTILINE)
     assert len(listed) == len(set(listed))
     assert {path.name for path in (ROOT / "docs").glob("*.md")} <= set(listed), "name it in mkdocs.yml"
+
+
+# What is quoted, and made, of the source ---------------------------------------------------------------------
+
+
+def test_errors_that_the_questions_quote_are_on_the_list_of_errors():
+    known = [message for entry in catalogue.entries(catalogue.PAGE.read_text("utf-8")) for message in entry.messages]
+    quoted = blocks(ROOT / "docs" / "faq.md", "error")
+    assert quoted
+    for block in quoted:
+        text = " ".join(block.removeprefix("error: ").split())
+        assert any(catalogue.matches(text, message) for message in known), f"no message of docs/errors.md: {text}"
 
 
 def test_the_page_of_functions_has_every_public_name():
