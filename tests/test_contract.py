@@ -78,7 +78,7 @@ SMALL = {
     "phase_ratios": (0.025, 0.475, 0.5),
     "sample_rate": 8000,
     "volume_db": 6.0,
-    "size": 24,
+    "size": 28,
     "length_normalized_loss": False,
 }
 GARBAGE = [np.nan, 1e30, -7.0]
