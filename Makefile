@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 FLOOR := .venv-floor
 
-.PHONY: demo test test-slow test-floor every-part docs lint clean
+.PHONY: demo test test-slow test-notebooks test-floor every-part docs lint clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m jaxasr.train --task=asr --encoder=sanm
@@ -15,8 +15,14 @@ test: $(VENV)/.installed-test lint
 test-slow: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m slow -n 0
 
+# of some only: make test-notebooks NOTEBOOKS="01 04"
+test-notebooks: $(VENV)/.installed-notebooks
+	$(BIN)/python tests/run_notebooks.py $(NOTEBOOKS)
+
+# the fast tests and the first notebook with the lowest versions that setup.cfg allows, in an environment of their own
 test-floor: $(FLOOR)/.installed
 	$(FLOOR)/bin/python -m pytest
+	$(FLOOR)/bin/python tests/run_notebooks.py 01
 
 every-part: $(VENV)/.installed
 	$(BIN)/python benchmarks/every_part.py
@@ -39,6 +45,10 @@ $(VENV)/.installed: $(VENV)/bin/python setup.cfg pyproject.toml
 
 $(VENV)/.installed-test: $(VENV)/bin/python setup.cfg pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test]"
+	touch $@
+
+$(VENV)/.installed-notebooks: $(VENV)/bin/python setup.cfg pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[notebooks]"
 	touch $@
 
 $(VENV)/.installed-docs: $(VENV)/bin/python setup.cfg pyproject.toml
