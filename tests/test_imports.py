@@ -18,7 +18,7 @@ LAYERS = [
     {"search", "optim", "schedules", "averages", "convert", "adapters", "fsdp", "init", "params", "checksums"},
     {"trainable"},
     {"tasks"},
-    {"parallel", "compiled", "memory", "inputs", "train_config", "stream"},
+    {"parallel", "compiled", "memory", "inputs", "train_config", "stream", "profiling"},
     {"gradients"},
     {"state", "states", "checkpoint", "cmvn", "logs", "stopping"},
     {"finetune", "fit", "hypothesis", "language_models"},
