@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow every-part lint clean
+.PHONY: demo test test-slow test-notebooks every-part docs lint clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m jaxasr.train --task=asr --encoder=sanm
@@ -14,8 +14,16 @@ test: $(VENV)/.installed-test lint
 test-slow: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m slow -n 0
 
+# of some only: make test-notebooks NOTEBOOKS="01 04"
+test-notebooks: $(VENV)/.installed-notebooks
+	$(BIN)/python tests/run_notebooks.py $(NOTEBOOKS)
+
 every-part: $(VENV)/.installed
 	$(BIN)/python benchmarks/every_part.py
+
+# into site/, which `$(BIN)/python -m http.server -d site` shows; it needs no network, and any warning is an error
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
@@ -33,5 +41,13 @@ $(VENV)/.installed-test: $(VENV)/bin/python setup.cfg pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test]"
 	touch $@
 
+$(VENV)/.installed-notebooks: $(VENV)/bin/python setup.cfg pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[notebooks]"
+	touch $@
+
+$(VENV)/.installed-docs: $(VENV)/bin/python setup.cfg pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[docs]"
+	touch $@
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) site build dist *.egg-info
