@@ -14,6 +14,8 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 import jaxasr
+from docs import architecture
+from tests import test_imports as imports
 from tests.errors import catalogue
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -120,3 +122,11 @@ def test_the_page_of_functions_has_every_public_name():
     for name in listed:
         place, _, last = name.rpartition(".")
         assert getattr(importlib.import_module(place), last).__doc__, name
+
+
+def test_the_picture_of_the_modules_is_that_of_their_imports():
+    parts = {imports.part(file) for file in imports.FILES} - architecture.ABOVE_ALL
+    shown = {module for group in architecture.GROUPS.values() for module in group.modules.split()}
+    assert shown == parts, "give it a group in docs/architecture.py"
+    drawn = architecture.PICTURE.read_text(encoding="utf-8")
+    assert drawn == architecture.picture(), "python -m docs.architecture draws it anew"
