@@ -53,8 +53,8 @@ GROUPS = {
         (0, 12),
     ),
 }
-ABOVE_ALL = {"__main__", ""}
-"""The commands' table and the package itself, which import by name."""
+ABOVE_ALL = {"__main__", "completion", ""}
+"""The commands' table, that of their options, and the package itself, which import by name."""
 
 
 def uses() -> dict[str, set[str]]:

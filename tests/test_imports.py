@@ -32,7 +32,7 @@ LAYERS = [
     {"convert/folders"},
     {"validate"},
     {"loop", "replay"},
-    {"train", "notebook"},
+    {"train", "completion", "notebook"},
     {"__main__", ""},  # the package itself, whose public names are loaded when they are used
 ]
 OF_FOLDERS = {
