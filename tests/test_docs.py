@@ -16,6 +16,7 @@ from markdown_it.token import Token
 
 import jaxasr
 from docs import architecture
+from docs import commands as commands_page
 from tests import command_lines
 from tests import test_imports as imports
 from tests.errors import catalogue
@@ -192,3 +193,11 @@ def test_the_picture_of_the_modules_is_that_of_their_imports():
     assert shown == parts, "give it a group in docs/architecture.py"
     drawn = architecture.PICTURE.read_text(encoding="utf-8")
     assert drawn == architecture.picture(), "python -m docs.architecture draws it anew"
+
+
+def test_the_page_of_commands_is_what_they_print():
+    """Word by word, or by options where it was written with another tyro, which may lay them out otherwise."""
+    written, now = commands_page.PAGE.read_text(encoding="utf-8"), commands_page.page()
+    if re.findall(r"tyro [\d.]+", written) != re.findall(r"tyro [\d.]+", now):
+        written, now = (set(re.findall(r"^ +(--[\w.-]+)", page, re.MULTILINE)) for page in (written, now))
+    assert written == now, "python docs/commands.py writes it anew"
