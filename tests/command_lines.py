@@ -23,7 +23,7 @@ from jaxasr.train_config import TrainConfig
 
 Main: TypeAlias = Callable[[Sequence[str]], None]
 ROOT = pathlib.Path(__file__).parent.parent
-FOREIGN = {"", "arecord", "cd", "cp", "ffmpeg", "gcloud", "git", "ls", "pip", "source"}
+FOREIGN = {"", "arecord", "cd", "cp", "ffmpeg", "gcloud", "git", "grep", "ls", "pip", "sha256sum", "source"}
 """Programs of others, whose options nobody checks here, and none."""
 
 
