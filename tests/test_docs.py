@@ -14,11 +14,14 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 import jaxasr
+from docs import architecture
+from tests import test_imports as imports
+from tests.errors import catalogue
 
 ROOT = pathlib.Path(__file__).parent.parent
 PLACES = ("*.md", "docs/*.md", "notebooks/*", "examples/*.md", "benchmarks/*.md", "jaxasr/**/*.md", "tests/**/*.md")
 PAGES = sorted(path for place in PLACES for path in ROOT.glob(place) if path.suffix in (".md", ".ipynb"))
-IN_REPOSITORY = re.compile(r"github(?:\.com)?/jaxasr/jaxasr/(?:blob|tree|raw)/main/([^)\s#?]+)")
+IN_REPOSITORY = re.compile(r"github(?:\.com)?/jaxasr/jaxasr/(?:blob|tree|raw)/main/([^)\s?]+)")
 
 
 def name_of(path: pathlib.Path) -> str:
@@ -63,7 +66,7 @@ def anchors(path: pathlib.Path) -> set[str]:
 
 def leads_nowhere(path: pathlib.Path, link: str) -> bool:
     if inside := IN_REPOSITORY.search(link):
-        return not (ROOT / inside[1]).exists()
+        return leads_nowhere(ROOT / "README.md", inside[1])
     if re.match(r"\w+:", link):
         return False
     place, _, anchor = link.partition("#")
@@ -71,6 +74,14 @@ def leads_nowhere(path: pathlib.Path, link: str) -> bool:
     if not target.exists() or target.resolve() != target:  # GitHub follows no symbolic link
         return True
     return bool(anchor) and target.suffix == ".md" and anchor not in anchors(target)
+
+
+def blocks(path: pathlib.Path, language: str) -> list[str]:
+    """What stands in a page's fenced blocks of a language."""
+    return [token.content for token in tokens_of(path) if token.type == "fence" and token.info == language]
+
+
+# Links -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("path", PAGES, ids=name_of)
@@ -92,6 +103,18 @@ def test_every_page_is_in_the_navigation():
     assert {path.name for path in (ROOT / "docs").glob("*.md")} <= set(listed), "name it in mkdocs.yml"
 
 
+# What is quoted, and made, of the source ---------------------------------------------------------------------
+
+
+def test_errors_that_the_questions_quote_are_on_the_list_of_errors():
+    known = [message for entry in catalogue.entries(catalogue.PAGE.read_text("utf-8")) for message in entry.messages]
+    quoted = blocks(ROOT / "docs" / "faq.md", "error")
+    assert quoted
+    for block in quoted:
+        text = " ".join(block.removeprefix("error: ").split())
+        assert any(catalogue.matches(text, message) for message in known), f"no message of docs/errors.md: {text}"
+
+
 def test_the_page_of_functions_has_every_public_name():
     listed = re.findall(r"^::: (\S+)", (ROOT / "docs" / "api.md").read_text(encoding="utf-8"), re.MULTILINE)
     public = {name.removeprefix("jaxasr.") for name in listed if re.fullmatch(r"jaxasr\.[A-Z]\w+|jaxasr\.load", name)}
@@ -99,3 +122,11 @@ def test_the_page_of_functions_has_every_public_name():
     for name in listed:
         place, _, last = name.rpartition(".")
         assert getattr(importlib.import_module(place), last).__doc__, name
+
+
+def test_the_picture_of_the_modules_is_that_of_their_imports():
+    parts = {imports.part(file) for file in imports.FILES} - architecture.ABOVE_ALL
+    shown = {module for group in architecture.GROUPS.values() for module in group.modules.split()}
+    assert shown == parts, "give it a group in docs/architecture.py"
+    drawn = architecture.PICTURE.read_text(encoding="utf-8")
+    assert drawn == architecture.picture(), "python -m docs.architecture draws it anew"
