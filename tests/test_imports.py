@@ -19,7 +19,7 @@ LAYERS = [
     {"bars"},
     {"trainable"},
     {"tasks"},
-    {"parallel", "compiled", "memory", "inputs", "train_config", "stream"},
+    {"parallel", "compiled", "memory", "inputs", "train_config", "stream", "profiling"},
     {"gradients"},
     {"state", "states", "checkpoint", "cmvn", "logs", "stopping"},
     {"finetune", "fit", "hypothesis", "language_models"},
@@ -32,7 +32,7 @@ LAYERS = [
     {"convert/folders"},
     {"validate"},
     {"loop", "replay"},
-    {"train", "notebook"},
+    {"train", "completion", "notebook"},
     {"__main__", ""},  # the package itself, whose public names are loaded when they are used
 ]
 OF_FOLDERS = {
