@@ -55,7 +55,8 @@ def choose(
     """At most `max_buckets` shapes, shortest first, with the least padding for these lengths; none for no lengths.
 
     Args:
-      samples, tokens: (N,) lengths of every utterance; `variants` entries each where speed is perturbed.
+      samples: (N,) length of every utterance; `variants` entries each where speed is perturbed.
+      tokens: (N,) likewise.
       batch_samples: rows * samples of a batch stays below it, unless `rows_multiple` rows are more already.
       rows_multiple: rows come in multiples of it, so that the plan does not depend on the number of devices.
       uses: (N,) how often each entry comes in an epoch, on average; None for once.

@@ -1,0 +1,122 @@
+"""The pages: their links lead somewhere, and what is made of the source is up to date."""
+
+import functools
+import importlib
+import itertools
+import json
+import os
+import pathlib
+import re
+from collections.abc import Iterator
+
+import pytest
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+import jaxasr
+from tests.errors import catalogue
+
+ROOT = pathlib.Path(__file__).parent.parent
+PLACES = ("*.md", "docs/*.md", "notebooks/*", "examples/*.md", "benchmarks/*.md", "jaxasr/**/*.md", "tests/**/*.md")
+PAGES = sorted(path for place in PLACES for path in ROOT.glob(place) if path.suffix in (".md", ".ipynb"))
+IN_REPOSITORY = re.compile(r"github(?:\.com)?/jaxasr/jaxasr/(?:blob|tree|raw)/main/([^)\s#?]+)")
+
+
+def name_of(path: pathlib.Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+@functools.cache
+def text_of(path: pathlib.Path) -> str:
+    """A page's Markdown; of a notebook that of its cells."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".md":
+        return text
+    cells = json.loads(text)["cells"]
+    return "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+
+
+@functools.cache
+def tokens_of(path: pathlib.Path) -> list[Token]:
+    """What GitHub sees in a page, paragraphs and what stands in them in one list."""
+    blocks = MarkdownIt("commonmark").enable("table").parse(text_of(path))
+    return [token for block in blocks for token in (block, *(block.children or ()))]
+
+
+def links(path: pathlib.Path) -> Iterator[str]:
+    for token in tokens_of(path):
+        if token.type in ("link_open", "image"):
+            yield str(token.attrGet("href") or token.attrGet("src"))
+        elif token.type in ("html_block", "html_inline"):
+            yield from re.findall(r'\b(?:href|src)="([^"]+)"', token.content)
+
+
+@functools.cache
+def anchors(path: pathlib.Path) -> set[str]:
+    """As GitHub makes them of headings, and those given as `id`."""
+    found, tokens = set(re.findall(r'\bid="([^"]+)"', text_of(path))), tokens_of(path)
+    for before, token in itertools.pairwise(tokens):
+        if before.type == "heading_open":
+            words = "".join(child.content for child in token.children or ())
+            found.add(re.sub(r"[^\w\- ]", "", words.lower()).replace(" ", "-"))
+    return found
+
+
+def leads_nowhere(path: pathlib.Path, link: str) -> bool:
+    if inside := IN_REPOSITORY.search(link):
+        return not (ROOT / inside[1]).exists()
+    if re.match(r"\w+:", link):
+        return False
+    place, _, anchor = link.partition("#")
+    target = pathlib.Path(os.path.normpath(path.parent / place)) if place else path
+    if not target.exists() or target.resolve() != target:  # GitHub follows no symbolic link
+        return True
+    return bool(anchor) and target.suffix == ".md" and anchor not in anchors(target)
+
+
+def blocks(path: pathlib.Path, language: str) -> list[str]:
+    """What stands in a page's fenced blocks of a language."""
+    return [token.content for token in tokens_of(path) if token.type == "fence" and token.info == language]
+
+
+# Links -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name_of)
+def test_links_lead_somewhere(path):
+    assert [link for link in links(path) if leads_nowhere(path, link)] == []
+
+
+def test_a_link_that_leads_nowhere_is_seen():
+    readme = ROOT / "README.md"
+    there = ["docs/data.md", "docs/data.md#what-is-used", "https://example.org", "docs"]
+    nowhere = ["docs/dat.md", "docs/data.md#what-is-not", "#nothing", "configs/README.md"]
+    assert [link for link in [*there, *nowhere] if leads_nowhere(readme, link)] == nowhere
+
+
+def test_every_page_is_in_the_navigation():
+    nav = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:\n")[2]
+    listed = re.findall(r"(\S+\.md)$", nav, re.MULTILINE)
+    assert len(listed) == len(set(listed))
+    assert {path.name for path in (ROOT / "docs").glob("*.md")} <= set(listed), "name it in mkdocs.yml"
+
+
+# What is quoted, and made, of the source ---------------------------------------------------------------------
+
+
+def test_errors_that_the_questions_quote_are_on_the_list_of_errors():
+    known = [message for entry in catalogue.entries(catalogue.PAGE.read_text("utf-8")) for message in entry.messages]
+    quoted = blocks(ROOT / "docs" / "faq.md", "error")
+    assert quoted
+    for block in quoted:
+        text = " ".join(block.removeprefix("error: ").split())
+        assert any(catalogue.matches(text, message) for message in known), f"no message of docs/errors.md: {text}"
+
+
+def test_the_page_of_functions_has_every_public_name():
+    listed = re.findall(r"^::: (\S+)", (ROOT / "docs" / "api.md").read_text(encoding="utf-8"), re.MULTILINE)
+    public = {name.removeprefix("jaxasr.") for name in listed if re.fullmatch(r"jaxasr\.[A-Z]\w+|jaxasr\.load", name)}
+    assert public == set(jaxasr.__all__) - {"__version__"}
+    for name in listed:
+        place, _, last = name.rpartition(".")
+        assert getattr(importlib.import_module(place), last).__doc__, name
