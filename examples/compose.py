@@ -1,6 +1,6 @@
 """A task without the training loop: from sound files to a gradient step, in pure functions.
 
-python examples/compose.py
+    python examples/compose.py
 """
 
 import dataclasses

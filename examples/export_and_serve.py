@@ -20,6 +20,8 @@ import soundfile
 from jax import export as jax_export
 
 PLATFORMS = ("cpu", "cuda", "tpu")
+FIRST = 3
+"""The first token that is text, after <blank>, <s> and </s>."""
 
 
 def text_of(tokens: list[str], between: str) -> str:
@@ -46,7 +48,7 @@ def export(model: pathlib.Path, folder: pathlib.Path, seconds: list[float]) -> N
         found = decode(unflatten(params), batch._replace(audio=audio, audio_lengths=lengths))
         return found.tokens, found.lengths
 
-    tokens, ids = list(task.vocabulary.tokens), range(3, len(task.vocabulary))
+    tokens, ids = list(task.vocabulary.tokens), range(FIRST, len(task.vocabulary))
     between = " " if type(task.tokenizer).__name__ == "WordTokenizer" else ""
     if text_of([tokens[i] for i in ids], between) != task.text(ids):
         sys.exit(f"{type(task.tokenizer).__name__}: its tokens are put together in another way; write it in text_of")
@@ -81,7 +83,7 @@ class Server:
         audio = np.zeros((1, room), np.int16)
         audio[0, : len(samples)] = samples
         tokens, lengths = jax.device_get(self.programs[room](self.params, audio, np.array([len(samples)], np.int32)))
-        return text_of([self.tokens[i] for i in tokens[0, : lengths[0]]], self.between)
+        return text_of([self.tokens[i] for i in tokens[0, : lengths[0]] if i >= FIRST], self.between)
 
 
 def serve(folder: pathlib.Path, files: list[str]) -> None:
