@@ -32,6 +32,13 @@ def pages() -> dict[str, str]:
     return {path: page for path, page in (top | inside | beside | notebooks).items() if (ROOT / path).exists()}
 
 
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """With each notebook in the navigation."""
+    (tutorials,) = (entry["Tutorials"] for entry in config.nav or () if "Tutorials" in entry)
+    tutorials += sorted(page for page in pages().values() if page.startswith("notebooks/"))
+    return config
+
+
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """The files of docs/, and those elsewhere that are pages."""
     for path, page in pages().items():

@@ -35,7 +35,7 @@ class AlignOptions:
     reason, and listed in `left_out.jsonl`.
     """
 
-    manifest: Annotated[tuple[str, ...], tyro.conf.Positional]
+    manifest: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="MANIFEST ...")]
     """Kaldi folders, manifests."""
     model: str
     """Workdir of a run, or its model folder; trained with a CTC head."""

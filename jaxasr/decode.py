@@ -49,7 +49,7 @@ class DecodeOptions:
     features takes .npy files and PATH.ark:OFFSET instead.
     """
 
-    input: Annotated[tuple[str, ...], tyro.conf.Positional]
+    input: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="INPUT ...")]
     """Sound files, folders, Kaldi folders, manifests; - for a sound file on standard input; URLs of --allow_url."""
     model: str
     """Workdir of a run, or its model folder."""

@@ -1,5 +1,6 @@
 """What a run shows and writes down: a progress bar or plain lines, log.jsonl and TensorBoard."""
 
+import collections
 import contextlib
 import json
 import math
@@ -8,8 +9,8 @@ import pathlib
 import shlex
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import IO, Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import IO, Any, TypeAlias
 
 import jax
 import numpy as np
@@ -17,7 +18,9 @@ import rich.console
 import rich.progress
 import rich.text
 
+from jaxasr.bars import bar
 from jaxasr.board import Board
+from jaxasr.config import import_flags
 from jaxasr.data.pipeline import HostBatch
 from jaxasr.errors import NonFiniteError, TrainingError
 from jaxasr.memory import shown
@@ -42,6 +45,10 @@ NONFINITE = "nonfinite"
 """Folder of the workdir: a file for each step that had no finite loss and gradient."""
 SPEEDS = {"seconds": "audio_seconds_per_second", "tokens": "tokens_per_second"}
 """What a step's speed is called, by what the task reads."""
+
+
+Reporter: TypeAlias = Callable[[dict[str, Any]], None]
+"""Is given every record of log.jsonl as it is written: in their order, in the thread of the run, as JSON holds them."""
 
 
 class Start:
@@ -120,16 +127,20 @@ class RunLog:
         *,
         active: bool = True,
         imports: Sequence[str] = (),
+        reporter: Reporter | None = None,
     ):
         """`imports` are the modules that commands on this run's folder need."""
         self.console = console
         self._active = active
         self._workdir = workdir
-        self._imports = [f"--import={name}" for name in imports]
+        self._imports = import_flags(imports)
         self._bar: rich.progress.Progress | None = None
         self._began = (time.perf_counter(), 0)
         self._last_wer = ""
         self._writing = threading.Lock()
+        self._thread = threading.get_ident()
+        self._reporter = reporter
+        self._unreported: collections.deque[str] = collections.deque()
         if not active:
             return
         with _told_of_disk(workdir):
@@ -137,7 +148,7 @@ class RunLog:
             self._board = Board(workdir / "tensorboard", self.say)
         self._watch = Watch(self.say)
         if console.is_terminal:
-            self._bar = _bar(console)
+            self._bar = bar(console)
             self._task = self._bar.add_task("training", total=None, numbers="")
             self._bar.start()
 
@@ -178,6 +189,9 @@ class RunLog:
                 self._file.write(line)
                 self._file.flush()
                 self._watch.beat()
+                self._unreported.append(line)
+        if threading.get_ident() == self._thread:  # those of other threads wait for it
+            self._report()
 
     def to_disk(self) -> None:
         """Returns when all lines so far are on the disk."""
@@ -189,7 +203,7 @@ class RunLog:
         """Writes what is known of a step without a finite loss and gradient into a file that `jaxasr.replay` takes."""
         if self._active:
             file = self._workdir / NONFINITE / f"step_{step:08d}.json"
-            command = shlex.join(["python", "-m", "jaxasr.replay", *self._imports, str(file)])
+            command = shlex.join(["python", "-m", "jaxasr.replay", str(file), *self._imports])
             record = {"command": command, "step": step} | about
             write_atomically(file, json.dumps(record, ensure_ascii=False, indent=1).encode())
 
@@ -208,6 +222,15 @@ class RunLog:
                     with contextlib.suppress(OSError):  # what could not be written, has been said
                         file.close()
             self._active = False
+        self._report()
+
+    def _report(self) -> None:
+        """Gives the reporter what it has not seen; one that raises is asked no more."""
+        reporter, self._reporter = self._reporter, None
+        if reporter is not None:
+            while self._unreported:
+                reporter(json.loads(self._unreported.popleft()))
+        self._reporter = reporter
 
     def _write(self, split: str, record: dict[str, Any], step: int, epoch: float) -> None:
         if not self._active:
@@ -221,48 +244,6 @@ class RunLog:
             return ""
         left = (time.perf_counter() - began) / (step - first) * (total - step)
         return f"  ETA {int(left) // 60}:{int(left) % 60:02d}"
-
-
-def _bar(console: rich.console.Console, *, transient: bool = False) -> rich.progress.Progress:
-    return rich.progress.Progress(
-        rich.progress.TextColumn("{task.description}"),
-        rich.progress.BarColumn(),
-        rich.progress.MofNCompleteColumn(),
-        rich.progress.TimeElapsedColumn(),
-        rich.progress.TextColumn("left"),
-        rich.progress.TimeRemainingColumn(),
-        rich.progress.TextColumn("{task.fields[numbers]}"),
-        console=console,
-        transient=transient,
-    )
-
-
-def with_bar(
-    batches: Iterable[HostBatch], total: int, rate: float, console: rich.console.Console
-) -> Iterator[HostBatch]:
-    """The batches, with a bar that tells how many are done, the ETA and the audio seconds per second."""
-    began, samples = time.perf_counter(), 0
-    with _bar(console, transient=True) as bar:
-        task = bar.add_task("batches", total=total, numbers="")
-        for host in batches:
-            yield host
-            samples += int(np.sum(host.batch.input_lengths)) * jax.process_count()
-            speed = samples / rate / max(time.perf_counter() - began, 1e-9)
-            bar.update(task, advance=1, numbers=f"audio s/s {speed:.0f}")
-
-
-def with_sound_bar(
-    blocks: Iterable[np.ndarray], total: int, rate: float, console: rich.console.Console
-) -> Iterator[np.ndarray]:
-    """Blocks of `total` samples of sound, with the same bar."""
-    began, samples = time.perf_counter(), 0
-    with _bar(console, transient=True) as bar:
-        task = bar.add_task("samples", total=total, numbers="")
-        for block in blocks:
-            yield block
-            samples += len(block)
-            speed = samples / rate / max(time.perf_counter() - began, 1e-9)
-            bar.update(task, advance=len(block), numbers=f"audio s/s {speed:.0f}")
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import rich.console
 
+from jaxasr.bars import with_sound_bar
 from jaxasr.data.audio import SoundSource
 from jaxasr.data.batch import BucketShape
 from jaxasr.data.bucketing import PlannedBatch
@@ -23,7 +24,6 @@ from jaxasr.data.utterance import Utterance
 from jaxasr.errors import DataError
 from jaxasr.hypothesis import Hypothesis, hypothesis_of, joined, with_words
 from jaxasr.inputs import Inputs, evaluation_inputs
-from jaxasr.logs import with_sound_bar
 from jaxasr.recognizer import Recognizer
 from jaxasr.tasks.base import Task
 from jaxasr.typing import Array, Bool, Float, Params

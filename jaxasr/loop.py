@@ -14,7 +14,7 @@ from jaxasr.data.pipeline import HostBatch
 from jaxasr.errors import CheckpointError, NonFiniteError
 from jaxasr.finetune import given_params
 from jaxasr.inputs import Position, groups
-from jaxasr.logs import RunLog, Start, StepLog
+from jaxasr.logs import Reporter, RunLog, Start, StepLog
 from jaxasr.memory import teller
 from jaxasr.parallel import Devices, is_main_process
 from jaxasr.prepare import Prepared, fingerprint_of_options
@@ -61,6 +61,7 @@ def loop(
     opened: contextlib.ExitStack,
     start: Start,
     failed: NonFiniteError | None = None,
+    reporter: Reporter | None = None,
 ) -> None:
     """From the first step, or the last state saved, to the scores of the test sets; what it opens, `opened` closes.
 
@@ -69,7 +70,7 @@ def loop(
     Raises:
       NonFiniteError: too many steps in a row had no finite loss and gradient.
     """
-    parts, state = _opened(cfg, data, devices, workdir, console, opened, start, failed)
+    parts, state = _opened(cfg, data, devices, workdir, console, opened, start, failed, reporter)
     log, step_log, steps, model, validator, checkpoints, ends, stop, progress = parts
     step = int(state.step)
     if not ends.reached(step):
@@ -121,6 +122,7 @@ def _opened(
     opened: contextlib.ExitStack,
     start: Start,
     failed: NonFiniteError | None,
+    reporter: Reporter | None,
 ) -> tuple[Parts, TrainState]:
     """The parts of a run, and its newest state, or else its first one."""
 
@@ -132,7 +134,7 @@ def _opened(
     abstract, model = abstract_state(create, devices), model_maker(cfg, devices)
     for said in filter(None, (cfg.trainable.summary(abstract.params), devices.summary(abstract))):
         say(said)
-    log = closing(RunLog(workdir, console, active=is_main_process(), imports=cfg.imports))
+    log = closing(RunLog(workdir, console, active=is_main_process(), imports=cfg.imports, reporter=reporter))
     steps = closing(train_steps(cfg, data.task, devices, abstract, teller(data.task.source, log)))
     run = fingerprint_of_options(workdir) if is_main_process() else None
     checkpoints = closing(Checkpoints(workdir / "checkpoints", run=run))

@@ -33,7 +33,7 @@ class NgramOptions:
     python -m jaxasr.ngram data/train more.txt --model=exp/asr --output=exp/lm.arpa
     """
 
-    text: Annotated[tuple[str, ...], tyro.conf.Positional]
+    text: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="TEXT ...")]
     """Files of sentences, manifests."""
     output: str
     """The ARPA file; packed where its name ends in .gz."""

@@ -41,9 +41,9 @@ class PlotOptions:
     where the decoder looks.
     """
 
-    model: Annotated[str, tyro.conf.Positional]
+    model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DIR")]
     """Workdir of a run, or its model folder."""
-    audio: Annotated[str, tyro.conf.Positional]
+    audio: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SOUND")]
     """Sound file; .npy file or PATH.ark:OFFSET where the model reads features."""
     output: str | None = None
     """File to write: a .png, drawn by Chromium, which must be installed, or an .html; by default the sound's name
@@ -61,6 +61,25 @@ def plot(options: PlotOptions) -> pathlib.Path:
     output = pathlib.Path(options.output or f"{pathlib.Path(options.audio).stem}.png")
     if output.suffix not in (".png", ".html"):
         raise ConfigError(f"--output={output}: a name that ends in .png or .html was expected; change it.")
+    name, parts = drawn(options, heard=output.suffix == ".html")
+    text = page.document(name, parts)
+    if output.suffix == ".html":
+        checkpoint.write_atomically(output, text.encode())
+        return output
+    with tempfile.TemporaryDirectory() as folder:
+        whole = pathlib.Path(folder) / "plot.html"
+        whole.write_text(text, encoding="utf-8")
+        browser.picture(whole, output)
+    return output
+
+
+def drawn(options: PlotOptions, *, heard: bool = True) -> tuple[str, list[Html]]:
+    """The sound's name, and the parts of the picture; with a player where it is to be `heard`.
+
+    Raises:
+      ConfigError: the model recognises nothing, or the search cannot be.
+      DataError: the sound cannot be read, or there is nothing to see, or too much.
+    """
     if not (0.0 <= options.start < math.inf and (options.seconds is None or 0.0 < options.seconds < math.inf)):
         raise ConfigError(
             f"--start={options.start} --seconds={options.seconds}: 0 or more seconds, and more than 0, were expected; "
@@ -78,15 +97,7 @@ def plot(options: PlotOptions) -> pathlib.Path:
     utterance = dataclasses.replace(utterance, start=options.start, seconds=options.seconds)
     check_length(task, utterance)
     said = _recognized(task, params, utterance, options.searching)
-    text = page.document(utterance.id, _body(task, params, utterance, said, heard=output.suffix == ".html"))
-    if output.suffix == ".html":
-        checkpoint.write_atomically(output, text.encode())
-        return output
-    with tempfile.TemporaryDirectory() as folder:
-        whole = pathlib.Path(folder) / "plot.html"
-        whole.write_text(text, encoding="utf-8")
-        browser.picture(whole, output)
-    return output
+    return utterance.id, _body(task, params, utterance, said, heard=heard)
 
 
 def check_length(task: Task, utterance: Utterance) -> None:

@@ -6,12 +6,12 @@ from typing import Any
 import jax
 import rich.console
 
+from jaxasr.bars import with_bar
 from jaxasr.compiled import CompiledByShape
 from jaxasr.data.batch import BucketShape
 from jaxasr.data.pipeline import HostBatch
 from jaxasr.hypothesis import Hypothesis, hypothesis_of
 from jaxasr.inputs import Inputs
-from jaxasr.logs import with_bar
 from jaxasr.parallel import Devices
 from jaxasr.search.choices import NO_FUSION, Fusion, Search
 from jaxasr.search.hypotheses import Hypotheses

@@ -17,7 +17,12 @@ from jaxasr.train_config import TrainConfig
 
 
 @failing_alone()
-def train(cfg: TrainConfig, *, collate_fn: Callable[..., Any] | None = None) -> pathlib.Path:
+def train(
+    cfg: TrainConfig,
+    *,
+    collate_fn: Callable[..., Any] | None = None,
+    reporter: Callable[[dict[str, Any]], None] | None = None,
+) -> pathlib.Path:
     """Trains, keeps the best, averages them and scores the test sets; returns the workdir.
 
     The same configuration on the same workdir goes on where it stopped, to the same result. SIGTERM and
@@ -25,6 +30,8 @@ def train(cfg: TrainConfig, *, collate_fn: Callable[..., Any] | None = None) -> 
 
     Args:
       collate_fn: from examples and a `BucketShape` to a batch; None for the task's own.
+      reporter: is given every record that log.jsonl gets, in the main process, in this thread. What it raises ends the
+        run as any error does, so that the same call goes on.
     """
     # what --help does not need is imported here
     from jaxasr.checkpoint import claimed, has_state
@@ -57,7 +64,7 @@ def train(cfg: TrainConfig, *, collate_fn: Callable[..., Any] | None = None) -> 
         while True:
             try:
                 with contextlib.ExitStack() as opened:
-                    loop(cfg, data, devices, workdir, console, opened, start, failed)
+                    loop(cfg, data, devices, workdir, console, opened, start, failed, reporter)
                 return workdir
             except NonFiniteError as error:
                 if error.rollbacks >= cfg.rollbacks:

@@ -2,12 +2,13 @@
 
 import dataclasses
 import os
-from typing import Annotated, Literal, Self
+import pathlib
+from typing import Annotated, Any, Literal, Self
 
 import jax
 import tyro
 
-from jaxasr import adapters, averages, config, optim, schedules
+from jaxasr import adapters, averages, config, optim, recipes, schedules
 from jaxasr.adapters import ADAPTERS
 from jaxasr.averages import AVERAGES
 from jaxasr.data.reading import STALL_SECONDS
@@ -128,6 +129,15 @@ class TrainConfig:
     """This process's number, from 0."""
     imports: tuple[str, ...] = ()
     """Modules that register entries of their own; --import=MODULE."""
+
+    @classmethod
+    def from_yaml(cls, path: str | pathlib.Path, **changes: Any) -> Self:
+        """The options in a YAML file, or in a recipe that comes with jaxasr by its name, and then the `changes`.
+
+        Raises:
+          ConfigError: there is no such file, or an option cannot be.
+        """
+        return dataclasses.replace(config.from_mapping(cls, recipes.read_yaml(path), where=str(path)), **changes)
 
     def rooted(self) -> Self:
         """With the manifests' paths as they are from here, and no `data_root`.

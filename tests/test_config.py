@@ -225,6 +225,7 @@ def test_recipes_by_name_and_the_fallback():
     digits = parse("--config=digits")
     assert digits == parse("--config=configs/digits.yaml") == parse(fallback=train.digits_recipe)
     assert digits.task.sample_rate == 8000
+    assert TrainConfig.from_yaml("digits", epochs=2) == dataclasses.replace(digits, epochs=2)
     assert parse("--train=x", fallback=train.digits_recipe) == TrainConfig(train=("x",))
     assert parse(write("seed: 3"), fallback=train.digits_recipe) == TrainConfig(seed=3)
     assert parse("--epochs=2", fallback=train.digits_recipe) == dataclasses.replace(digits, epochs=2)

@@ -14,12 +14,14 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 import jaxasr
+from docs import architecture
+from tests import test_imports as imports
 from tests.errors import catalogue
 
 ROOT = pathlib.Path(__file__).parent.parent
 PLACES = ("*.md", "docs/*.md", "notebooks/*", "examples/*.md", "benchmarks/*.md", "jaxasr/**/*.md", "tests/**/*.md")
 PAGES = sorted(path for place in PLACES for path in ROOT.glob(place) if path.suffix in (".md", ".ipynb"))
-IN_REPOSITORY = re.compile(r"github(?:\.com)?/jaxasr/jaxasr/(?:blob|tree|raw)/main/([^)\s#?]+)")
+IN_REPOSITORY = re.compile(r"github(?:\.com)?/jaxasr/jaxasr/(?:blob|tree|raw)/main/([^)\s?]+)")
 
 
 def name_of(path: pathlib.Path) -> str:
@@ -64,7 +66,7 @@ def anchors(path: pathlib.Path) -> set[str]:
 
 def leads_nowhere(path: pathlib.Path, link: str) -> bool:
     if inside := IN_REPOSITORY.search(link):
-        return not (ROOT / inside[1]).exists()
+        return leads_nowhere(ROOT / "README.md", inside[1])
     if re.match(r"\w+:", link):
         return False
     place, _, anchor = link.partition("#")
@@ -120,3 +122,11 @@ def test_the_page_of_functions_has_every_public_name():
     for name in listed:
         place, _, last = name.rpartition(".")
         assert getattr(importlib.import_module(place), last).__doc__, name
+
+
+def test_the_picture_of_the_modules_is_that_of_their_imports():
+    parts = {imports.part(file) for file in imports.FILES} - architecture.ABOVE_ALL
+    shown = {module for group in architecture.GROUPS.values() for module in group.modules.split()}
+    assert shown == parts, "give it a group in docs/architecture.py"
+    drawn = architecture.PICTURE.read_text(encoding="utf-8")
+    assert drawn == architecture.picture(), "python -m docs.architecture draws it anew"

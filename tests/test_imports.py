@@ -16,6 +16,7 @@ LAYERS = [
     {"values", "recipes"},
     {"config", "command_line", "nn", "data", "scoring", "paths"},
     {"search", "optim", "schedules", "averages", "convert", "adapters", "fsdp", "init", "params", "checksums"},
+    {"bars"},
     {"trainable"},
     {"tasks"},
     {"parallel", "compiled", "memory", "inputs", "train_config", "stream"},
@@ -31,7 +32,7 @@ LAYERS = [
     {"convert/folders"},
     {"validate"},
     {"loop", "replay"},
-    {"train"},
+    {"train", "completion", "notebook"},
     {"__main__", ""},  # the package itself, whose public names are loaded when they are used
 ]
 OF_FOLDERS = {

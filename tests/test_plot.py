@@ -8,7 +8,7 @@ import pytest
 import soundfile
 
 import jaxasr
-from jaxasr import checkpoint, plot
+from jaxasr import checkpoint, notebook, plot
 from jaxasr.data.batch import AsrExample
 from jaxasr.errors import ConfigError, DataError
 from jaxasr.nn.decoders import ParaformerSanmDecoder
@@ -72,6 +72,8 @@ def test_a_plot_of_a_sound(tmp_path):
     for title in ("Spectrogram", "CTC posteriors", "Weights of the predictor", "Attention of the decoder"):
         assert title in text
     assert page.boxes > 0
+    shown = Texts(notebook.plot(tmp_path / "model", tmp_path / "a.wav")._repr_html_())
+    assert "Spectrogram" in shown.found and shown.boxes == page.boxes
     with pytest.raises(DataError, match=r"0\.01 s; one frame to 30 s were expected"):
         plot.plot(dataclasses.replace(options, start=0.5, seconds=0.01))
     for part in ({"start": -1.0}, {"start": np.nan}, {"seconds": np.nan}, {"seconds": -1.0}):

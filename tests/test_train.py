@@ -6,6 +6,7 @@ import pathlib
 import re
 import shutil
 import signal
+import threading
 import time
 import weakref
 
@@ -176,6 +177,24 @@ def test_weights_that_do_not_fit_are_refused_before_data_is_read(tmp_path):
     with pytest.raises(CheckpointError, match=r"no bert\.encoder\.layer\.2\."):
         train(tiny.config(tmp_path, task=task, train=("none.jsonl",), epochs=1))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_reporter_is_given_the_log_and_may_end_the_run(whole, tmp_path):
+    cfg, seen, threads = rerun(whole, tmp_path), [], set()
+
+    def report(record):
+        seen.append(record)
+        threads.add(threading.get_ident())
+        if len([r for r in seen if r["split"] == "valid"]) == 2:  # the first one's state is saved
+            raise ValueError("enough")
+
+    with pytest.raises(ValueError, match="enough"):
+        train(cfg, reporter=report)
+    train(cfg, reporter=seen.append)
+    assert seen == [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [r["step"] for r in seen if r["split"] == "session"][1] > 0
+    assert threads == {threading.get_ident()} and {"memory", "kept"} <= {r["split"] for r in seen}
+    assert_same(final_params(cfg), final_params(whole))
 
 
 def test_a_damaged_state_falls_back_to_the_one_before(whole, tmp_path, capsys):

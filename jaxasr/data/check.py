@@ -41,7 +41,7 @@ class CheckOptions:
     python -m jaxasr.data.check big.jsonl --sound=no --findings=all.jsonl
     """
 
-    manifest: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="MANIFEST")]
+    manifest: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="MANIFEST ...")]
     """Kaldi folders, manifests."""
     sound: Literal["no", "headers", "all"] = "all"
     """How much of the sound is read: all of it; headers, for lengths and rates; or none, for manifests alone."""

@@ -41,7 +41,7 @@ class PackOptions:
     python -m jaxasr.data.pack data/train packed/train
     """
 
-    paths: Annotated[tuple[str, ...], tyro.conf.Positional]
+    paths: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="MANIFEST ... FOLDER")]
     """Manifests, and the folder to make."""
     shard_mib: int = 512
     """Sound in a file of the copy, before it is compressed."""
