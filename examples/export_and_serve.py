@@ -3,7 +3,7 @@
 `export` writes into a folder one program for each length of sound, for CPUs, GPUs and TPUs at once, with the parameters
 and the tokens beside them. `serve` reads that folder and imports neither jaxasr nor Flax: copy it out as it is.
 
-    python -m jaxasr.train --task=asr --encoder=sanm --workdir=exp/digits    # a model
+    python -m jaxasr.train --task=asr --encoder=sanm --workdir=exp/digits
     python examples/export_and_serve.py export exp/digits exp/exported --seconds 2 8
     python examples/export_and_serve.py serve exp/exported a.wav b.wav
 """
