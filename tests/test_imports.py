@@ -19,7 +19,7 @@ LAYERS = [
     {"bars"},
     {"trainable"},
     {"tasks"},
-    {"parallel", "compiled", "memory", "inputs", "train_config", "stream"},
+    {"parallel", "compiled", "memory", "inputs", "train_config", "stream", "profiling"},
     {"gradients"},
     {"state", "states", "checkpoint", "cmvn", "logs", "stopping"},
     {"finetune", "fit", "hypothesis", "language_models"},
