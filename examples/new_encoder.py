@@ -2,9 +2,9 @@
 
 docs/new-encoder.md says what it has to promise.
 
-    cd examples
-    python -m jaxasr.train --import=new_encoder --encoder=gated_conv --encoder.num_layers=3 --workdir=exp/gated_conv
-    python -m jaxasr.decode --import=new_encoder --model=exp/gated_conv a.wav
+    PYTHONPATH=examples python -m jaxasr.train --import=new_encoder --encoder=gated_conv --encoder.num_layers=3 \
+        --workdir=exp/gated_conv
+    PYTHONPATH=examples python -m jaxasr.decode --import=new_encoder --model=exp/gated_conv a.wav
 """
 
 from flax import linen as nn

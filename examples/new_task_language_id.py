@@ -2,12 +2,12 @@
 
 The script labels the bundled digits by speaker and learns from them; `--import` makes the task one of any command.
 
-    cd examples
-    python new_task_language_id.py --epochs=10
-    python -m jaxasr.train --import=new_task_language_id --task=language_id --data_root=exp/speakers \
-        --train=train.jsonl --valid=valid.jsonl --test=test.jsonl --sample_rate=8000 --frontend.lfr_n=4 \
+    python examples/new_task_language_id.py --epochs=10
+    PYTHONPATH=examples python -m jaxasr.train --import=new_task_language_id --task=language_id --sample_rate=8000 \
+        --data_root=exp/speakers --train=train.jsonl --valid=valid.jsonl --test=test.jsonl --frontend.lfr_n=4 \
         --encoder.num_layers=2 --encoder.d_model=64 --encoder.d_ff=128 --epochs=10 --workdir=exp/speakers/run
-    python -m jaxasr.decode --import=new_task_language_id --model=exp/speakers/run exp/speakers/test.jsonl
+    PYTHONPATH=examples python -m jaxasr.decode --import=new_task_language_id --model=exp/speakers/run \
+        exp/speakers/test.jsonl
 """
 
 import dataclasses

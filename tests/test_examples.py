@@ -15,9 +15,9 @@ import jaxasr
 from jaxasr import AsrTask, checkpoint, command_line, train
 from jaxasr.data.tokenizer import CharTokenizer
 from jaxasr.errors import ConfigError
-from jaxasr.nn.encoders import ENCODERS, SanmEncoder
-from jaxasr.tasks import TASKS
+from jaxasr.nn.encoders import SanmEncoder
 from jaxasr.train_config import TrainConfig
+from tests.command_lines import own_parts
 
 ROOT = pathlib.Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
@@ -31,32 +31,18 @@ def load(name: str, folder: str = "examples"):
     return module
 
 
-@pytest.fixture(scope="module")
-def beside():
-    """From its name to a script, imported as scripts beside it do."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(EXAMPLES)
-        yield importlib.import_module
-    for path in EXAMPLES.glob("*.py"):
-        sys.modules.pop(path.stem, None)
-
-
 @pytest.fixture
-def examples(beside):
-    """`beside`, of which what a script registers is forgotten."""
-    known = [(registry._entries, dict(registry._entries)) for registry in (ENCODERS, TASKS)]
-    yield beside
-    for entries, before in known:
-        entries.clear()
-        entries.update(before)
-    for name in ("new_encoder", "new_task_language_id"):
-        sys.modules.pop(name, None)
+def examples():
+    """From its name to a script, imported as by `--import` and by scripts beside it."""
+    with own_parts():
+        yield importlib.import_module
 
 
 @pytest.fixture(scope="module")
-def data(beside):
+def data():
     """Training and validation inputs of a small model, of one shape each."""
-    by_hand = beside("train_loop_by_hand")
+    with own_parts():
+        by_hand = importlib.import_module("train_loop_by_hand")
     learnt, valid = by_hand.digits()
     task = dataclasses.replace(by_hand.digits_task(), encoder=SMALL)
     inputs, held_out = by_hand.inputs_of(task, learnt[::30], valid[::15])
@@ -74,14 +60,16 @@ def test_every_example_is_short_and_its_commands_are_listed():
     page = joined_lines((EXAMPLES / "README.md").read_text(encoding="utf-8"))
     for path in EXAMPLES.glob("*.py"):
         text = path.read_text(encoding="utf-8")
-        commands = re.findall(r"^    ((?:python|cd) .*)", joined_lines(text.split('"""')[1]), re.MULTILINE)
+        commands = re.findall(
+            r"^    (?:PYTHONPATH=examples )?python .*", joined_lines(text.split('"""')[1]), re.MULTILINE
+        )
         assert text.count("\n") <= 120 and f"({path.name})" in page and commands, path.name
-        assert [command for command in commands if command not in page] == [], path.name
+        assert [command for command in commands if command.strip() not in page] == [], path.name
 
 
 def joined_lines(text: str) -> str:
     """With commands that go on in the next line in one."""
-    return re.sub(r" \\\\\n\s*| \\\n\s*", " ", text)
+    return re.sub(r" \\\n\s*", " ", text)
 
 
 def test_compose_learns(capsys):
