@@ -7,12 +7,11 @@ import sys
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-import rich.console
 import rich.table
 import rich.text
 import tyro
 
-from jaxasr import config, info
+from jaxasr import config, consoles, info
 from jaxasr.command_line import Imports
 from jaxasr.convert import folders
 from jaxasr.errors import ConfigError, exit_with_message
@@ -95,7 +94,7 @@ def show(rows: Sequence[tuple[str, str]], commands: Sequence[str]) -> None:
     table.add_column(overflow="fold")
     for name, value in rows:
         table.add_row(rich.text.Text(name), rich.text.Text(value))
-    rich.console.Console().print(table)
+    consoles.console().print(table)
     print("\nNext:", *commands, sep="\n  ")
 
 
