@@ -1,4 +1,4 @@
-"""Draws docs/digits.svg, the picture of README.md, from a run on the bundled digits: `python docs/picture.py exp/digits`.
+"""Draws docs/digits.svg, the picture of README.md, of a run on the bundled digits: `python docs/picture.py exp/digits`.
 
 Its curves are those of the run's report; below them the model's view of a piece of the test set's sound, as
 `python -m jaxasr.plot` draws it. The colours suit a light page and a dark one.
