@@ -51,7 +51,8 @@ GROUPS = {
     "nn": Group("② batches to features, log-probabilities, loss", "nn", (4, 12)),
     BELOW_ALL: Group(
         "of command lines and files, registries, errors: used by all",
-        "command_line config values recipes registry paths params checksums typing errors launch versions watch board",
+        "command_line config values recipes registry paths params checksums typing errors launch consoles "
+        "versions watch board",
         (0, 12),
     ),
 }

@@ -12,7 +12,7 @@ import jaxasr
 
 PACKAGE = pathlib.Path(jaxasr.__file__).parent
 LAYERS = [
-    {"errors", "typing", "registry", "corpora", "launch", "versions", "board", "watch"},
+    {"errors", "typing", "registry", "corpora", "launch", "consoles", "versions", "board", "watch"},
     {"values", "recipes"},
     {"config", "command_line", "nn", "data", "scoring", "paths"},
     {"search", "optim", "schedules", "averages", "convert", "adapters", "fsdp", "init", "params", "checksums"},
@@ -78,7 +78,7 @@ def test_imports_point_one_way(file):
     for other in imported(file) - {mine}:
         assert LAYER[other] <= LAYER[mine], f"{mine} imports {other}"
     if mine == "data":
-        assert imported(file) <= {"data", "errors", "registry"}
+        assert imported(file) <= {"data", "errors", "registry", "consoles"}
     if mine == "nn":
         assert imported(file) <= {"nn", "errors", "registry", "typing"}
 
