@@ -27,6 +27,11 @@ def beside(name: str, default: Any) -> Any:
     return dataclasses.field(default=default, metadata={"beside": name})
 
 
+def no_option(value: Any) -> Any:
+    """A dataclass field that has this value and no flag: one of a base class that changes nothing in this class."""
+    return dataclasses.field(default=value, init=False)
+
+
 def naming_files(default: Any = None) -> Any:
     """A field, of a dataclass or a Linen module, that names files which a run goes on with only as they were."""
     return dataclasses.field(default=default, metadata={"names_files": True})

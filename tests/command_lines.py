@@ -19,6 +19,7 @@ from jaxasr import command_line, train
 from jaxasr.__main__ import COMMANDS, main_of
 from jaxasr.errors import JaxasrError
 from jaxasr.nn.encoders import ENCODERS
+from jaxasr.tasks import TASKS
 from jaxasr.train_config import TrainConfig
 
 Main: TypeAlias = Callable[[Sequence[str]], None]
@@ -144,11 +145,13 @@ def of_train(words: Sequence[str], whole: bool) -> None:
 @contextlib.contextmanager
 def own_parts() -> Iterator[None]:
     """Within it the modules of examples/ can be imported, and what they register is gone after it."""
-    entries, modules = dict(ENCODERS._entries), set(sys.modules)
-    with mock.patch.object(sys, "path", [str(ROOT / "examples"), *sys.path]):
+    modules = set(sys.modules)
+    with (
+        mock.patch.object(sys, "path", [str(ROOT / "examples"), *sys.path]),
+        mock.patch.dict(ENCODERS._entries),
+        mock.patch.dict(TASKS._entries),
+    ):
         yield
-    ENCODERS._entries.clear()
-    ENCODERS._entries.update(entries)
     for module in set(sys.modules) - modules:
         if str(getattr(sys.modules[module], "__file__", "")).startswith(str(ROOT / "examples")):
             del sys.modules[module]

@@ -76,8 +76,9 @@ def test_it_stands_on_the_page_of_notebooks(file):
 
 @each
 def test_options_of_commands_exist(file):
+    """What stands in braces is a word, or several where its name ends in FLAGS."""
     for line in (line for source in cells(file, "code") for line in commands(source)):
-        for words in command_lines.divided(re.sub(r" \{\w+\}(?= |$)", "", line).replace("{", "").replace("}", "")):
+        for words in command_lines.divided(re.sub(r"\{\w+\}", "1", re.sub(r"\{\w*FLAGS\}", "", line))):
             assert words[0] not in command_lines.PROGRAMS or command_lines.fault(words) == "", line
 
 
