@@ -23,6 +23,7 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    """The command line: `argv`, or else the program's own arguments."""
     argv = list(sys.argv[1:] if argv is None else argv)
     if not argv or argv[0] in ("-h", "--help"):
         lines = [f"  {name:9} {what}" for name, what in COMMANDS.items()]
@@ -42,7 +43,11 @@ def main_of(command: str) -> Callable[[Sequence[str]], None]:
 
 
 def known_command(command: str) -> str:
-    """The command itself, where it is one."""
+    """The command itself, where it is one.
+
+    Raises:
+      ConfigError: it is none.
+    """
     if command not in COMMANDS:
         raise ConfigError(
             f"jaxasr {command}: no such command; there are {', '.join(COMMANDS)}; choose one of them."

@@ -29,6 +29,7 @@ _BLOCK = 1 << 16
 
 
 def is_url(name: str) -> bool:
+    """Whether the name is a URL that sound may come from."""
     return name.lower().startswith(("http://", "https://"))
 
 

@@ -32,6 +32,7 @@ from jaxasr.tasks.base import Task
 
 
 def measures(task: Task) -> Measures:
+    """What of the task decides which utterances can be used."""
     return Measures(task.source, task.frames, task.frames_needed, task.num_tokens, task.unknown)
 
 
@@ -174,6 +175,9 @@ def training_inputs(
       weights: what the corpora's shares of an epoch are by; () for every utterance once.
       check_sound: read every file to its end first, and leave out those that cannot be; else the seconds that a
         manifest states are trusted.
+
+    Raises:
+      DataError: nothing is left to train on.
     """
     preprocess = task.preprocess_fn(train=True)  # first, since it may look for noises
     longest = max_seconds * max(speeds)
@@ -327,10 +331,12 @@ class Position(NamedTuple):
 
     @property
     def epochs(self) -> float:
+        """Epochs until here, parts of one too."""
         return self.epoch + self.batch / self.batches
 
     @property
     def ends_epoch(self) -> bool:
+        """Whether this batch is the last of its epoch."""
         return self.batch == self.batches
 
     def next(self) -> tuple[int, int]:

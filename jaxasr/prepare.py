@@ -104,7 +104,11 @@ def amount(size: float, unit: str) -> str:
 
 
 def read_manifests(cfg: TrainConfig, console: rich.console.Console) -> tuple[list[Utterance], list[Utterance]]:
-    """Training and validation utterances; says where the latter come from when no manifest does."""
+    """Training and validation utterances; says where the latter come from when no manifest does.
+
+    Raises:
+      DataError: no utterance can be read.
+    """
     source = cfg.task.source
     train = manifest.read_all(cfg.train, kind=source.kind)
     if cfg.valid:

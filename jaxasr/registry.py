@@ -46,7 +46,11 @@ class Registry(Generic[T]):
         self._entries: dict[str, type[T]] = {}
 
     def register(self, name: str) -> Callable[[ClassT], ClassT]:
-        """A class decorator: `@ENCODERS.register("sanm")`."""
+        """A class decorator: `@ENCODERS.register("sanm")`.
+
+        Raises:
+          ConfigError: the name is taken, or the class lacks the base or a method.
+        """
 
         def add(cls: ClassT) -> ClassT:
             if name in self._entries:
@@ -86,7 +90,11 @@ class Registry(Generic[T]):
         return iter(sorted(self._entries))
 
     def name_of(self, cls: type) -> str:
-        """The name that `cls` was registered under."""
+        """The name that `cls` was registered under.
+
+        Raises:
+          ConfigError: it was not registered.
+        """
         for name, entry in self._entries.items():
             if entry is cls:
                 return name

@@ -42,6 +42,7 @@ class ErrorCounts(NamedTuple):
 
     @property
     def errors(self) -> int:
+        """Substitutions, deletions and insertions."""
         return self.substitutions + self.deletions + self.insertions
 
     @property
@@ -73,6 +74,7 @@ class Score(NamedTuple):
 
     @property
     def wrong_sentences(self) -> int:
+        """Utterances with a wrong word."""
         return sum(utterance.words.errors > 0 for utterance in self.utterances)
 
     @property
@@ -104,6 +106,7 @@ def count_errors(reference: Sequence[str], hypothesis: Sequence[str]) -> ErrorCo
 
 
 def words(text: str) -> list[str]:
+    """What stands between white space."""
     return text.split()
 
 

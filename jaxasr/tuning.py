@@ -59,6 +59,7 @@ class Tuned:
 
 
 def on_command_line(names: Sequence[str], weights: Weights) -> str:
+    """The weights as the flags that set them."""
     return " ".join(f"--{name}={value:g}" for name, value in zip(names, weights, strict=True))
 
 

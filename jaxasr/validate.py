@@ -55,6 +55,7 @@ class Validator:
         self._recognizer.announce(params, self._data.valid.shapes_by_need())
 
     def ready(self) -> bool:
+        """Whether the search is compiled for every shape."""
         return self._recognizer.compiled.ready()
 
     def close(self) -> None:
@@ -190,5 +191,6 @@ def lowest(losses: Sequence[float]) -> int:
 
 
 def score_of(inputs: Inputs, hypotheses: list[Hypothesis]) -> Score:
+    """The errors of hypotheses for these inputs, their texts cleaned as those of training."""
     references = {u.id: u.text for u in inputs.selection.utterances}
     return score_cleaned(inputs.task.cleaning, references, {h.id: h.text for h in hypotheses})

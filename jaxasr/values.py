@@ -16,7 +16,11 @@ class Words(tuple[str, ...]):
 
 
 def coerce(value: Any, hint: Any, where: str) -> Any:
-    """`value`, as YAML, JSON or the command line gives it, as the type `hint`; 1e-3, text in YAML, is a number."""
+    """`value`, as YAML, JSON or the command line gives it, as the type `hint`; 1e-3, text in YAML, is a number.
+
+    Raises:
+      ConfigError: it is none.
+    """
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         return _coerce_union(value, args, where)

@@ -127,6 +127,9 @@ def plan(
     With an `rng` the order of utterances and of batches is drawn from it; without, utterances go by length.
     Only the largest shape can be left with filler rows.
 
+    Args:
+      samples, tokens: those of each utterance, (N,).
+
     Raises:
       DataError: an utterance fits no shape.
     """
@@ -149,7 +152,7 @@ def plan(
 
 
 def usage(batches: Sequence[PlannedBatch], samples: np.ndarray, shapes: Sequence[BucketShape]) -> list[BucketUse]:
-    """What each shape holds in this plan."""
+    """What each shape holds in this plan of utterances with so many samples, (N,)."""
     uses = []
     for shape in shapes:
         mine = [b.indices for b in batches if b.shape == shape]

@@ -167,6 +167,7 @@ class Cleaning:
         return re.sub(gone, lambda found: " " if any(map(str.isspace, found[0])) else "", text).strip()
 
     def names(self) -> list[str]:
+        """The cleaners' names, in their order."""
         return [CLEANERS.name_of(type(cleaner)) for cleaner in self.cleaners]
 
     def __str__(self) -> str:

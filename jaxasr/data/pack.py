@@ -264,6 +264,7 @@ def _verify(path: str, digests: Sequence[bytes]) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    """The command line: `argv`, or else the program's own arguments."""
     options = tyro.cli(
         PackOptions, args=argv, prog="python -m jaxasr.data.pack", config=(tyro.conf.FlagCreatePairsOff,)
     )

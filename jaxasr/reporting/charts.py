@@ -38,6 +38,7 @@ class Axis(NamedTuple):
         return self.start + (value - low) / (high - low) * (self.end - self.start)
 
     def ticks(self, most: int) -> list[float]:
+        """Round numbers on the axis, with at most so many parts between them; of a logarithmic one in even ratios."""
         if self.logarithmic:
             found = _decades(self.low, self.high, most)
             if len(found) > 1:

@@ -78,6 +78,7 @@ def curves(log: Log) -> list[Html]:
 
 
 def points(records: Iterable[Record], name: str, factor: float = 1.0) -> list[tuple[float, float]]:
+    """(step, value) of the records that have a value of that name."""
     return [(r.get("step", 0), factor * r[name]) for r in records if is_number(r.get(name))]
 
 
@@ -144,6 +145,7 @@ def _rate_row(measure: Measure, most: float) -> Html:
 
 
 def between(low: float, high: float) -> str:
+    """An interval of two shares, in percent."""
     return f"{100 * low:.2f} – {100 * high:.2f}" if math.isfinite(high) else f"{100 * low:.2f} – ∞"
 
 
