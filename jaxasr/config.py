@@ -92,6 +92,9 @@ def underscored(mapping: Mapping[Any, Any], where: str) -> dict[str, Any]:
 
     Raises:
       ConfigError: a key is there with both.
+
+    >>> underscored({"batch-seconds": 60}, "")
+    {'batch_seconds': 60}
     """
     out: dict[str, Any] = {}
     for key, value in mapping.items():

@@ -280,7 +280,11 @@ def _is_json(value: Any) -> bool:
 
 
 def short(record: dict[str, Any]) -> str:
-    """The numbers of a record on one line."""
+    """The numbers of a record on one line.
+
+    >>> short({"loss": 1.23456, "step": 3})
+    'loss 1.235'
+    """
     labels = {"acc/token": "acc", "learning_rate": "lr", "grad_norm": "|g|", "audio_seconds_per_second": "audio s/s"}
     labels |= {"tokens_per_second": "tokens/s"}
     labels |= {"padding_percent": "padding %", "waiting_percent": "waiting %"}

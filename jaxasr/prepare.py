@@ -99,7 +99,11 @@ def prepare(
 
 
 def amount(size: float, unit: str) -> str:
-    """`1.50 h` or `12345 tokens`."""
+    """`1.50 h` or `12345 tokens`.
+
+    >>> amount(90.0, "s")
+    '90 s'
+    """
     return f"{size:.2f} h" if unit == "hours" else f"{size:.0f} {unit}"
 
 

@@ -12,7 +12,13 @@ ClassT = TypeVar("ClassT", bound=type)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`` Did you mean 'x'?``, or an empty string where nothing known is near `name`."""
+    """`` Did you mean 'x'?``, or an empty string where nothing known is near `name`.
+
+    >>> did_you_mean("confomer", ["sanm", "conformer"])
+    " Did you mean 'conformer'?"
+    >>> did_you_mean("xyz", ["sanm", "conformer"])
+    ''
+    """
     near = difflib.get_close_matches(name, list(known), n=1)
     return f" Did you mean {near[0]!r}?" if near else ""
 

@@ -114,7 +114,11 @@ class Falling(Warmup):
 @SCHEDULES.register("warmup_linear")
 @dataclasses.dataclass(frozen=True)
 class WarmupLinear(Falling):
-    """Linear warm-up to 1, over half of the run at most, then linearly down over the rest of it."""
+    """Linear warm-up to 1, over half of the run at most, then linearly down over the rest of it.
+
+    >>> float(WarmupLinear(warmup_steps=4)(jnp.array(1), jnp.array(100)))
+    0.5
+    """
 
     def fallen(self, progress: Float[Array, ""]) -> Float[Array, ""]:
         return progress

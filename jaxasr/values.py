@@ -20,6 +20,11 @@ def coerce(value: Any, hint: Any, where: str) -> Any:
 
     Raises:
       ConfigError: it is none.
+
+    >>> coerce("1e-3", float, "--learning_rate")
+    0.001
+    >>> coerce([1, 2], tuple[int, ...], "--sizes")
+    (1, 2)
     """
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
@@ -82,7 +87,11 @@ def _one(words: Words, hint: Any, where: str) -> Any:
 
 
 def says_none(value: Any) -> bool:
-    """Whether a value is None or the word for it."""
+    """Whether a value is None or the word for it.
+
+    >>> says_none("none")
+    True
+    """
     return value is None or (isinstance(value, str) and value.lower() in ("none", "null"))
 
 

@@ -181,7 +181,13 @@ def _ratio(from_rate: int, to_rate: int, speed: float) -> fractions.Fraction:
 
 
 def resampled_length(frames: int, from_rate: int, to_rate: int, speed: float = 1.0) -> int:
-    """frames * to_rate / (from_rate * speed), exactly, with halves rounded up."""
+    """frames * to_rate / (from_rate * speed), exactly, with halves rounded up.
+
+    >>> resampled_length(44100, 44100, 16000)
+    16000
+    >>> resampled_length(16000, 16000, 16000, speed=1.1)
+    14545
+    """
     ratio = _ratio(from_rate, to_rate, speed)
     return (2 * frames * ratio.numerator + ratio.denominator) // (2 * ratio.denominator)
 
@@ -322,5 +328,9 @@ def _one_channel(where: str, sound: np.ndarray, channel: int | None) -> np.ndarr
 
 
 def to_int16(audio: np.ndarray) -> np.ndarray:
-    """Samples (S,) with full scale at 1, times 32768 as int16 (S,): rounded, halves to even, and clipped."""
+    """Samples (S,) with full scale at 1, times 32768 as int16 (S,): rounded, halves to even, and clipped.
+
+    >>> to_int16(np.array([-1.0, 0.5, 1.0])).tolist()
+    [-32768, 16384, 32767]
+    """
     return np.clip(np.rint(audio * 32768), -32768, 32767).astype(np.int16)

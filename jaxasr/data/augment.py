@@ -57,7 +57,11 @@ def add_noise(sound: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarray
 
 
 def volume(audio: np.ndarray, gain_db: float) -> np.ndarray:
-    """The sound (S,), `gain_db` decibels louder, in its dtype; nothing is clipped."""
+    """The sound (S,), `gain_db` decibels louder, in its dtype; nothing is clipped.
+
+    >>> volume(np.array([1.0, 2.0]), 20.0).tolist()
+    [10.0, 20.0]
+    """
     return audio * audio.dtype.type(10.0 ** (gain_db / 20.0))
 
 
@@ -67,6 +71,10 @@ def random_volume(audio: np.ndarray, rng: np.random.Generator, low_db: float, hi
 
 
 def within_full_scale(sound: np.ndarray) -> np.ndarray:
-    """The sound, float (S,), made quieter where it would pass full scale."""
+    """The sound, float (S,), made quieter where it would pass full scale.
+
+    >>> within_full_scale(np.array([0.5, -2.0])).tolist()
+    [0.25, -1.0]
+    """
     peak = np.max(np.abs(sound), initial=0.0)
     return sound / peak if peak > 1.0 else sound

@@ -113,7 +113,11 @@ def _candidates(edges: np.ndarray) -> np.ndarray:
 
 
 def assign(samples: np.ndarray, tokens: np.ndarray, shapes: Sequence[BucketShape]) -> np.ndarray:
-    """(N,) index of the first shape that each utterance fits; len(shapes) where none does."""
+    """(N,) index of the first shape that each utterance fits; len(shapes) where none does.
+
+    >>> assign(np.array([5, 9]), np.array([1, 1]), [BucketShape(2, 6, 3), BucketShape(2, 10, 3)]).tolist()
+    [0, 1]
+    """
     by_samples = np.searchsorted([s.samples for s in shapes], samples)
     by_tokens = np.searchsorted([s.tokens for s in shapes], tokens)
     return np.maximum(by_samples, by_tokens)

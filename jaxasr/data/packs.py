@@ -119,7 +119,11 @@ def write_atomically(path: str, content: bytes) -> None:
 
 
 def shard(number: int) -> str:
-    """The file name of a shard."""
+    """The file name of a shard.
+
+    >>> shard(3)
+    'shard-00003.array_record'
+    """
     return f"shard-{number:05d}.array_record"
 
 

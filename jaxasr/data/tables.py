@@ -107,7 +107,11 @@ def _table_rows(path: str, choose: _Choose) -> _Rows:
 
 
 def doubled(header: Sequence[str]) -> str:
-    """The first name that stands there for the second time; empty where none does."""
+    """The first name that stands there for the second time; empty where none does.
+
+    >>> doubled(["id", "text", "id"])
+    'id'
+    """
     seen: set[str] = set()
     return next((name for name in header if name and (name in seen or seen.add(name))), "")
 

@@ -172,12 +172,20 @@ def twice(where: str, name: str, first: str) -> DataError:
 
 
 def few(names: Iterable[str]) -> str:
-    """The first three of some names, quoted."""
+    """The first three of some names, quoted.
+
+    >>> few(["a", "b", "c", "d", "e", "f"])
+    "'a', 'b', 'c', ..."
+    """
     first = list(itertools.islice(names, 4))
     return ", ".join(show(name) for name in first[:3]) + (", ..." if len(first) > 3 else "")
 
 
 def json_type(value: object) -> str:
-    """What JSON calls the type of a value that was read from it."""
+    """What JSON calls the type of a value that was read from it.
+
+    >>> json_type([1])
+    'list'
+    """
     kinds = {type(None): "null", bool: "boolean", str: "string", list: "list", dict: "object"}
     return kinds.get(type(value), "number")

@@ -121,7 +121,11 @@ class WordTokenizer(Tokenizer):
 
 
 def words(text: str, symbols: tuple[str, ...]) -> list[str]:
-    """What stands between white space; each of the symbols is a word, wherever it stands."""
+    """What stands between white space; each of the symbols is a word, wherever it stands.
+
+    >>> words("one<noise>two", ("<noise>",))
+    ['one', '<noise>', 'two']
+    """
     symbol = symbols_pattern(symbols)
     return re.findall(rf"{symbol}|(?:(?!{symbol})\S)+", text)
 
@@ -287,7 +291,11 @@ class Vocabulary:
         return {token: id_ for id_, token in enumerate(self.tokens) if id_ > self.EOS}
 
     def encode(self, tokens: Iterable[str]) -> np.ndarray:
-        """int32 ids (U,); an unknown token, and a special one spelled out, has the id of `<unk>`."""
+        """int32 ids (U,); an unknown token, and a special one spelled out, has the id of `<unk>`.
+
+        >>> Vocabulary(["<blank>", "<s>", "</s>", "a", "b", "<unk>"]).encode(["b", "x"]).tolist()
+        [4, 5]
+        """
         ids, unk = self._ids, self.unk
         return np.asarray([ids.get(token, unk) for token in tokens], np.int32)
 
@@ -300,6 +308,9 @@ class Vocabulary:
 
         Raises:
           DataError: there is no token of an id.
+
+        >>> Vocabulary(["<blank>", "<s>", "</s>", "a", "b", "<unk>"]).decode([0, 3, 5])
+        ['a', '<unk>']
         """
         listed = [int(id_) for id_ in ids]
         for position, id_ in enumerate(listed):

@@ -53,6 +53,9 @@ def count_loss(counts: Float[Array, "B"], target_lengths: Int[Array, "B"]) -> Fl
 
     Gao et al., 2022, https://arxiv.org/abs/2206.08317, section 2. FunASR's `mae_loss` is its mean over rows, or its
     sum by that of the lengths.
+
+    >>> count_loss(jnp.array([2.5]), jnp.array([4])).tolist()
+    [1.5]
     """
     return jnp.abs(counts - target_lengths)
 

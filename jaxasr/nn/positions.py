@@ -8,7 +8,11 @@ from jaxasr.typing import Array, Float, Int
 
 
 def sinusoids_interleaved(length: int, width: int) -> Float[np.ndarray, "T D"]:
-    """Positions from 0; sines in the even columns, cosines in the odd ones (Vaswani et al., 2017, 3.5)."""
+    """Positions from 0; sines in the even columns, cosines in the odd ones (Vaswani et al., 2017, 3.5).
+
+    >>> sinusoids_interleaved(1, 4).tolist()
+    [[0.0, 1.0, 0.0, 1.0]]
+    """
     return sinusoids_of(np.arange(length), width)
 
 

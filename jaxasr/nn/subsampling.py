@@ -24,14 +24,22 @@ CONVOLUTIONS: Mapping[str, Convolutions] = {
 
 
 def output_lengths(lengths: LengthsT, convolutions: Convolutions) -> LengthsT:
-    """Frames that come out for so many going in: those whose windows hold no padding."""
+    """Frames that come out for so many going in: those whose windows hold no padding.
+
+    >>> output_lengths(100, CONVOLUTIONS["conv2d"])
+    24
+    """
     for size, stride in convolutions:
         lengths = (lengths - size) // stride + 1
     return lengths * (lengths > 0)
 
 
 def shortest(convolutions: Convolutions) -> int:
-    """The fewest frames that one comes out for."""
+    """The fewest frames that one comes out for.
+
+    >>> shortest(CONVOLUTIONS["conv2d"])
+    7
+    """
     frames = 1
     for size, stride in reversed(convolutions):
         frames = (frames - 1) * stride + size

@@ -66,7 +66,11 @@ def _decades(low: float, high: float, most: int) -> list[float]:
 
 
 def figure(value: float) -> str:
-    """A tick or a value, as short as four digits allow."""
+    """A tick or a value, as short as four digits allow.
+
+    >>> figure(0.00012345)
+    '1.23e-4'
+    """
     if value == 0 or 1e-3 <= abs(value) < 1e5:
         return f"{value:.4g}"
     mantissa, _, exponent = f"{value:.2e}".partition("e")

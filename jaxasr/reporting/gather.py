@@ -179,7 +179,11 @@ def _record(line: str) -> Record | None:
 
 
 def is_number(value: object) -> bool:
-    """Whether a value of the log is a finite number."""
+    """Whether a value of the log is a finite number.
+
+    >>> is_number(float("nan"))
+    False
+    """
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 

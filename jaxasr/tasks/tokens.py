@@ -122,5 +122,9 @@ class TokensTask(Task[ExampleT, BatchT]):
 
 
 def toy_vocabulary(num_tokens: int) -> Vocabulary:
-    """A token list of this size, by which a network's parts can refuse options before data is read."""
+    """A token list of this size, by which a network's parts can refuse options before data is read.
+
+    >>> toy_vocabulary(1).tokens
+    ('<blank>', '<s>', '</s>', '<unk>')
+    """
     return Vocabulary((*Vocabulary.FIRST, *map(str, range(4, num_tokens)), Vocabulary.LAST))
