@@ -1,4 +1,4 @@
-"""`jaxasr COMMAND ...`, the same as `python -m jaxasr.COMMAND ...`."""
+"""`jaxasr COMMAND ...`, the same as `python -m` with the command's module."""
 
 import importlib
 import sys
@@ -17,29 +17,53 @@ COMMANDS = {
     "report": "show a run in one file: curves, errors, sound, posteriors",
     "replay": "repeat a training step that had no finite loss and gradient",
     "info": "say what a model is",
+    "check": "find what is wrong with data, before it is trained on",
+    "pack": "copy corpora into a few large files that are read quickly",
     "ngram": "estimate an n-gram language model of text",
     "convert": "take over a model of FunASR or ESPnet, or give one back",
 }
+MODULES = {name: f"jaxasr.{name}" for name in COMMANDS} | {
+    "check": "jaxasr.data.check",
+    "pack": "jaxasr.data.pack",
+    "convert": "jaxasr.convert.__main__",
+}
+USAGE = "\n".join([
+    "usage: jaxasr COMMAND [options]",
+    "",
+    *(f"  {name:9} {what}" for name, what in COMMANDS.items()),
+    "",
+    "jaxasr COMMAND --help says more.",
+    "jaxasr --version says what runs here: versions and devices.",
+    "jaxasr --completion bash (or zsh) prints what the shell needs to complete commands and options.",
+])  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line: `argv`, or else the program's own arguments."""
-    argv = list(sys.argv[1:] if argv is None else argv)
-    if not argv or argv[0] in ("-h", "--help"):
-        lines = [f"  {name:9} {what}" for name, what in COMMANDS.items()]
-        print("\n".join(["usage: jaxasr COMMAND [options]", "", *lines, "", "jaxasr COMMAND --help says more."]))
-        return
-    if argv[0] == "train":
-        with_huge_pages()
-    main_of(exit_with_message(known_command, argv[0]))(argv[1:])
+    exit_with_message(_run, list(sys.argv[1:] if argv is None else argv))
+
+
+def _run(argv: list[str]) -> None:
+    first = argv[0] if argv else "--help"
+    if first in ("-h", "--help"):
+        print(USAGE)
+    elif first == "--version":
+        from jaxasr.versions import about
+
+        print("\n".join(about()))
+    elif first == "--completion":
+        from jaxasr.completion import script
+
+        print(script(" ".join(argv[1:]), MODULES), end="")
+    else:
+        if first == "train":
+            with_huge_pages()
+        main_of(known_command(first))(argv[1:])
 
 
 def main_of(command: str) -> Callable[[Sequence[str]], None]:
-    """What `python -m jaxasr.COMMAND` calls."""
-    module = importlib.import_module(f"jaxasr.{command}")
-    if hasattr(module, "__path__"):  # a package
-        module = importlib.import_module(f"jaxasr.{command}.__main__")
-    return module.main
+    """What the command calls."""
+    return importlib.import_module(MODULES[command]).main
 
 
 def known_command(command: str) -> str:

@@ -20,6 +20,7 @@ from jaxasr.recipes import read_yaml as read_yaml
 from jaxasr.registry import Registry, did_you_mean
 from jaxasr.registry import beside as beside
 from jaxasr.registry import naming_files as naming_files
+from jaxasr.registry import no_option as no_option
 from jaxasr.registry import resource as resource
 from jaxasr.values import Words, coerce, says_none
 
@@ -301,6 +302,11 @@ def import_modules(names: Sequence[str], where: str) -> None:
                 f"{where}: {name}: {error}; a module that can be imported was expected; run from the "
                 "folder that holds it, or put that folder on PYTHONPATH."
             ) from error
+
+
+def import_flags(names: Sequence[str]) -> list[str]:
+    """`--import=A B` as all commands take it, at the end of one: what followed would be another name."""
+    return [f"--import={names[0]}", *names[1:]] if names else []
 
 
 def check_imported(mapping: Mapping[str, Any], where: str) -> None:

@@ -14,7 +14,7 @@ import rich.progress
 import rich.table
 import tyro
 
-from jaxasr import config
+from jaxasr import config, consoles
 from jaxasr.command_line import Imports
 from jaxasr.data import arpa, kneser_ney, tables, textfile
 from jaxasr.data.kneser_ney import Discounts
@@ -33,7 +33,7 @@ class NgramOptions:
     python -m jaxasr.ngram data/train more.txt --model=exp/asr --output=exp/lm.arpa
     """
 
-    text: Annotated[tuple[str, ...], tyro.conf.Positional]
+    text: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="TEXT ...")]
     """Files of sentences, manifests."""
     output: str
     """The ARPA file; packed where its name ends in .gz."""
@@ -242,10 +242,10 @@ def print_summary(found: Estimated, console: rich.console.Console) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line: `argv`, or else the program's own arguments."""
     options = tyro.cli(NgramOptions, args=argv, prog="python -m jaxasr.ngram", config=(tyro.conf.FlagCreatePairsOff,))
-    console = rich.console.Console(stderr=True)
+    console = consoles.console(stderr=True)
     shown = console if options.progress == "auto" and console.is_terminal else None
     found = exit_with_message(estimate, options, shown)
-    print_summary(found, rich.console.Console())
+    print_summary(found, consoles.console())
 
 
 if __name__ == "__main__":

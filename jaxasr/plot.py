@@ -41,9 +41,9 @@ class PlotOptions:
     where the decoder looks.
     """
 
-    model: Annotated[str, tyro.conf.Positional]
+    model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DIR")]
     """Workdir of a run, or its model folder."""
-    audio: Annotated[str, tyro.conf.Positional]
+    audio: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SOUND")]
     """Sound file; .npy file or PATH.ark:OFFSET where the model reads features."""
     output: str | None = None
     """File to write: a .png, drawn by Chromium, which must be installed, or an .html; by default the sound's name

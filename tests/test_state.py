@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import itertools
 import json
+import shlex
 import types
 
 import jax
@@ -11,9 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import rich.console
+import tyro
 
-from jaxasr import logs
+from jaxasr import command_line, logs
 from jaxasr.averages import Ema
+from jaxasr.config import import_flags
 from jaxasr.data.audio import SoundSource
 from jaxasr.data.batch import AsrBatch, BucketShape, Collate
 from jaxasr.data.bucketing import PlannedBatch
@@ -24,6 +27,7 @@ from jaxasr.logs import RunLog, StepLog
 from jaxasr.nn.normalize import Cmvn
 from jaxasr.optim import AdamW, Sgd
 from jaxasr.parallel import Devices
+from jaxasr.replay import ReplayOptions
 from jaxasr.schedules import Constant
 from jaxasr.state import init_state, make_train_step, state_creator, train_steps
 from jaxasr.states import Progress
@@ -113,7 +117,7 @@ def test_the_log_counts_all_batches_and_names_all_utterances(tmp_path):
         return HostBatch(PlannedBatch(BucketShape(rows, samples, 1), np.arange(len(ids))), ids, batch)
 
     (tmp_path / "log.jsonl").write_text('{"half a line": ')
-    log = RunLog(tmp_path, rich.console.Console(quiet=True), imports=("my_parts",))
+    log = RunLog(tmp_path, rich.console.Console(quiet=True), imports=("my_parts", "my_checks"))
     steps = StepLog(log, Sum(), log_steps=1, nonfinite_limit=2)
     hosts = [asr_host(["a", "b"], 2, 11), asr_host(["c"], 4, 6)]
     for step, skipped in ((1, 0), (2, 1), (3, 2)):
@@ -132,7 +136,18 @@ def test_the_log_counts_all_batches_and_names_all_utterances(tmp_path):
     assert [(r["step"], r["ids"]) for r in skipped] == [(2, ["a", "b", "c"]), (3, ["a", "b", "c"])]
     assert skipped[0]["shapes"] == [[2, 11, 1], [4, 6, 1]]
     file = tmp_path / "nonfinite" / "step_00000003.json"
-    assert json.loads(file.read_text())["command"] == f"python -m jaxasr.replay --import=my_parts {file}"
+    python, m, module, *asked = shlex.split(json.loads(file.read_text())["command"])
+    assert (python, m, module) == ("python", "-m", "jaxasr.replay")
+    assert tyro.cli(ReplayOptions, args=asked) == ReplayOptions(str(file), ("my_parts", "my_checks"))
+
+
+def test_the_form_in_which_modules_are_printed_is_what_training_takes(monkeypatch):
+    imported = []
+    monkeypatch.setattr(command_line, "import_modules", lambda names, where: imported.extend(names))
+    asked = ["--steps=3", *import_flags(("my_parts", "my_checks"))]
+    found = command_line.parse(TrainConfig, asked, prog="", description="")
+    assert found.imports == ("my_parts", "my_checks") == tuple(imported) and found.steps == 3
+    assert import_flags(()) == []
 
 
 def test_a_line_of_the_log_is_the_same_wherever_the_run_was_stopped(tmp_path):

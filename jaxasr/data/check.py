@@ -11,7 +11,7 @@ from typing import IO, Annotated, Any, Literal
 import rich.console
 import tyro
 
-from jaxasr import config
+from jaxasr import config, consoles
 from jaxasr.data import manifest
 from jaxasr.data.checks import report
 from jaxasr.data.checks.fix import Copy, check_free, fix
@@ -41,7 +41,7 @@ class CheckOptions:
     python -m jaxasr.data.check big.jsonl --sound=no --findings=all.jsonl
     """
 
-    manifest: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="MANIFEST")]
+    manifest: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="MANIFEST ...")]
     """Kaldi folders, manifests."""
     sound: Literal["no", "headers", "all"] = "all"
     """How much of the sound is read: all of it; headers, for lengths and rates; or none, for manifests alone."""
@@ -196,13 +196,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = tyro.cli(
         CheckOptions, args=argv, prog="python -m jaxasr.data.check", config=(tyro.conf.FlagCreatePairsOff,)
     )
-    errors = rich.console.Console(stderr=True)
+    errors = consoles.console(stderr=True)
     found, copies, again = exit_with_message(check, options, errors if errors.is_terminal else None)
     status = (again or found).status
     if options.json:
         print(json.dumps(_as_json(found, copies, again), ensure_ascii=False, indent=1))
     else:
-        console = rich.console.Console(markup=False, highlight=False, soft_wrap=True)
+        console = consoles.console(markup=False, highlight=False, soft_wrap=True)
         report.show(console, found.parts, found.results, found.ran, found.lacking)
         report.show_copies(console, copies)
         if again is not None and status:

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from jaxasr import command_line, config
+from jaxasr import command_line, completion, config
 from jaxasr.__main__ import known_command
 from jaxasr.registry import Registry
 from jaxasr.train_config import TrainConfig
@@ -53,6 +53,7 @@ def yaml(content: str) -> None:
 
 CASES = {
     "a command that does not exist": lambda: known_command("trian"),
+    "a shell that has no script": lambda: completion.script("bsh", {}),
     "a word before any flag": lambda: parse("sanm"),
     "a flag twice": lambda: parse("--seed=1", "--seed=2"),
     "an option twice, with - and with _": lambda: yaml("batch-seconds: 1\nbatch_seconds: 2\n"),
