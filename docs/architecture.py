@@ -29,7 +29,9 @@ class Group(NamedTuple):
 GROUPS = {
     "training": Group("the loop, and what ends it", "train loop validate replay session stopping screens", (0, 8)),
     "other toolkits": Group("models of FunASR, ESPnet", "convert/folders", (8, 12)),
-    "looking": Group("at a run, a model, a sound, a corpus", "report reporting info plot notebook data/check", (0, 12)),
+    "looking": Group(
+        "at a run, a model, a sound, a corpus", "report reporting info plot notebook profiling data/check", (0, 12)
+    ),
     "decoding": Group(
         "sound to hypotheses",
         "decode speech_to_text recognizer searching language_models align long stream fetch tuning ngram",
@@ -49,7 +51,8 @@ GROUPS = {
     "nn": Group("② batches to features, log-probabilities, loss", "nn", (4, 12)),
     BELOW_ALL: Group(
         "of command lines and files, registries, errors: used by all",
-        "command_line config values recipes registry paths params checksums typing errors launch versions watch board",
+        "command_line config values recipes registry paths params checksums typing errors launch consoles "
+        "versions watch board",
         (0, 12),
     ),
 }

@@ -1,6 +1,8 @@
 """A task without the training loop: from sound files to a gradient step, in pure functions.
 
-python examples/compose.py
+It is the first of these scripts to read; train_loop_by_hand.py goes on from here.
+
+    python examples/compose.py
 """
 
 import dataclasses

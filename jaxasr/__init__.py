@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from jaxasr.data.segmenter import Segmenter as Segmenter
     from jaxasr.data.tokenizer import Vocabulary as Vocabulary
     from jaxasr.errors import JaxasrError as JaxasrError
+    from jaxasr.inputs import evaluation_inputs as evaluation_inputs
+    from jaxasr.inputs import training_inputs as training_inputs
+    from jaxasr.scoring import score as score
     from jaxasr.searching import SearchFlags as SearchFlags
     from jaxasr.speech_to_text import load as load
     from jaxasr.tasks.asr import AsrTask as AsrTask
@@ -43,7 +46,10 @@ _PLACES = {
     "TrainConfig": "jaxasr.train_config",
     "Utterance": "jaxasr.data.manifest",
     "Vocabulary": "jaxasr.data.tokenizer",
+    "evaluation_inputs": "jaxasr.inputs",
     "load": "jaxasr.speech_to_text",
+    "score": "jaxasr.scoring",
+    "training_inputs": "jaxasr.inputs",
 }
 
 __all__ = ["__version__", *_PLACES]  # pyright: ignore[reportUnsupportedDunderAll]

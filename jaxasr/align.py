@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import jax
-import rich.console
 import tyro
 
-from jaxasr import checkpoint, config
+from jaxasr import checkpoint, config, consoles
 from jaxasr.command_line import Imports
 from jaxasr.compiled import use_persistent_cache
 from jaxasr.data import manifest
@@ -69,7 +68,7 @@ def align(options: AlignOptions) -> list[Hypothesis]:
     use_persistent_cache()
     task, params = checkpoint.load_model(options.model)
     aligned = task.align_fn()
-    console = rich.console.Console(stderr=True, quiet=options.progress == "off" or not is_main_process())
+    console = consoles.console(stderr=True, quiet=options.progress == "off" or not is_main_process())
     began, folder = time.perf_counter(), pathlib.Path(options.output)
     selection = alignable(task, options.manifest)
     files.check_ids(folder, [u.id for u in selection.utterances], options.formats)

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import rich.progress
 
-from jaxasr.data import pipeline
 from jaxasr.inputs import Inputs
 from jaxasr.nn.masking import length_mask
 from jaxasr.nn.normalize import Cmvn
@@ -37,11 +36,7 @@ def estimate(
 
     jitted = devices.compiled_for(sums, [devices.by_row], devices.replicated)
     count, total, squares = 0.0, np.zeros(()), np.zeros(())
-    loader = inputs.epoch(0)
-    batches = pipeline.load(loader)
-    for host in rich.progress.track(
-        batches, "Feature statistics", total=len(loader.plan), console=console, transient=True
-    ):
+    for host in rich.progress.track(inputs.epoch(0), "Feature statistics", console=console, transient=True):
         n, mean, spread = (np.asarray(x, np.float64) for x in jax.device_get(jitted(devices.put(host.batch))))
         count, total, squares = count + n, total + n * mean, squares + spread + n * mean**2
     return Cmvn.from_sums(float(count), total, squares)

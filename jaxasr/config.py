@@ -20,6 +20,7 @@ from jaxasr.recipes import read_yaml as read_yaml
 from jaxasr.registry import Registry, did_you_mean
 from jaxasr.registry import beside as beside
 from jaxasr.registry import naming_files as naming_files
+from jaxasr.registry import no_option as no_option
 from jaxasr.registry import resource as resource
 from jaxasr.values import Words, coerce, says_none
 

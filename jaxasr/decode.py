@@ -16,7 +16,7 @@ import jax
 import rich.console
 import tyro
 
-from jaxasr import checkpoint, config, stream, tuning
+from jaxasr import checkpoint, config, consoles, stream, tuning
 from jaxasr.command_line import Imports
 from jaxasr.compiled import use_persistent_cache
 from jaxasr.data import kaldi, manifest, reading, sounds, tables
@@ -165,7 +165,7 @@ def decode(options: DecodeOptions) -> list[Hypothesis]:
     reading.allow(options.stall_seconds)
     use_persistent_cache()
     task, params = checkpoint.load_model(options.model)
-    console = rich.console.Console(stderr=True, quiet=options.progress == "off" or not is_main_process())
+    console = consoles.console(stderr=True, quiet=options.progress == "off" or not is_main_process())
     if options.stream:
         hypotheses = list(_streamed(task, params, options, files.shown_on(console)))
     else:
@@ -244,7 +244,7 @@ def _at_once(
         utterances = manifest.read(options.tune, kind=task.source.kind)
         inputs = evaluation_inputs(task, utterances, **dataclasses.asdict(batching))
         found = tuning.tuned(recognizer, params, inputs, flags, scorers, files.shown_on(console))
-        tuning.show(found, options.tune, rich.console.Console(stderr=True, quiet=not is_main_process()))
+        tuning.show(found, options.tune, consoles.console(stderr=True, quiet=not is_main_process()))
         options = dataclasses.replace(options, searching=found.flags(flags))
         recognizer.weighed(options.searching.fusion(scorers))
     if not options.input:

@@ -16,7 +16,7 @@ import rich.text
 import tyro
 from rich.cells import cell_len
 
-from jaxasr import config
+from jaxasr import config, consoles
 from jaxasr.command_line import Imports
 from jaxasr.data import manifest, tables, textfile
 from jaxasr.data.cleaners import Cleaning, read_symbols
@@ -266,7 +266,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         EvaluateOptions, args=argv, prog="python -m jaxasr.evaluate", config=(tyro.conf.FlagCreatePairsOff,)
     )
     found = exit_with_message(evaluate, options)
-    console = rich.console.Console()
+    console = consoles.console()
     if said := str(cleaning_of(options)):
         console.print(f"texts: {said}", highlight=False, markup=False, soft_wrap=True)
     print_score(found, console, worst=options.worst)

@@ -157,25 +157,33 @@ def training_inputs(
     task: Task,
     utterances: Sequence[Utterance],
     *,
-    speeds: tuple[float, ...],
     batch_seconds: float,
-    max_buckets: int,
-    rows_multiple: int,
-    max_seconds: float,
-    leave_out_unknown: bool,
-    seed: int,
+    max_buckets: int = 5,
+    rows_multiple: int = 8,
+    max_seconds: float = 40.0,
+    seed: int = 0,
     weights: tuple[float, ...] = (),
     check_sound: bool = True,
     collate: Callable[..., Any] | None = None,
 ) -> Inputs:
     """What training can use of `utterances`, and the shapes that suit their lengths at every speed.
 
+    The task has its resources (`task.prepared`). Lengths are seconds, or tokens where it reads text.
+
     Args:
+      batch_seconds: at most so many in a batch, padding included.
+      max_buckets: most shapes, each of which is compiled once.
+      rows_multiple: rows of a batch come in multiples of it.
+      max_seconds: longer utterances are left out.
+      seed: of the order, the speeds and what preprocessing draws, in every epoch.
       weights: what the corpora's shares of an epoch are by; () for every utterance once.
       check_sound: read every file to its end first, and leave out those that cannot be; else the seconds that a
         manifest states are trusted.
+
+    Raises:
+      DataError: nothing is left to train on.
     """
-    preprocess = task.preprocess_fn(train=True)  # first, since it may look for noises
+    preprocess, speeds = task.preprocess_fn(train=True), task.training_speeds()  # first: it may look for noises
     longest = max_seconds * max(speeds)
     infos = headers(utterances, task.source, whole=check_sound, trust=not check_sound, max_seconds=longest)
     selection = select(
@@ -184,7 +192,7 @@ def training_inputs(
         measures(task),
         speeds=speeds,
         max_seconds=max_seconds,
-        leave_out_unknown=leave_out_unknown,
+        leave_out_unknown=task.leaves_out_unknown(),
     )
     if not selection.utterances:
         first = "".join(f" {fault}" for fault in list(selection.faults.values())[:1])

@@ -14,7 +14,7 @@ import rich.progress
 import rich.table
 import tyro
 
-from jaxasr import config
+from jaxasr import config, consoles
 from jaxasr.command_line import Imports
 from jaxasr.data import arpa, kneser_ney, tables, textfile
 from jaxasr.data.kneser_ney import Discounts
@@ -231,10 +231,10 @@ def print_summary(found: Estimated, console: rich.console.Console) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     options = tyro.cli(NgramOptions, args=argv, prog="python -m jaxasr.ngram", config=(tyro.conf.FlagCreatePairsOff,))
-    console = rich.console.Console(stderr=True)
+    console = consoles.console(stderr=True)
     shown = console if options.progress == "auto" and console.is_terminal else None
     found = exit_with_message(estimate, options, shown)
-    print_summary(found, rich.console.Console())
+    print_summary(found, consoles.console())
 
 
 if __name__ == "__main__":

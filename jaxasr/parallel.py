@@ -125,9 +125,18 @@ class Devices:
         return cls(_mesh(jax.devices(), fsdp.devices), fsdp)
 
     @classmethod
-    def first(cls) -> "Devices":
-        """One device of this process alone."""
-        return cls(_mesh(jax.local_devices()[:1], 1))
+    def first(cls, count: int = 1) -> "Devices":
+        """So many devices of this process alone.
+
+        Raises:
+          ConfigError: it has not so many.
+        """
+        if not 0 < count <= jax.local_device_count():
+            raise ConfigError(
+                f"Devices.first({count}): this process has {jax.local_device_count()} devices; from 1 to as many were "
+                "expected; give another number."
+            )
+        return cls(_mesh(jax.local_devices()[:count], 1))
 
     @property
     def replicated(self) -> NamedSharding:

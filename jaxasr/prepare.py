@@ -60,12 +60,10 @@ def prepare(
     inputs = training_inputs(
         task,
         train,
-        speeds=task.training_speeds(),
         batch_seconds=cfg.batch_units,
         max_buckets=cfg.max_buckets,
         rows_multiple=cfg.rows_multiple,
         max_seconds=cfg.max_units,
-        leave_out_unknown=task.leaves_out_unknown(),
         seed=cfg.seed,
         weights=cfg.train_weights,
         check_sound=cfg.check_sound,

@@ -8,7 +8,6 @@ import rich.console
 
 from jaxasr.bars import with_bar
 from jaxasr.compiled import CompiledByShape
-from jaxasr.data import pipeline
 from jaxasr.data.batch import BucketShape
 from jaxasr.data.pipeline import HostBatch
 from jaxasr.hypothesis import Hypothesis, hypothesis_of
@@ -96,10 +95,9 @@ class Recognizer:
         }
 
     def _batches(self, params: Params, inputs: Inputs, progress: Any) -> Iterator[tuple[Any, Any, Metrics]]:
-        loader = inputs.epoch(0)
-        batches = pipeline.load(loader)
+        loader = batches = inputs.epoch(0)
         if progress is not None:
-            batches = with_bar(batches, len(loader.plan), self.task.input_rate, progress)
+            batches = with_bar(loader, len(loader), self.task.input_rate, progress)
         yield from self.decoded(params, batches)
 
     def decoded(self, params: Params, batches: Iterable[HostBatch]) -> Iterator[tuple[Any, Any, Metrics]]:

@@ -27,16 +27,28 @@ def beside(name: str, default: Any) -> Any:
     return dataclasses.field(default=default, metadata={"beside": name})
 
 
+def no_option(value: Any) -> Any:
+    """A dataclass field that has this value and no flag: one of a base class that changes nothing in this class."""
+    return dataclasses.field(default=value, init=False)
+
+
 def naming_files(default: Any = None) -> Any:
     """A field, of a dataclass or a Linen module, that names files which a run goes on with only as they were."""
     return dataclasses.field(default=default, metadata={"names_files": True})
+
+
+def _anew(before: type, now: Any) -> bool:
+    """Whether `now` is the class `before` defined once more: by a notebook's cell that runs again, or `reload`."""
+    places = {(getattr(cls, "__module__", None), getattr(cls, "__qualname__", None)) for cls in (before, now)}
+    return before is not now and len(places) == 1
 
 
 class Registry(Generic[T]):
     """A mapping from short names to classes of one kind.
 
     A class is checked when it is registered: it must derive from `base` and define every method named in
-    `protocol` itself or inherit it from something other than `base`.
+    `protocol` itself or inherit it from something other than `base`. One that is defined anew, as when a notebook's
+    cell runs again, takes its own place.
     """
 
     def __init__(self, kind: str, base: type[T], protocol: tuple[str, ...] = ()):
@@ -49,8 +61,8 @@ class Registry(Generic[T]):
         """A class decorator: `@ENCODERS.register("sanm")`."""
 
         def add(cls: ClassT) -> ClassT:
-            if name in self._entries:
-                taken = self._entries[name]
+            taken = self._entries.get(name)
+            if taken is not None and not _anew(taken, cls):
                 raise ConfigError(
                     f"{self.kind} {name!r}: already registered by {taken.__module__}.{taken.__qualname__}; "
                     "names are used once; choose another name."

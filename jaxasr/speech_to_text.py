@@ -38,13 +38,14 @@ USUAL_CUTS = Segmenter()
 class SpeechToText:
     """A trained model ready for use: `jaxasr.load("exp/mine").transcribe("a.wav")`. Any number of threads may use it.
 
-    Each search is compiled when it is first used, and kept.
+    Each search is compiled when it is first used, and kept. `task` gives the model's pure functions, of which `params`
+    are the first argument.
     """
 
     def __init__(self, task: Task, params: Params):
         self.task = task
         self._devices = Devices.first()
-        self._params = jax.device_put(params, self._devices.replicated)
+        self.params = jax.device_put(params, self._devices.replicated)
         self._recognizers: dict[SearchFlags, Recognizer] = {}
         self._making = threading.Lock()
 
@@ -145,12 +146,12 @@ class SpeechToText:
         files = [as_utterance(name, path, source.kind) for name, path in paths.items()]
         recognizer = self._recognizer(search)
         found = long.recognized(
-            recognizer, self._params, files, segmenter, batching, adapt=on_grid, max_seconds=of_files_at_most
+            recognizer, self.params, files, segmenter, batching, adapt=on_grid, max_seconds=of_files_at_most
         )
         cut = {name for name, array in arrays.items() if segmenter.cuts(len(array), source)}
-        found += [long.heard(recognizer, self._params, n, [arrays.pop(n)], segmenter, batching) for n in cut]
+        found += [long.heard(recognizer, self.params, n, [arrays.pop(n)], segmenter, batching) for n in cut]
         if arrays:
-            found += recognizer(self._params, on_grid(_array_inputs(self.task, arrays)))[0]
+            found += recognizer(self.params, on_grid(_array_inputs(self.task, arrays)))[0]
         by_place = {said.id: said for said in found}
         return [by_place[str(i)] for i in range(len(sounds))]
 

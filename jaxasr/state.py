@@ -106,6 +106,7 @@ def make_apply(
             averaged = average.update(state.average, moving, state.step + 1, state.total_steps)
         return state._replace(params=params, opt_state=opt_state, average=averaged, stats=stats)
 
+    @jax.named_scope("optimizer")
     def apply(state: TrainState, gradient: Gradient) -> tuple[TrainState, Metrics]:
         grad_norm = optax.tree.norm(gradient.grads)
         finite = jnp.isfinite(grad_norm) & jnp.isfinite(gradient.loss)

@@ -7,9 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
-import rich.console
 
-from jaxasr import command_line, corpora
+from jaxasr import command_line, consoles, corpora
 from jaxasr.errors import NonFiniteError, exit_with_message
 from jaxasr.launch import is_command, with_huge_pages
 from jaxasr.stopping import Stopped, failing_alone, leave
@@ -53,7 +52,7 @@ def train(
         check_given(cfg)
     reading.allow(cfg.stall_seconds)
     use_persistent_cache()
-    console = rich.console.Console(quiet=not is_main_process(), markup=False, emoji=False)
+    console = consoles.console(quiet=not is_main_process(), markup=False, emoji=False)
     with claimed(pathlib.Path(cfg.workdir)) as workdir, full_is_told():
         if has_state(workdir) != going_on:  # another run was at work meanwhile
             cfg = resumed(asked)

@@ -2,14 +2,9 @@ import gc
 import os
 import pathlib
 
-# Compiling is most of what the tests take, and what they promise holds for any program; runs in processes of
-# their own inherit this.
-UNOPTIMISED = {
-    "xla_backend_optimization_level": 0,
-    "xla_cpu_use_fusion_emitters": False,
-    "xla_cpu_parallel_codegen_split_count": 1,  # a program in 32 parts takes a quarter longer on two cores
-}
-os.environ.setdefault("XLA_FLAGS", " ".join(f"--{name}={str(value).lower()}" for name, value in UNOPTIMISED.items()))
+from .unoptimised import XLA_FLAGS
+
+os.environ.setdefault("XLA_FLAGS", XLA_FLAGS)
 
 # Tracing makes millions of objects that stay: looking through all of them so often took a tenth of the time.
 gc.set_threshold(50_000, 20, 10)

@@ -19,6 +19,7 @@ from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError
+from unoptimised import XLA_FLAGS
 
 NOTEBOOKS = pathlib.Path(__file__).resolve().parent.parent / "notebooks"
 COMMANDS_MUST_SUCCEED = """\
@@ -39,9 +40,11 @@ class Client(NotebookClient):
 
 
 def environment(home: str) -> dict[str, str]:
-    """In which `!python` is this Python, and nothing of the user's IPython counts."""
+    """In which `!python` is this Python, and nothing counts that the user has set up or that was compiled before."""
     path = os.pathsep.join([str(pathlib.Path(sys.executable).parent), os.environ["PATH"]])
-    return os.environ | {"JAXASR_TINY": "1", "PATH": path, "IPYTHONDIR": home, "JUPYTER_CONFIG_DIR": home}
+    own = dict.fromkeys(["IPYTHONDIR", "JUPYTER_CONFIG_DIR", "XDG_CACHE_HOME"], home)
+    quick = {"JAXASR_TINY": "1", "XLA_FLAGS": os.environ.get("XLA_FLAGS") or XLA_FLAGS}
+    return os.environ | {"PATH": path} | own | quick
 
 
 def run(file: pathlib.Path, seconds: float) -> nbformat.NotebookNode:

@@ -49,7 +49,7 @@ from jaxasr.tasks.asr_search import by_joint
 from jaxasr.tasks.base import Mean
 from jaxasr.train_config import TrainConfig
 
-from .conftest import UNOPTIMISED
+from .unoptimised import UNOPTIMISED
 
 # Compiling is nearly all that these tests cost: a fifth of it without optimisation.
 jit = functools.partial(jax.jit, compiler_options=UNOPTIMISED)

@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import pickle
+import shlex
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 import yaml
 
-from jaxasr import checkpoint, decode, info
+from jaxasr import checkpoint, decode, info, train
 from jaxasr.convert import __main__ as command
 from jaxasr.convert import folders, torch_file
 from jaxasr.data.lexicon import SegDictTokenizer
@@ -67,6 +68,20 @@ def test_a_converted_model_decodes(tmp_path, capsys):
     # theirs sees the padding of a batch of two: a token or two differ where the predictor's last frames do
     assert said[1].split()[:20] == found.split()[:20]
     assert info.describe(tmp_path / "model")["task"] == "paraformer"
+
+
+def test_the_commands_printed_can_be_run(tmp_path, capsys):
+    folder = tmp_path / "a model"
+    command.main([str(RELEASE / "paraformer_1x"), str(folder)])
+    decoding, training = capsys.readouterr().out.split("Next:\n")[1].replace("\\\n", "").splitlines()
+    assert shlex.split(decoding) == ["python", "-m", "jaxasr.decode", f"--model={folder}", "SOUND.wav"]
+    python, _, module, *argv = shlex.split(training)
+    assert (python, module) == ("python", "jaxasr.train")
+    train.main([*argv, "--print_config"])
+    cfg = yaml.safe_load(capsys.readouterr().out)
+    assert cfg["init"]["folder"] == str(folder)
+    assert cfg["task"] == "paraformer"
+    assert cfg["schedule"]["type"] == "warmup_linear"
 
 
 # --- texts -------------------------------------------------------------------------------------------------------

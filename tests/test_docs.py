@@ -1,5 +1,6 @@
 """The pages: their links lead somewhere, and what is made of the source is up to date."""
 
+import ast
 import functools
 import importlib
 import itertools
@@ -15,6 +16,8 @@ from markdown_it.token import Token
 
 import jaxasr
 from docs import architecture
+from docs import commands as commands_page
+from tests import command_lines
 from tests import test_imports as imports
 from tests.errors import catalogue
 
@@ -103,6 +106,66 @@ def test_every_page_is_in_the_navigation():
     assert {path.name for path in (ROOT / "docs").glob("*.md")} <= set(listed), "name it in mkdocs.yml"
 
 
+# What one types -----------------------------------------------------------------------------------------------
+
+SHELL = ("", "sh", "bash", "console")
+"""Languages of blocks of commands; what is printed, and the like, is `text`."""
+
+
+def commands(path: pathlib.Path) -> Iterator[list[str]]:
+    for language in SHELL:
+        for block in blocks(path, language):
+            yield from command_lines.commands(block)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name_of)
+def test_commands_are_those_that_there_are(path):
+    faults = [fault for words in commands(path) if (fault := command_lines.fault(words))]
+    assert not faults, faults
+
+
+@pytest.mark.slow
+def test_options_of_commands_go_with_each_other():
+    faults = [fault for path in PAGES for words in commands(path) if (fault := command_lines.fault(words, whole=True))]
+    assert not faults, faults
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("python -m jaxasr.train --train a --encoder=rnn --encoder.num_layer=3", "no such option"),
+        ("python -m jaxasr.train --epochs=few", "--epochs"),
+        ("python -m jaxasr.decode --model=exp/a a.wav --beams=3", "decode"),
+        ("FLAG=1 taskset -c 0 python -m jaxasr.decode a.wav | tee out", "decode"),
+        ("cd there && python -m jaxasr.trian", "no such file"),
+        ("jaxasr trian", "no such command"),
+        ("python -m benchmarks.nothing", "no such file"),
+        ("python benchmarks/mean_over_seeds.py ref hyp --nothing=1", "no option nothing"),
+        ("make dmo", "no such target"),
+        ("utt1 good morning", "no program"),
+        ("gcloud ssh --command='cd a && python -m jaxasr.train --nothing=1'", "no such option"),
+    ],
+)
+def test_a_wrong_command_is_seen(line, said):
+    assert said in "; ".join(map(command_lines.fault, command_lines.commands(line)))
+
+
+def test_only_lines_behind_a_prompt_are_commands_where_there_are_some():
+    block = "$ make demo > log  # as it is\nutt1 good\n$ python -m jaxasr.info \\\n  exp/a\n"
+    assert list(command_lines.commands(block)) == [["make", "demo"], ["python", "-m", "jaxasr.info", "exp/a"]]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name_of)
+def test_python_uses_names_that_there_are(path):
+    for block in blocks(path, "python"):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom) and str(node.module).partition(".")[0] == "jaxasr":
+                for alias in node.names:
+                    exec(f"from {node.module} import {alias.name}")
+            elif isinstance(node, ast.Attribute) and ast.unparse(node.value) == "jaxasr":
+                assert hasattr(importlib.import_module("jaxasr"), node.attr), node.attr
+
+
 # What is quoted, and made, of the source ---------------------------------------------------------------------
 
 
@@ -117,7 +180,7 @@ def test_errors_that_the_questions_quote_are_on_the_list_of_errors():
 
 def test_the_page_of_functions_has_every_public_name():
     listed = re.findall(r"^::: (\S+)", (ROOT / "docs" / "api.md").read_text(encoding="utf-8"), re.MULTILINE)
-    public = {name.removeprefix("jaxasr.") for name in listed if re.fullmatch(r"jaxasr\.[A-Z]\w+|jaxasr\.load", name)}
+    public = {name.removeprefix("jaxasr.") for name in listed if re.fullmatch(r"jaxasr\.\w+", name)}
     assert public == set(jaxasr.__all__) - {"__version__"}
     for name in listed:
         place, _, last = name.rpartition(".")
@@ -130,3 +193,11 @@ def test_the_picture_of_the_modules_is_that_of_their_imports():
     assert shown == parts, "give it a group in docs/architecture.py"
     drawn = architecture.PICTURE.read_text(encoding="utf-8")
     assert drawn == architecture.picture(), "python -m docs.architecture draws it anew"
+
+
+def test_the_page_of_commands_is_what_they_print():
+    """Word by word, or by options where it was written with another tyro, which may lay them out otherwise."""
+    written, now = commands_page.PAGE.read_text(encoding="utf-8"), commands_page.page()
+    if re.findall(r"tyro [\d.]+", written) != re.findall(r"tyro [\d.]+", now):
+        written, now = (set(re.findall(r"^ +(--[\w.-]+)", page, re.MULTILINE)) for page in (written, now))
+    assert written == now, "python docs/commands.py writes it anew"

@@ -2,7 +2,7 @@ import json
 
 import numpy as np
 
-from jaxasr import notebook
+from jaxasr import consoles, notebook
 
 
 def train_record(step: int) -> dict:
@@ -31,6 +31,14 @@ def test_curves_of_a_run_that_goes_on_begin_at_its_first_step(tmp_path):
     (tmp_path / "log.jsonl").write_text(json.dumps(train_record(1)) + "\n")
     notebook.LiveCurves(lambda shown: seen.append(drawn(shown)), tmp_path)(train_record(7))
     assert '"points":[[44.0,' in seen[0].replace("&quot;", '"') and '1,"9"]' in seen[0].replace("&quot;", '"')
+
+
+def test_nothing_is_drawn_over_in_a_notebook(monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal
+    monkeypatch.delenv("JPY_PARENT_PID", raising=False)
+    assert consoles.console().is_terminal
+    monkeypatch.setenv("JPY_PARENT_PID", "1")
+    assert not consoles.console().is_terminal
 
 
 def test_looks_are_for_what_is_shown_alone():

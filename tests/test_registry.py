@@ -53,6 +53,22 @@ def test_a_name_is_used_once(things):
     assert list(things) == ["first"]
 
 
+def test_a_class_that_is_defined_anew_takes_its_place(things):
+    def cell(size):
+        @things.register("own")
+        class Own(First):
+            width = size
+
+        return Own
+
+    before, now = cell(1), cell(2)
+    assert things["own"] is now is not before
+    assert things.name_of(now) == "own"
+    with pytest.raises(ConfigError, match=r"thing 'own': already registered by .*cell\.<locals>\.Own; names are used"):
+        things.register("own")(type("Other", (First,), {}))
+    assert things["own"] is now
+
+
 @pytest.mark.parametrize("entry", [int, First(), lambda: None])
 def test_an_entry_derives_from_the_base(things, entry):
     with pytest.raises(ConfigError, match=r"^thing 'odd': .* does not derive from Base; every thing does; "):

@@ -2,19 +2,22 @@
 
 import dataclasses
 import pathlib
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-import rich.console
 import rich.table
 import rich.text
 import tyro
 
-from jaxasr import config, info
+from jaxasr import config, consoles, info
 from jaxasr.command_line import Imports
 from jaxasr.convert import folders
 from jaxasr.errors import ConfigError, exit_with_message
+
+GENTLY = "--optimizer.learning_rate=2e-4 --schedule=warmup_linear"
+"""How to train on: by the rate of FunASR's fine-tuning recipes, which a short run reaches too."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,9 +60,10 @@ def _to_jaxasr(options: ConvertOptions) -> tuple[list[tuple[str, str]], list[str
         *info.lines(info.describe(options.dst)),
         ("left out", "; ".join((*folders.lost(foreign), *foreign.left_out)) or "nothing"),
     ]
+    dst = shlex.quote(options.dst)
     return rows, [
-        f"python -m jaxasr.decode --model={options.dst} SOUND.wav",
-        f"python -m jaxasr.train --init={options.dst} --train=TRAIN --valid=VALID --workdir=WORKDIR",
+        f"python -m jaxasr.decode --model={dst} SOUND.wav",
+        f"python -m jaxasr.train --init={dst} --train=TRAIN --valid=VALID --workdir=WORKDIR \\\n      {GENTLY}",
     ]
 
 
@@ -90,7 +94,7 @@ def show(rows: Sequence[tuple[str, str]], commands: Sequence[str]) -> None:
     table.add_column(overflow="fold")
     for name, value in rows:
         table.add_row(rich.text.Text(name), rich.text.Text(value))
-    rich.console.Console().print(table)
+    consoles.console().print(table)
     print("\nNext:", *commands, sep="\n  ")
 
 

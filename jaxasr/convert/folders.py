@@ -31,7 +31,9 @@ def read(folder: pathlib.Path, say: Callable[[str], None], *, model_file: str | 
       ConfigError: it is not one that ours can be.
     """
     if not folder.is_dir():
-        raise CheckpointError(f"{folder}: no folder; that of a model was expected; give another.")
+        raise CheckpointError(
+            f"{folder}: no folder; that of a model was expected, on this machine; download it first, or give another."
+        )
     if (folder / checkpoint.PARAMS_FILE).exists() or (folder / "model" / checkpoint.PARAMS_FILE).exists():
         raise CheckpointError(
             f"{folder}: a model of jaxasr's already; another toolkit's was expected; add --to=funasr for the way back."

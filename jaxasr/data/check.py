@@ -11,7 +11,7 @@ from typing import IO, Annotated, Any, Literal
 import rich.console
 import tyro
 
-from jaxasr import config
+from jaxasr import config, consoles
 from jaxasr.data import manifest
 from jaxasr.data.checks import report
 from jaxasr.data.checks.fix import Copy, check_free, fix
@@ -194,13 +194,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = tyro.cli(
         CheckOptions, args=argv, prog="python -m jaxasr.data.check", config=(tyro.conf.FlagCreatePairsOff,)
     )
-    errors = rich.console.Console(stderr=True)
+    errors = consoles.console(stderr=True)
     found, copies, again = exit_with_message(check, options, errors if errors.is_terminal else None)
     status = (again or found).status
     if options.json:
         print(json.dumps(_as_json(found, copies, again), ensure_ascii=False, indent=1))
     else:
-        console = rich.console.Console(markup=False, highlight=False, soft_wrap=True)
+        console = consoles.console(markup=False, highlight=False, soft_wrap=True)
         report.show(console, found.parts, found.results, found.ran, found.lacking)
         report.show_copies(console, copies)
         if again is not None and status:

@@ -15,6 +15,7 @@ import rich.console
 import rich.progress
 import tyro
 
+from jaxasr import consoles
 from jaxasr.data import audio, manifest, packs
 from jaxasr.data.packs import Index
 from jaxasr.data.probe import headers
@@ -267,9 +268,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = tyro.cli(
         PackOptions, args=argv, prog="python -m jaxasr.data.pack", config=(tyro.conf.FlagCreatePairsOff,)
     )
-    errors = rich.console.Console(stderr=True)
+    errors = consoles.console(stderr=True)
     done = exit_with_message(pack, options, errors if errors.is_terminal else None)
-    console, folder = rich.console.Console(markup=False, highlight=False, soft_wrap=True), options.paths[-1]
+    console, folder = consoles.console(markup=False, highlight=False, soft_wrap=True), options.paths[-1]
     console.print(f"{folder}: {done.utterances} utterances in {done.shards} shards")
     if done.faults:
         console.print(f"  {len(done.faults)} unreadable: {os.path.join(folder, LEFT_OUT)}")

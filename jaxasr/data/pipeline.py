@@ -26,7 +26,10 @@ class HostBatch(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class LoadBatch:
-    """Number in the plan to batch; a pure function of (seed, epoch, utterance, repeat), so any worker may run it."""
+    """Number in the plan to batch; a pure function of (seed, epoch, utterance, repeat), so any worker may run it.
+
+    Iterating over it gives the plan's batches in order, read ahead in threads (`load`).
+    """
 
     plan: Sequence[PlannedBatch]
     utterances: Sequence[Utterance]
@@ -48,6 +51,12 @@ class LoadBatch:
                     f"--num_processes={self.process[1]}: batches of {planned.shape.rows} rows; rows that the number of "
                     "processes divides were expected; change --rows_multiple or --num_processes."
                 )
+
+    def __len__(self) -> int:
+        return len(self.plan)
+
+    def __iter__(self) -> Generator[HostBatch, None, None]:
+        return load(self)
 
     def __call__(self, number: int) -> HostBatch:
         planned = self.plan[number]

@@ -7,12 +7,11 @@ import math
 import os
 import pathlib
 import sqlite3
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-import rich.console
 import rich.progress
 
+from jaxasr import consoles
 from jaxasr.data import packs
 from jaxasr.data.reading import in_order, reading
 from jaxasr.data.source import FileSource, Header, Source, status
@@ -68,8 +67,8 @@ def probe(
       max_seconds: by path, of files that are read so.
     """
     unique = list(dict.fromkeys(os.fspath(path) for path in paths))
-    console = rich.console.Console(stderr=True)
-    hidden = not (progress and sys.stderr.isatty())
+    console = consoles.console(stderr=True)
+    hidden = not (progress and console.is_terminal)
     fresh: list[_Entry] = []
     results: dict[str, Header | DataError] = {}
     with _Cache() as cache, contextlib.ExitStack() as opened:

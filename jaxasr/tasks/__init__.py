@@ -5,3 +5,4 @@ from jaxasr.tasks.base import TASKS as TASKS
 from jaxasr.tasks.base import Task as Task
 from jaxasr.tasks.lm import LmTask as LmTask
 from jaxasr.tasks.paraformer import ParaformerTask as ParaformerTask
+from jaxasr.tasks.speech import SpeechTask as SpeechTask

@@ -3,6 +3,8 @@
 import dataclasses
 from collections.abc import Callable
 
+import jax
+
 from jaxasr.config import slot
 from jaxasr.data.batch import AnyAsrBatch
 from jaxasr.nn.decoders import DECODERS, Decoder, TransformerDecoder
@@ -48,6 +50,7 @@ class AsrTask(SpeechTask):
         tokens_in, _, _ = with_sos_eos(batch.tokens, batch.token_lengths)
         return (tokens_in,)
 
+    @jax.named_scope("loss")
     def loss_of(
         self, outputs: SpeechOutputs, batch: AnyAsrBatch, counts: Counts | None = None, *, paired: bool = False
     ) -> tuple[Scalar, Metrics]:

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, Literal
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 
@@ -92,6 +93,7 @@ class ParaformerTask(SpeechTask):
         real = length_mask(batch.token_lengths, batch.tokens.shape[1])
         return jnp.where(real, batch.tokens, -1), batch.token_lengths
 
+    @jax.named_scope("loss")
     def loss_of(
         self, outputs: SpeechOutputs, batch: AnyAsrBatch, counts: Counts | None = None, *, paired: bool = False
     ) -> tuple[Scalar, Metrics]:

@@ -202,6 +202,7 @@ class SpeechTask(TokensTask[AnyAsrExample, AnyAsrBatch]):
         """Milliseconds of sound in one encoder frame."""
         return self._frontend.frame_ms() * MANY / self.encoded(MANY)
 
+    @jax.named_scope("features")
     def features(
         self, batch: AnyAsrBatch, *, key: Key | None = None, normalize: bool = True, views: int = 1
     ) -> tuple[Float[Array, "B T F"], Int[Array, "B"]]:
@@ -215,7 +216,8 @@ class SpeechTask(TokensTask[AnyAsrExample, AnyAsrBatch]):
             features = repeat_rows(features, views)
         else:
             several = {"views": views} if views > 1 else {}
-            features = self.specaug(features, lengths, num_bands=frontend.num_bands, key=specaug_key, **several)
+            with jax.named_scope("specaug"):
+                features = self.specaug(features, lengths, num_bands=frontend.num_bands, key=specaug_key, **several)
         return features, repeat_rows(lengths, views)
 
     @abc.abstractmethod

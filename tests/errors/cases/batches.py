@@ -48,10 +48,7 @@ def load(error: Exception | None = None, *, processes: int = 1) -> None:
 
 
 def train_on_nothing() -> None:
-    training_inputs(
-        tiny.TASK, [], speeds=(1.0,), batch_seconds=1.0, max_buckets=1, rows_multiple=1, max_seconds=1.0,
-        leave_out_unknown=True, seed=0,
-    )  # fmt: skip
+    training_inputs(tiny.TASK, [], batch_seconds=1.0)
 
 
 def train_on_the_unreadable() -> None:

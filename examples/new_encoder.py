@@ -1,7 +1,10 @@
 """An encoder of one's own, in one file; `--import` makes it a choice like any other.
 
-cd examples
-python -m jaxasr.train --import=gated_conv --encoder=gated_conv --encoder.num_layers=3 --workdir=exp/gated_conv
+docs/new-encoder.md says what it has to promise.
+
+    PYTHONPATH=examples python -m jaxasr.train --import=new_encoder --encoder=gated_conv --encoder.num_layers=3 \
+        --workdir=exp/gated_conv
+    PYTHONPATH=examples python -m jaxasr.decode --import=new_encoder --model=exp/gated_conv a.wav
 """
 
 from flax import linen as nn
