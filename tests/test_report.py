@@ -201,7 +201,8 @@ def contrast(one: str, other: str) -> float:
 
 def test_curves_have_the_numbers_of_the_log(workdir):
     _, page = read(workdir)
-    drawn = {a["aria-label"].partition(":")[0]: json.loads(a["data-chart"]) for a in page.all("svg") if "data-chart" in a}
+    pictures = [attributes for attributes in page.all("svg") if "data-chart" in attributes]
+    drawn = {a["aria-label"].partition(":")[0]: json.loads(a["data-chart"]) for a in pictures}
     log = gather.read_log(workdir / "log.jsonl")
     train_loss, valid_loss = drawn["Loss"]
     assert [p[2:] for p in train_loss["points"]] == [[r["step"], charts.figure(r["loss"])] for r in log.train]

@@ -39,11 +39,11 @@ def screens(text: str) -> tuple[list[str], list[str]]:
 def faulty(folder: pathlib.Path) -> str:
     """A corpus of which four utterances cannot be used, for three reasons."""
     path, rate = pathlib.Path(tiny.corpus(folder, "train", 20)), 8000
-    soundfile.write(path / "long.wav", np.zeros(41 * rate, np.int16), rate)
+    soundfile.write(path / "long.wav", np.zeros(51 * rate, np.int16), rate)
     (path / "damaged.wav").write_bytes(b"RIFF")
     more = {
         "wav.scp": f"long {path}/long.wav\nzz {path}/damaged.wav\n",
-        "segments": "a_very_long_one long 0 40.9\nanother_long_one long 0 40.5\ndamaged zz 0 1\nsilent long 0 1\n",
+        "segments": "a_very_long_one long 0 50.9\nanother_long_one long 0 50.5\ndamaged zz 0 1\nsilent long 0 1\n",
         "text": "a_very_long_one one\nanother_long_one two\ndamaged three\nsilent \n",
         "utt2spk": "a_very_long_one x\nanother_long_one x\ndamaged x\nsilent x\n",
     }
@@ -63,7 +63,8 @@ def test_a_run_says_what_will_happen_and_what_came_out(tmp_path, monkeypatch, ca
     said = " ".join(first)
     for part in (
         r"train: \d+ in = \d+ used \+ ",
-        r"2 longer than",
+        r"2 too long \(a_very_long_one, another_long_one\)",
+        r"1 with empty text",
         r"1 unreadable",
         r"held out: valid \d+ utterances, 0.0\d h; test \S+ \d+ utterances",
         r"parameters: [\d,]+ \(encoder [\d,]+, .*\); the state takes \d+\.\d MB a device",
