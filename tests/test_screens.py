@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 import soundfile
 
+from jaxasr import evaluate
 from jaxasr.checkpoint import write_atomically
 from jaxasr.config import to_yaml
+from jaxasr.parallel import Devices
 from jaxasr.screens import by_part, next_commands
 from jaxasr.train import train
 
@@ -55,12 +57,13 @@ def faulty(folder: pathlib.Path) -> str:
 
 def test_a_run_says_what_will_happen_and_what_came_out(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", str(COLUMNS))
+    monkeypatch.setattr(Devices, "all", lambda *_: Devices.first())
     cfg = tiny.config(tmp_path, train=(faulty(tmp_path / "own"),), epochs=1, max_infeasible=0.2)
     train(cfg)
     first, last = screens(capsys.readouterr().out)
     more = 2 * (BUCKETS - 1)  # a line of the table and one on memory for each
     assert len(first) + more <= LINES and len(last) <= LINES, "\n".join(first)
-    said = " ".join(first)
+    said = "".join(first)
     for part in (
         r"train: \d+ in = \d+ used \+ ",
         r"2 too long \(a_very_long_one, another_long_one\)",
@@ -68,7 +71,7 @@ def test_a_run_says_what_will_happen_and_what_came_out(tmp_path, monkeypatch, ca
         r"1 unreadable",
         r"held out: valid \d+ utterances, 0.0\d h; test \S+ \d+ utterances",
         r"parameters: [\d,]+ \(encoder [\d,]+, .*\); the state takes \d+\.\d MB a device",
-        r"devices: 8 x cpu",
+        r"devices: 1 x cpu \(.*, \d+ cores\), mesh data 1",
         r"plan: to step \d+, \d+ an epoch, validated after every epoch",
         r"memory  \d+ rows x",
     ):
@@ -77,6 +80,10 @@ def test_a_run_says_what_will_happen_and_what_came_out(tmp_path, monkeypatch, ca
     assert len(commands) == 3
     again = next_commands(cfg, pathlib.Path(cfg.workdir), search="ctc_greedy")
     assert [one.command for one in again if one.what != "go on"] == commands
+    words = shlex.split(commands[1])
+    assert words[2] == "jaxasr.evaluate"
+    evaluate.main(words[3:])  # as it stands
+    assert "WER" in capsys.readouterr().out
 
 
 def taken(command: str, monkeypatch):
