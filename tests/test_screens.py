@@ -60,7 +60,8 @@ def test_a_run_says_what_will_happen_and_what_came_out(tmp_path, monkeypatch, ca
     monkeypatch.setattr(Devices, "all", lambda *_: Devices.first())
     cfg = tiny.config(tmp_path, train=(faulty(tmp_path / "own"),), epochs=1, max_infeasible=0.2)
     train(cfg)
-    first, last = screens(capsys.readouterr().out)
+    text = capsys.readouterr().out
+    first, last = screens(text)
     more = 2 * (BUCKETS - 1)  # a line of the table and one on memory for each
     assert len(first) + more <= LINES and len(last) <= LINES, "\n".join(first)
     said = "".join(first)
@@ -76,10 +77,9 @@ def test_a_run_says_what_will_happen_and_what_came_out(tmp_path, monkeypatch, ca
         r"memory  \d+ rows x",
     ):
         assert re.search(part, said), (part, said)
-    commands = [line.split(None, 1)[1] for line in last if line.startswith(("  decode", "  evaluate", "  report"))]
-    assert len(commands) == 3
-    again = next_commands(cfg, pathlib.Path(cfg.workdir), search="ctc_greedy")
-    assert [one.command for one in again if one.what != "go on"] == commands
+    printed = text.partition("\nNext:\n")[2].splitlines()
+    commands = [one.command for one in next_commands(cfg, pathlib.Path(cfg.workdir), search="ctc_greedy")]
+    assert len(printed) == len(commands) == 4 and all(map(str.endswith, printed, commands))
     words = shlex.split(commands[1])
     assert words[2] == "jaxasr.evaluate"
     evaluate.main(words[3:])  # as it stands
