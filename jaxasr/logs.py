@@ -138,6 +138,7 @@ class RunLog:
         self._bar: rich.progress.Progress | None = None
         self._began = (time.perf_counter(), 0)
         self._last_wer = ""
+        self._estimated = False
         self._writing = threading.Lock()
         self._thread = threading.get_ident()
         self._reporter = reporter
@@ -166,6 +167,9 @@ class RunLog:
         """A record of the training steps since the last one."""
         self._write("train", record, step, epoch)
         numbers = short(record) + self._last_wer
+        if not self._estimated and (left := self._left(step, total)) is not None:
+            self._estimated = True
+            self.say(f"estimated: {left / 60:.1f} minutes to step {total}, as fast as the steps so far")
         if self._bar is not None:
             self._bar.update(self._task, numbers=numbers)
         elif self._active:
@@ -243,11 +247,15 @@ class RunLog:
         self._board.add({f"{split}/{n}": x for n, x in record.items() if isinstance(x, int | float)}, step)
 
     def _eta(self, step: int, total: int | None) -> str:
+        left = self._left(step, total)
+        return "" if left is None else f"  ETA {int(left) // 60}:{int(left) % 60:02d}"
+
+    def _left(self, step: int, total: int | None) -> float | None:
+        """Seconds to the last step, where steps have been timed."""
         began, first = self._began
         if not total or step <= first:
-            return ""
-        left = (time.perf_counter() - began) / (step - first) * (total - step)
-        return f"  ETA {int(left) // 60}:{int(left) % 60:02d}"
+            return None
+        return (time.perf_counter() - began) / (step - first) * (total - step)
 
 
 @contextlib.contextmanager

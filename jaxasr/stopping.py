@@ -134,7 +134,7 @@ class Stopped(Exception):  # noqa: N818 (it is no error)
     """The run was asked to stop, and its state is saved."""
 
     def __init__(self, signum: int, step: int, workdir: pathlib.Path):
-        super().__init__(f"stopped at step {step}; the same command goes on from there ({workdir})")
+        super().__init__(f"stopped at step {step}; the same command or call goes on from there ({workdir})")
         self.exit_status = 128 + (signum or signal.SIGTERM)  # none: it came to another process
 
 

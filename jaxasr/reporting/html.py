@@ -1,7 +1,7 @@
 """HTML by calls; text is escaped unless it is `Html` already, so nothing that data says can become markup."""
 
 import html
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 _VOID = {"meta", "br", "img", "col"}
@@ -59,12 +59,36 @@ def table(
 ) -> Html:
     """A table whose columns `text` are that and whose others are numbers, under each other by their digits."""
 
-    def cells(name: str, row: list[Any]) -> list[Html]:
-        return [el(name, cell, class_=None if i in text else "number") for i, cell in enumerate(row)]
+    def cells(row: list[Any]) -> list[Html]:
+        names = ["th" if i == 0 and 0 in text and cell != "" else "td" for i, cell in enumerate(row)]
+        return [
+            el(name, cell, class_=None if i in text else "number", scope="row" if name == "th" else None)
+            for i, (name, cell) in enumerate(zip(names, row, strict=True))
+        ]
 
-    head = el("thead", el("tr", cells("th", headings)))
-    body = el("tbody", [el("tr", cells("td", row)) for row in rows])
-    return el("div", el("table", head, body, class_=class_), class_="scroll", tabindex=0)
+    head = head_of(headings, [i for i in range(len(headings)) if i not in text])
+    body = el("tbody", [el("tr", cells(row)) for row in rows])
+    label = ", ".join(str(heading) for heading in headings if heading)
+    return scrollable(el("table", head, body, class_=class_), f"Table: {label}")
+
+
+def head_of(headings: Sequence[Any], numbers: Collection[int]) -> Html:
+    """A table's first line; one without words heads nothing."""
+    return el(
+        "thead",
+        el(
+            "tr",
+            [
+                el("th", heading, class_="number" if i in numbers else None, scope="col") if heading else el("td")
+                for i, heading in enumerate(headings)
+            ],
+        ),
+    )
+
+
+def scrollable(child: Html, label: str, class_: str = "scroll") -> Html:
+    """What may be wider than the page, to be moved with the keyboard too."""
+    return el("div", child, class_=class_, tabindex=0, role="group", aria_label=label)
 
 
 def percent(rate: float | None, digits: int = 2) -> str:
