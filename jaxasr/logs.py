@@ -105,6 +105,7 @@ class Window:
         self.room += room
 
     def record(self, task: Task) -> dict[str, float]:
+        """Means of the metrics, and speed, padding and waiting, of all steps since the window began."""
         seconds = max(time.perf_counter() - self.began, 1e-9)
         return task.values(self.metrics) | {
             SPEEDS[task.source.unit]: self.samples / task.input_rate / seconds,
@@ -180,6 +181,7 @@ class RunLog:
             )
 
     def validation(self, record: dict[str, Any], step: int, epoch: float, note: str) -> None:
+        """Writes down a validation's record and prints it, with what was made of the model."""
         self._write("valid", record, step, epoch)
         self._last_wer = f"  valid wer {100 * record['wer']:.2f} %" if "wer" in record else ""
         self.say(f"valid  step {step}  epoch {epoch:.2f}  {short(record)}  {note}")
@@ -212,10 +214,12 @@ class RunLog:
             write_atomically(file, json.dumps(record, ensure_ascii=False, indent=1).encode())
 
     def say(self, line: str, style: str | None = None) -> None:
+        """Prints a line above the progress bar."""
         if self._active:
             self.console.print(rich.text.Text(line, style=style or ""), soft_wrap=True)
 
     def close(self) -> None:
+        """Ends the bar and the files."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
@@ -285,7 +289,11 @@ def _is_json(value: Any) -> bool:
 
 
 def short(record: dict[str, Any]) -> str:
-    """The numbers of a record on one line."""
+    """The numbers of a record on one line.
+
+    >>> short({"loss": 1.23456, "step": 3})
+    'loss 1.235'
+    """
     labels = {"acc/token": "acc", "learning_rate": "lr", "grad_norm": "|g|", "audio_seconds_per_second": "audio s/s"}
     labels |= {"tokens_per_second": "tokens/s"}
     labels |= {"padding_percent": "padding %", "waiting_percent": "waiting %"}

@@ -187,6 +187,7 @@ def _compiled(steps: Steps, items: Iterable[tuple[Position, list[HostBatch], flo
 
 
 def check_same_data(progress: Progress, fingerprint: str, workdir: pathlib.Path) -> None:
+    """Raises CheckpointError where the data are not those that the run was started with."""
     if progress.data_hash != fingerprint:
         raise CheckpointError(
             f"{workdir}: the training utterances, their lengths, or the noises and rooms are not those that the run "

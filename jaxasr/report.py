@@ -210,7 +210,11 @@ class ReportOptions:
 
 
 def report(options: ReportOptions) -> pathlib.Path:
-    """What the command line does; returns the file that it wrote."""
+    """What the command line does; returns the file that it wrote.
+
+    Raises:
+      ConfigError: options mean nothing.
+    """
     if options.worst < 0 or options.picture_width < 500:
         raise ConfigError(
             f"--worst={options.worst} --picture_width={options.picture_width}: 0 or more utterances and at least 500 "
@@ -227,6 +231,7 @@ def report(options: ReportOptions) -> pathlib.Path:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    """The command line: `argv`, or else the program's own arguments."""
     options = tyro.cli(ReportOptions, args=argv, prog="python -m jaxasr.report", config=(tyro.conf.FlagCreatePairsOff,))
     if not os.environ.get("JAX_PLATFORMS"):
         jax.config.update("jax_platforms", "cpu")  # the accelerator may be full of a run that is under way

@@ -56,6 +56,7 @@ class Validator:
         self._recognizer.announce(params, self._data.valid.shapes_by_need())
 
     def ready(self) -> bool:
+        """Whether the search is compiled for every shape."""
         return self._recognizer.compiled.ready()
 
     def close(self) -> None:
@@ -184,10 +185,15 @@ class Validator:
 
 
 def lowest(losses: Sequence[float]) -> int:
-    """The place of the lowest loss, of equal ones the first; NaN is above all others."""
+    """The place of the lowest loss, of equal ones the first; NaN is above all others.
+
+    >>> lowest([2.0, 1.0])
+    1
+    """
     return int(np.argmin(np.nan_to_num(losses, nan=np.inf, posinf=np.inf)))
 
 
 def score_of(inputs: Inputs, hypotheses: list[Hypothesis]) -> Score:
+    """The errors of hypotheses for these inputs, their texts cleaned as those of training."""
     references = {u.id: u.text for u in inputs.selection.utterances}
     return score_cleaned(inputs.task.cleaning, references, {h.id: h.text for h in hypotheses})

@@ -38,6 +38,7 @@ class Axis(NamedTuple):
         return self.start + (value - low) / (high - low) * (self.end - self.start)
 
     def ticks(self, most: int) -> list[float]:
+        """Round numbers on the axis, with at most so many parts between them; of a logarithmic one in even ratios."""
         if self.logarithmic:
             found = _decades(self.low, self.high, most)
             if len(found) > 1:
@@ -65,7 +66,11 @@ def _decades(low: float, high: float, most: int) -> list[float]:
 
 
 def figure(value: float) -> str:
-    """A tick or a value, as short as four digits allow."""
+    """A tick or a value, as short as four digits allow.
+
+    >>> figure(0.00012345)
+    '1.23e-4'
+    """
     if value == 0 or 1e-3 <= abs(value) < 1e5:
         return f"{value:.4g}"
     mantissa, _, exponent = f"{value:.2e}".partition("e")

@@ -17,6 +17,9 @@ def el(name: str, /, *children: Any, **attributes: Any) -> Html:
     """An element; a list among the children is its items.
 
     Attributes lose an underscore at the end (`class_`), others become hyphens; None and False leave one out.
+
+    >>> str(el("b", "1 < 2"))
+    '<b>1 &lt; 2</b>'
     """
     written = "".join(_attribute(key, value) for key, value in attributes.items())
     if name in _VOID:
@@ -89,12 +92,20 @@ def scrollable(child: Html, label: str, class_: str = "scroll") -> Html:
 
 
 def percent(rate: float | None, digits: int = 2) -> str:
-    """A share as text; a dash where there is none."""
+    """A share as text; a dash where there is none.
+
+    >>> percent(0.0312)
+    '3.12 %'
+    """
     return "–" if rate is None else "∞" if rate == float("inf") else f"{100 * rate:.{digits}f} %"
 
 
 def duration(seconds: float) -> str:
-    """`3 min 20 s` and the like."""
+    """`3 min 20 s` and the like.
+
+    >>> duration(3725.0)
+    '1 h 02 min'
+    """
     whole = round(seconds)
     hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
     if hours:
@@ -103,7 +114,11 @@ def duration(seconds: float) -> str:
 
 
 def count(number: float) -> str:
-    """`2.15 M` and the like; small numbers as they are."""
+    """`2.15 M` and the like; small numbers as they are.
+
+    >>> count(1234567)
+    '1.23 M'
+    """
     if number < 1e4:
         return f"{number:g}"
     rounded = [(float(f"{number / size:.3g}"), letter) for size, letter in ((1e9, " G"), (1e6, " M"), (1e3, " k"))]

@@ -21,6 +21,8 @@ HERE = pathlib.Path(__file__).parent
 
 
 class Section(NamedTuple):
+    """A part of the page, under a heading that `id` links to; `about` says below it what is shown."""
+
     id: str
     title: str
     content: Any

@@ -78,6 +78,11 @@ def curves(log: Log) -> list[Html]:
 
 
 def points(records: Iterable[Record], name: str, factor: float = 1.0) -> list[tuple[float, float]]:
+    """(step, value) of the records that have a value of that name.
+
+    >>> points([{"step": 1, "loss": 2.0}, {"step": 2}], "loss")
+    [(1, 2.0)]
+    """
     return [(r.get("step", 0), factor * r[name]) for r in records if is_number(r.get(name))]
 
 
@@ -144,6 +149,11 @@ def _rate_row(measure: Measure, most: float) -> Html:
 
 
 def between(low: float, high: float) -> str:
+    """An interval of two shares, in percent.
+
+    >>> between(0.01, 0.025)
+    '1.00 – 2.50'
+    """
     return f"{100 * low:.2f} – {100 * high:.2f}" if math.isfinite(high) else f"{100 * low:.2f} – ∞"
 
 
