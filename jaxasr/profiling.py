@@ -28,6 +28,7 @@ class Spent(NamedTuple):
 
     @property
     def seconds(self) -> float:
+        """Forward and backward."""
         return self.forward + self.backward
 
 
@@ -72,7 +73,7 @@ def part_of(name: str, depth: int) -> str:
     """The scopes and modules of an operation's name, without what JAX's transformations put around and between them."""
     *scopes, _ = name.split("/")
     inner = [re.sub(r"^(?:(?:jvp|transpose|vmap)\()+|\)+$", "", scope) for scope in scopes if "jit(" not in scope]
-    own = [scope for scope in inner if scope and "." not in scope and scope not in _BETWEEN]
+    own = [scope for scope in inner if scope and not {".", ">"} & set(scope) and scope not in _BETWEEN]
     if own and own[0][0].isupper():  # the network's class
         own = own[1:]
     return "/".join(own[:depth]) or OTHER

@@ -2,15 +2,13 @@
 
 import ast
 import configparser
-import importlib
 import json
 import pathlib
 import re
-import shlex
 
 import pytest
 
-from jaxasr import train
+from . import command_lines
 
 ROOT = pathlib.Path(__file__).parent.parent
 FILES = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -36,11 +34,6 @@ def commands(source: str) -> list[str]:
 def python(source: str) -> str:
     """A cell without what only IPython understands."""
     return re.sub(r"^( *)[!%].*$", r"\1pass", source.replace("\\\n", " "), flags=re.MULTILINE)
-
-
-def options(command: str) -> list[str]:
-    """The words behind `python -m jaxasr.MODULE`, up to what the shell does with it."""
-    return shlex.split(re.split(r" (?:\||\|\||&&|;|>|2>) ?", command)[0])[3:]
 
 
 @each
@@ -81,27 +74,12 @@ def test_it_stands_on_the_page_of_notebooks(file):
     assert f"notebooks/{file.name}" in (ROOT / "docs" / "notebooks.md").read_text(encoding="utf-8")
 
 
-class _Parsed(Exception):  # noqa: N818
-    """The options of a command were understood."""
-
-
 @each
-def test_options_of_commands_exist(file, monkeypatch):
-    """Each command gets as far as to what it would do."""
-
-    def parsed(*_, **__):
-        raise _Parsed
-
-    monkeypatch.setattr(train, "options_below", lambda _: None)  # the models of --init are made by cells before
-    for command in (c for source in cells(file, "code") for c in commands(source)):
-        if not (found := re.match(r"(?:python -m jaxasr[. ]|jaxasr )([\w.]+)", command)):
-            continue
-        words = options(command.replace("jaxasr ", "python -m jaxasr.", 1) if command.startswith("jaxasr") else command)
-        module = importlib.import_module(f"jaxasr.{found[1]}")
-        module = importlib.import_module(f"{module.__name__}.__main__") if hasattr(module, "__path__") else module
-        monkeypatch.setattr(module, "train" if found[1] == "train" else "exit_with_message", parsed)
-        with pytest.raises(_Parsed):
-            module.main([re.sub(r"\{\w+\}", "1", word) for word in words])
+def test_options_of_commands_exist(file):
+    """What stands in braces is a word, or several where its name ends in FLAGS."""
+    for line in (line for source in cells(file, "code") for line in commands(source)):
+        for words in command_lines.divided(re.sub(r"\{\w+\}", "1", re.sub(r"\{\w*FLAGS\}", "", line))):
+            assert words[0] not in command_lines.PROGRAMS or command_lines.fault(words) == "", line
 
 
 def test_there_are_notebooks():

@@ -38,6 +38,7 @@ def test_names_of_operations():
         ("jit(step)/jvp(AsrNetwork)/AsrNetwork.encode/encoder/encoder.run/blocks/attention/q/dot", "encoder/blocks"),
         ("jit(step)/transpose(jvp(AsrNetwork))/encoder/while/body/closed_call/ff/jit(_where)/select_n", "encoder/ff"),
         ("jit(step)/transpose(jvp(vmap(loss)))/exp", "loss"),
+        ("jit(step)/jvp(features)/btk,kf->btf/dot_general", "features"),
         ("jit(step)/jvp()/add", OTHER),
         ("params['ctc']", OTHER),
         (OTHER, OTHER),
