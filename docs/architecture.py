@@ -27,7 +27,7 @@ class Group(NamedTuple):
 
 
 GROUPS = {
-    "training": Group("the loop, and what ends it", "train loop validate replay session stopping", (0, 8)),
+    "training": Group("the loop, and what ends it", "train loop validate replay session stopping screens", (0, 8)),
     "other toolkits": Group("models of FunASR, ESPnet", "convert/folders", (8, 12)),
     "looking": Group(
         "at a run, a model, a sound, a corpus", "report reporting info plot notebook profiling data/check", (0, 12)

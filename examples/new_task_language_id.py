@@ -94,7 +94,7 @@ class LanguageIdTask(SpeechTask):
 
     def best_label(self, params: Any, batch: Any, fusion: Any = None) -> Any:
         out = self.heard(params, batch, "__call__")
-        return parallel_greedy(out.attention_logits, jnp.minimum(out.lengths, 1), left_out=(0, 1, 2))
+        return parallel_greedy(out.attention_logits.at[..., :3].set(-jnp.inf), jnp.minimum(out.lengths, 1))  # no <s>
 
 
 def speakers(folder: pathlib.Path) -> list[list[Utterance]]:

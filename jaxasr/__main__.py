@@ -39,6 +39,7 @@ USAGE = "\n".join([
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    """The command line: `argv`, or else the program's own arguments."""
     exit_with_message(_run, list(sys.argv[1:] if argv is None else argv))
 
 
@@ -66,7 +67,11 @@ def main_of(command: str) -> Callable[[Sequence[str]], None]:
 
 
 def known_command(command: str) -> str:
-    """The command itself, where it is one."""
+    """The command itself, where it is one.
+
+    Raises:
+      ConfigError: it is none.
+    """
     if command not in COMMANDS:
         raise ConfigError(
             f"jaxasr {command}: no such command; there are {', '.join(COMMANDS)}; choose one of them."

@@ -95,7 +95,11 @@ def align(options: AlignOptions) -> list[Hypothesis]:
 
 
 def alignable(task: Task, manifests: Sequence[str]) -> Selection:
-    """What can be aligned, and why the rest cannot."""
+    """What can be aligned, and why the rest cannot.
+
+    Raises:
+      DataError: nothing can.
+    """
     utterances = manifest.read_all(manifests, kind=task.source.kind)
     found = select(utterances, headers(utterances, task.source), measures(task))
     if not found.utterances:
@@ -108,6 +112,7 @@ def alignable(task: Task, manifests: Sequence[str]) -> Selection:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    """The command line: `argv`, or else the program's own arguments."""
     options = tyro.cli(AlignOptions, args=argv, prog="python -m jaxasr.align", config=(tyro.conf.FlagCreatePairsOff,))
     exit_with_message(align, options)
 

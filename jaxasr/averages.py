@@ -27,6 +27,7 @@ class Average(abc.ABC):
         """Raises ConfigError where an option means nothing."""
 
     def init(self, params: Params) -> Averaged:
+        """The state before the first update."""
         return Averaged(params, jnp.zeros((), jnp.int32))
 
     def update(self, averaged: Averaged, params: Params, step: Int[Array, ""], total_steps: Int[Array, ""]) -> Averaged:

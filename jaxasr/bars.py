@@ -43,7 +43,7 @@ def with_bar(
 def with_sound_bar(
     blocks: Iterable[np.ndarray], total: int, rate: float, console: rich.console.Console
 ) -> Iterator[np.ndarray]:
-    """Blocks of `total` samples of sound, with the same bar."""
+    """Blocks (S,) of `total` samples of sound in all, with the same bar."""
     began, samples = time.perf_counter(), 0
     with bar(console, transient=True) as shown:
         task = shown.add_task("samples", total=total, numbers="")

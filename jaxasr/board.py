@@ -22,6 +22,7 @@ class Board:
         self._file: EventsWriter | None = EventsWriter(str(folder / "events"), f".{os.getpid()}")
 
     def add(self, scalars: Mapping[str, float], step: int) -> None:
+        """Writes the values of a step, by their names; where that fails it says so once, and curves end there."""
         from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
         from tensorboardX.summary import scalar
 
@@ -36,6 +37,7 @@ class Board:
             self._say(f"TensorBoard's curves end at step {step}: {error}")
 
     def close(self) -> None:
+        """Closes the file; what is added later is dropped."""
         if self._file is not None:
             self._file.close()
             self._file = None

@@ -91,6 +91,7 @@ class BestModels:
         self._on_disk = best
 
     def path(self, step: int) -> pathlib.Path:
+        """Where the parameters of the model of a step are."""
         return self.folder / f"step_{step:08d}.safetensors"
 
     def add(self, best: list[tuple[float, int]], metric: float, step: int, params: Params) -> list[tuple[float, int]]:
@@ -174,6 +175,7 @@ def task_of(options: Mapping[str, Any], file: pathlib.Path) -> Task:
 
     Raises:
       ConfigError: they mean nothing, or name modules that are not imported.
+      CheckpointError: they name no task.
     """
     config.check_imported(options, str(file))
     mapping = {key: value for key, value in options.items() if key not in ("imports", *_HASHES)}
@@ -207,7 +209,11 @@ def with_resources(task: Task, folder: pathlib.Path) -> Task:
 
 
 def model_folder(path: str | pathlib.Path) -> pathlib.Path:
-    """The model folder that `path` is, or that the workdir `path` holds."""
+    """The model folder that `path` is, or that the workdir `path` holds.
+
+    Raises:
+      CheckpointError: it is neither.
+    """
     path = pathlib.Path(path)
     for folder in (path / "model", path):
         if (folder / PARAMS_FILE).exists() and (folder / "config.yaml").exists():

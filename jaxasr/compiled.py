@@ -61,6 +61,7 @@ class CompiledByShape:
         return len(self._futures)
 
     def ready(self) -> bool:
+        """Whether every shape is compiled."""
         return all(f.done() for f in self._futures.values())
 
     def close(self) -> None:

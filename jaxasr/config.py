@@ -67,10 +67,12 @@ def named_files(config: Any) -> Iterator[str]:
 
 
 def flat_slot(cls: type) -> str | None:
+    """The slot whose options stand beside it and not below it, if there is one."""
     return next((n for n in slots(cls) if option_fields(cls)[n].metadata["flat"]), None)
 
 
 def is_optional(cls: type, name: str) -> bool:
+    """Whether the option may be none."""
     return type(None) in typing.get_args(typing.get_type_hints(cls)[name])
 
 
@@ -87,7 +89,14 @@ def from_mapping(cls: type[ConfigT], mapping: Mapping[str, Any], *, where: str) 
 
 
 def underscored(mapping: Mapping[Any, Any], where: str) -> dict[str, Any]:
-    """`mapping` with `_` for every `-` in its keys and its sections' keys."""
+    """`mapping` with `_` for every `-` in its keys and its sections' keys.
+
+    Raises:
+      ConfigError: a key is there with both.
+
+    >>> underscored({"batch-seconds": 60}, "")
+    {'batch_seconds': 60}
+    """
     out: dict[str, Any] = {}
     for key, value in mapping.items():
         name = str(key).replace("-", "_")
@@ -156,7 +165,12 @@ def _section_value(default: Any, name: str, value: Any, where: str) -> Any:
 
 
 def entry_of(default: Any, name: str, choice: Any, where: str) -> Any:
-    """The default instance of a slot's choice; what `default` has where the choice is the same or missing."""
+    """The default instance of a slot's choice; what `default` has where the choice is the same or missing.
+
+    Raises:
+      ConfigError: the choice is no name of the registry, is none where that is not allowed, or cannot be made from its
+        defaults.
+    """
     now, registry = getattr(default, name), slots(type(default))[name]
     if choice is MISSING:
         return now
@@ -271,7 +285,11 @@ _Dumper.add_representer(
 
 
 def import_modules(names: Sequence[str], where: str) -> None:
-    """Imports modules that register entries of their own."""
+    """Imports modules that register entries of their own.
+
+    Raises:
+      ConfigError: one cannot be imported.
+    """
     if names and "" not in sys.path:
         sys.path.insert(0, "")  # a module beside the caller, as `python -m` finds it and a script does not
     for name in names:

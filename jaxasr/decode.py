@@ -54,7 +54,9 @@ class DecodeOptions:
     model: str
     """Workdir of a run, or its model folder."""
     searching: Annotated[SearchFlags, tyro.conf.arg(name="")] = SearchFlags()
+    """Which search, and its options."""
     segmenter: Annotated[Segmenter, tyro.conf.arg(name="")] = Segmenter()
+    """How long sound is cut."""
     allow_url: tuple[str, ...] = ()
     """Hosts that http:// and https:// INPUTs may lead to, such as example.org; by default none. Names lead to public
     addresses alone; a private one is named by its number, as 127.0.0.1:8000."""
@@ -98,6 +100,9 @@ def read_inputs(paths: Sequence[str], kind: Kind, arrived: Mapping[str, str] | N
 
     Args:
       arrived: the files that hold what is no file by itself, by INPUT.
+
+    Raises:
+      DataError: a folder has no such files, or a path is nothing that can be read.
     """
     found: list[Utterance] = []
     suffixes, what = ((".npy",), "feature") if kind == "features" else (SUFFIXES, "sound")
@@ -148,7 +153,11 @@ def _with_unique_ids(utterances: list[Utterance]) -> list[Utterance]:
 
 
 def decode(options: DecodeOptions) -> list[Hypothesis]:
-    """What the command line does, without printing the hypotheses."""
+    """What the command line does, without printing the hypotheses.
+
+    Raises:
+      ConfigError: options mean nothing, or do not go together.
+    """
     if not options.input and options.tune is None:
         raise ConfigError(
             "INPUT: none; sound files, folders or manifests were expected; name what to decode, before --formats and "
@@ -292,6 +301,7 @@ def check_times(formats: Sequence[str], search: str, told: bool) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    """The command line: `argv`, or else the program's own arguments."""
     options = tyro.cli(DecodeOptions, args=argv, prog="python -m jaxasr.decode", config=(tyro.conf.FlagCreatePairsOff,))
     found = exit_with_message(decode, options)
     lines = map(kaldi_text, found)

@@ -55,7 +55,11 @@ def harmless(text: str) -> str:
 
 
 def show(value: object) -> str:
-    """A value as an error message quotes it."""
+    """A value as an error message quotes it.
+
+    >>> show("a" * 100)
+    "'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa..."
+    """
     shown = repr(value)
     return shown if len(shown) <= 60 else shown[:57] + "..."
 

@@ -220,7 +220,11 @@ class EvaluateOptions:
 
 
 def evaluate(options: EvaluateOptions) -> Score:
-    """What the command line does, without printing the score."""
+    """What the command line does, without printing the score.
+
+    Raises:
+      ConfigError: options mean nothing, or do not go together.
+    """
     if options.worst < 0:
         raise ConfigError(f"--worst={options.worst}: 0 or more was expected; change it.")
     config.import_modules(options.imports, "--import")
@@ -238,7 +242,11 @@ def evaluate(options: EvaluateOptions) -> Score:
 
 
 def cleaning_of(options: EvaluateOptions) -> Cleaning:
-    """What is done to both sides before they are compared; to references alone where it is a model's."""
+    """What is done to both sides before they are compared; to references alone where it is a model's.
+
+    Raises:
+      ConfigError: both the model and options say what is done.
+    """
     if options.model is not None:
         if options.cleaners or options.ignore:
             raise ConfigError(
@@ -262,6 +270,7 @@ def _write(path: pathlib.Path, content: str) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    """The command line: `argv`, or else the program's own arguments."""
     options = tyro.cli(
         EvaluateOptions, args=argv, prog="python -m jaxasr.evaluate", config=(tyro.conf.FlagCreatePairsOff,)
     )

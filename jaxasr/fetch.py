@@ -29,11 +29,20 @@ _BLOCK = 1 << 16
 
 
 def is_url(name: str) -> bool:
+    """Whether the name is a URL that sound may come from.
+
+    >>> is_url("https://example.org/a.wav")
+    True
+    """
     return name.lower().startswith(("http://", "https://"))
 
 
 def id_of(name: str) -> str:
-    """Of what is on standard input, or at a URL: the last part of its path without what stands behind the dot."""
+    """Of what is on standard input, or at a URL: the last part of its path without what stands behind the dot.
+
+    >>> id_of("https://example.org/sounds/a.wav")
+    'a'
+    """
     if name == STANDARD_INPUT:
         return name
     url = urllib.parse.urlsplit(name)

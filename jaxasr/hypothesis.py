@@ -112,7 +112,13 @@ def with_words(task: Task, said: Hypothesis) -> Hypothesis:
 
 
 def joined(texts: Sequence[str]) -> str:
-    """Texts one behind the other, with a space between them unless hanzi meet."""
+    """Texts one behind the other, with a space between them unless hanzi meet.
+
+    >>> joined(["one", "two"])
+    'one two'
+    >>> joined(["你", "好"])
+    '你好'
+    """
     whole = ""
     for text in filter(None, texts):
         hanzi = re.search(f"[{HANZI}]$", whole) and re.match(f"[{HANZI}]", text)

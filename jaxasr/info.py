@@ -202,6 +202,7 @@ def info(options: InfoOptions) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    """The command line: `argv`, or else the program's own arguments."""
     options = tyro.cli(InfoOptions, args=argv, prog="python -m jaxasr.info", config=(tyro.conf.FlagCreatePairsOff,))
     found = exit_with_message(info, options)
     if options.json:

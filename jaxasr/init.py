@@ -43,6 +43,11 @@ class Rule:
 
     @classmethod
     def parse(cls, text: str) -> Self:
+        """A rule as options spell it: `SRC:DST:EXCLUDE[,EXCLUDE...]`, of which all but SRC may be missing.
+
+        Raises:
+          ConfigError: it has more parts.
+        """
         parts = text.split(":")
         if len(parts) > 3:
             raise ConfigError(

@@ -32,6 +32,7 @@ from jaxasr.tasks.base import Task
 
 
 def measures(task: Task) -> Measures:
+    """What of the task decides which utterances can be used."""
     return Measures(task.source, task.frames, task.frames_needed, task.num_tokens, task.unknown)
 
 
@@ -335,10 +336,12 @@ class Position(NamedTuple):
 
     @property
     def epochs(self) -> float:
+        """Epochs until here, parts of one too."""
         return self.epoch + self.batch / self.batches
 
     @property
     def ends_epoch(self) -> bool:
+        """Whether this batch is the last of its epoch."""
         return self.batch == self.batches
 
     def next(self) -> tuple[int, int]:

@@ -30,7 +30,11 @@ def with_huge_pages() -> None:
 
 
 def is_command(started: Sequence[str], argv: Sequence[str]) -> bool:
-    """Whether Python was `started` for this command line and nothing else."""
+    """Whether Python was `started` for this command line and nothing else.
+
+    >>> is_command(["python", "-m", "jaxasr.train", "--steps=1"], ["train.py", "--steps=1"])
+    True
+    """
     last = len(started) - len(argv)
     name = pathlib.PurePath(started[last]).name if last > 0 else ""
     module = started[1:last] and started[last - 1] == "-m" and name in ("jaxasr.train", "jaxasr")

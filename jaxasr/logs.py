@@ -105,6 +105,7 @@ class Window:
         self.room += room
 
     def record(self, task: Task) -> dict[str, float]:
+        """Means of the metrics, and speed, padding and waiting, of all steps since the window began."""
         seconds = max(time.perf_counter() - self.began, 1e-9)
         return task.values(self.metrics) | {
             SPEEDS[task.source.unit]: self.samples / task.input_rate / seconds,
@@ -137,6 +138,7 @@ class RunLog:
         self._bar: rich.progress.Progress | None = None
         self._began = (time.perf_counter(), 0)
         self._last_wer = ""
+        self._estimated = False
         self._writing = threading.Lock()
         self._thread = threading.get_ident()
         self._reporter = reporter
@@ -165,6 +167,9 @@ class RunLog:
         """A record of the training steps since the last one."""
         self._write("train", record, step, epoch)
         numbers = short(record) + self._last_wer
+        if not self._estimated and (left := self._left(step, total)) is not None:
+            self._estimated = True
+            self.say(f"estimated: {left / 60:.1f} minutes to step {total}, as fast as the steps so far")
         if self._bar is not None:
             self._bar.update(self._task, numbers=numbers)
         elif self._active:
@@ -176,6 +181,7 @@ class RunLog:
             )
 
     def validation(self, record: dict[str, Any], step: int, epoch: float, note: str) -> None:
+        """Writes down a validation's record and prints it, with what was made of the model."""
         self._write("valid", record, step, epoch)
         self._last_wer = f"  valid wer {100 * record['wer']:.2f} %" if "wer" in record else ""
         self.say(f"valid  step {step}  epoch {epoch:.2f}  {short(record)}  {note}")
@@ -208,10 +214,12 @@ class RunLog:
             write_atomically(file, json.dumps(record, ensure_ascii=False, indent=1).encode())
 
     def say(self, line: str, style: str | None = None) -> None:
+        """Prints a line above the progress bar."""
         if self._active:
             self.console.print(rich.text.Text(line, style=style or ""), soft_wrap=True)
 
     def close(self) -> None:
+        """Ends the bar and the files."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
@@ -239,11 +247,15 @@ class RunLog:
         self._board.add({f"{split}/{n}": x for n, x in record.items() if isinstance(x, int | float)}, step)
 
     def _eta(self, step: int, total: int | None) -> str:
+        left = self._left(step, total)
+        return "" if left is None else f"  ETA {int(left) // 60}:{int(left) % 60:02d}"
+
+    def _left(self, step: int, total: int | None) -> float | None:
+        """Seconds to the last step, where steps have been timed."""
         began, first = self._began
         if not total or step <= first:
-            return ""
-        left = (time.perf_counter() - began) / (step - first) * (total - step)
-        return f"  ETA {int(left) // 60}:{int(left) % 60:02d}"
+            return None
+        return (time.perf_counter() - began) / (step - first) * (total - step)
 
 
 @contextlib.contextmanager
@@ -277,7 +289,11 @@ def _is_json(value: Any) -> bool:
 
 
 def short(record: dict[str, Any]) -> str:
-    """The numbers of a record on one line."""
+    """The numbers of a record on one line.
+
+    >>> short({"loss": 1.23456, "step": 3})
+    'loss 1.235'
+    """
     labels = {"acc/token": "acc", "learning_rate": "lr", "grad_norm": "|g|", "audio_seconds_per_second": "audio s/s"}
     labels |= {"tokens_per_second": "tokens/s"}
     labels |= {"padding_percent": "padding %", "waiting_percent": "waiting %"}

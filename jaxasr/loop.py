@@ -18,6 +18,7 @@ from jaxasr.logs import Reporter, RunLog, Start, StepLog
 from jaxasr.memory import teller
 from jaxasr.parallel import Devices, is_main_process
 from jaxasr.prepare import Prepared, fingerprint_of_options
+from jaxasr.screens import plan
 from jaxasr.session import session
 from jaxasr.state import (
     Steps,
@@ -152,6 +153,8 @@ def _opened(
     if failed is not None:
         progress.rollbacks = failed.rollbacks + 1
     ends, stop = Ends(cfg, data.train, progress, began), StopSignals()
+    for line in plan(cfg, data, devices, abstract, int(state.step), ends.known_total):
+        say(line)
     start.lap("state")
     log.event(split="session", step=int(state.step), **session(cfg, data, devices))
     step_log = StepLog(log, data.task, cfg.log_steps, cfg.nonfinite_limit, start, progress)
@@ -184,6 +187,7 @@ def _compiled(steps: Steps, items: Iterable[tuple[Position, list[HostBatch], flo
 
 
 def check_same_data(progress: Progress, fingerprint: str, workdir: pathlib.Path) -> None:
+    """Raises CheckpointError where the data are not those that the run was started with."""
     if progress.data_hash != fingerprint:
         raise CheckpointError(
             f"{workdir}: the training utterances, their lengths, or the noises and rooms are not those that the run "

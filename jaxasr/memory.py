@@ -25,6 +25,7 @@ class StepMemory(NamedTuple):
 
     @property
     def total(self) -> int:
+        """Bytes of all of it."""
         return sum(self)
 
     def __str__(self) -> str:

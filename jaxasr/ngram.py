@@ -63,11 +63,12 @@ class Sentences(NamedTuple):
 
     @property
     def number(self) -> int:
+        """How many sentences there are."""
         return int(np.sum(self.tokens == kneser_ney.BEGIN))
 
     @property
     def said(self) -> np.ndarray:
-        """Which tokens a model tells: all but `<s>`."""
+        """Which tokens a model tells, bool (N,): all but `<s>`."""
         return self.tokens != kneser_ney.BEGIN
 
 
@@ -94,7 +95,11 @@ class Estimated(NamedTuple):
 
 
 def read_sentences(path: str) -> Iterator[tuple[str, str]]:
-    """Where each sentence of a TEXT stands, and the sentence."""
+    """Where each sentence of a TEXT stands, and the sentence.
+
+    Raises:
+      DataError: the file is a part of a Kaldi folder, or cannot be read.
+    """
     if pathlib.Path(path).is_dir() or tables.is_table(path):
         return ((f"{path}: {name}", text) for name, text in read_texts(path).items())
     if pathlib.Path(path).name == "text":
@@ -143,7 +148,11 @@ class _Open(dict[str, int]):
 
 
 def estimate(options: NgramOptions, shown: rich.console.Console | None = None) -> Estimated:
-    """What the command line does, without printing the summary."""
+    """What the command line does, without printing the summary.
+
+    Raises:
+      ConfigError: options mean nothing, or the file cannot be written.
+    """
     if not options.text:
         raise ConfigError("TEXT: none; files of sentences or manifests were expected; name what to count.")
     if not 1 <= options.order <= 9:
@@ -209,6 +218,7 @@ def perplexity(model: NgramModel, sentences: Sentences) -> Perplexity:
 
 
 def print_summary(found: Estimated, console: rich.console.Console) -> None:
+    """Prints what was counted, the discounts of each order, and the perplexity of held-out text."""
     text = found.text
     words = len(text.tokens) - 2 * text.number
     left_out = f" ({text.blank} without words left out)" if text.blank else ""
@@ -230,6 +240,7 @@ def print_summary(found: Estimated, console: rich.console.Console) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    """The command line: `argv`, or else the program's own arguments."""
     options = tyro.cli(NgramOptions, args=argv, prog="python -m jaxasr.ngram", config=(tyro.conf.FlagCreatePairsOff,))
     console = consoles.console(stderr=True)
     shown = console if options.progress == "auto" and console.is_terminal else None

@@ -104,6 +104,7 @@ class Moments(Decaying):
         self.expect("epsilon", low=1e-30)
 
     def moments(self) -> "GradientTransformation":
+        """Optax's transformation of gradients by their first two moments."""
         import optax
 
         return optax.scale_by_adam(self.beta1, self.beta2, self.epsilon)
@@ -309,7 +310,7 @@ class Muon(Moments):
         return optax.chain(optax.partition(rules, self.labels), self.decay())
 
     def labels(self, params: Params) -> PyTree:
-        """ "muon" or "adam" for every parameter."""
+        """For every parameter "muon" or "adam"."""
         adam = matching(params, self.adam_kernels)
 
         def label(keys: Any, array: Any, adam: bool) -> str:

@@ -140,10 +140,12 @@ class Devices:
 
     @property
     def replicated(self) -> NamedSharding:
+        """How an array stands whole on every device."""
         return NamedSharding(self.mesh, P())
 
     @property
     def by_row(self) -> NamedSharding:
+        """How an array stands with its rows divided between the devices."""
         return NamedSharding(self.mesh, P((DATA_AXIS, FSDP_AXIS)))
 
     def places(self, tree: PyTree) -> PyTree:

@@ -69,7 +69,7 @@ def sync_folder(folder: pathlib.Path) -> None:
 
 
 def flatten(params: Params) -> dict[str, np.ndarray]:
-    """Parameters by their path, `encoder/first/attention/qkv/kernel`."""
+    """Parameters, of any shapes, by their path, `encoder/first/attention/qkv/kernel`."""
     return {path: np.asarray(leaf) for path, leaf in leaves(params)}
 
 

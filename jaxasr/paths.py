@@ -18,12 +18,20 @@ def path_of(keys: Any) -> str:
 
 
 def leaves(params: Params) -> Iterator[tuple[str, Any]]:
-    """Every parameter behind its path."""
+    """Every parameter behind its path.
+
+    >>> dict(leaves({"a": {"b": 1}}))
+    {'a/b': 1}
+    """
     return ((path_of(keys), leaf) for keys, leaf in jax.tree_util.tree_leaves_with_path(params))
 
 
 def unflatten(flat: Mapping[str, Any]) -> Params:
-    """The tree of parameters behind their paths."""
+    """The tree of parameters behind their paths.
+
+    >>> unflatten({"a/b": 1, "a/c": 2})
+    {'a': {'b': 1, 'c': 2}}
+    """
     tree: dict[str, Any] = {}
     for path, leaf in flat.items():
         *parents, name = path.split("/")
@@ -43,7 +51,11 @@ def matches(path: str, patterns: Sequence[str]) -> bool:
 
 
 def matching(params: Params, patterns: Sequence[str]) -> PyTree:
-    """For every parameter whether its path `matches`."""
+    """For every parameter whether its path `matches`.
+
+    >>> matching({"encoder": 1, "ctc": 2}, ["enc*"])
+    {'ctc': False, 'encoder': True}
+    """
     return jax.tree_util.tree_map_with_path(lambda keys, _: matches(path_of(keys), patterns), params)
 
 

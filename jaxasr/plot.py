@@ -53,11 +53,16 @@ class PlotOptions:
     seconds: float | None = None
     """How much of the file it shows, at most 30; by default all."""
     searching: Annotated[SearchFlags, tyro.conf.arg(name="")] = SearchFlags()
+    """Which search, and its options."""
     imports: Imports = ()
 
 
 def plot(options: PlotOptions) -> pathlib.Path:
-    """What the command line does; returns the file that it wrote."""
+    """What the command line does; returns the file that it wrote.
+
+    Raises:
+      ConfigError: options mean nothing, or the model is of another task.
+    """
     output = pathlib.Path(options.output or f"{pathlib.Path(options.audio).stem}.png")
     if output.suffix not in (".png", ".html"):
         raise ConfigError(f"--output={output}: a name that ends in .png or .html was expected; change it.")
@@ -131,6 +136,7 @@ def _body(task: SpeechTask, params: Params, utterance: Utterance, said: Hypothes
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    """The command line: `argv`, or else the program's own arguments."""
     options = tyro.cli(PlotOptions, args=argv, prog="python -m jaxasr.plot", config=(tyro.conf.FlagCreatePairsOff,))
     print(exit_with_message(plot, options))
 

@@ -97,12 +97,20 @@ def prepare(
 
 
 def amount(size: float, unit: str) -> str:
-    """`1.50 h` or `12345 tokens`."""
+    """`1.50 h` or `12345 tokens`.
+
+    >>> amount(90.0, "s")
+    '90 s'
+    """
     return f"{size:.2f} h" if unit == "hours" else f"{size:.0f} {unit}"
 
 
 def read_manifests(cfg: TrainConfig, console: rich.console.Console) -> tuple[list[Utterance], list[Utterance]]:
-    """Training and validation utterances; says where the latter come from when no manifest does."""
+    """Training and validation utterances; says where the latter come from when no manifest does.
+
+    Raises:
+      DataError: no utterance can be read.
+    """
     source = cfg.task.source
     train = manifest.read_all(cfg.train, kind=source.kind)
     if cfg.valid:

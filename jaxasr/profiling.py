@@ -28,6 +28,7 @@ class Spent(NamedTuple):
 
     @property
     def seconds(self) -> float:
+        """Forward and backward."""
         return self.forward + self.backward
 
 

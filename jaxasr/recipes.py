@@ -20,7 +20,11 @@ RECIPES = pathlib.Path(__file__).parent / "configs"
 
 
 def read_yaml(path: str | pathlib.Path) -> dict[str, Any]:
-    """The mapping in a YAML file; a bare NAME is also looked for among the recipes that come with jaxasr."""
+    """The mapping in a YAML file; a bare NAME is also looked for among the recipes that come with jaxasr.
+
+    Raises:
+      ConfigError: it cannot be read, is too large, or is no mapping.
+    """
     path = pathlib.Path(path)
     found = _found(path)
     try:
@@ -79,6 +83,7 @@ class Loader(yaml.SafeLoader):
         """How many values a node stands for, once all of it is read."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
+        """PyYAML's, with an end: `MOST_LEVELS` levels, and `MOST_VALUES` values where aliases are written out."""
         mark = self.peek_event().start_mark
         again = self.check_event(yaml.AliasEvent)
         self.levels += 1
@@ -95,6 +100,7 @@ class Loader(yaml.SafeLoader):
         return node
 
     def construct_object(self, node: Any, deep: bool = False) -> Any:
+        """PyYAML's, of which whole numbers have an end (`MOST_BITS`) and texts hold nothing that no file can hold."""
         try:
             value = super().construct_object(node, deep)
         except yaml.YAMLError:
@@ -108,6 +114,7 @@ class Loader(yaml.SafeLoader):
         return value
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        """PyYAML's, with every key once."""
         seen = set()
         for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
             if key.value in seen:

@@ -12,7 +12,13 @@ ClassT = TypeVar("ClassT", bound=type)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`` Did you mean 'x'?``, or an empty string where nothing known is near `name`."""
+    """`` Did you mean 'x'?``, or an empty string where nothing known is near `name`.
+
+    >>> did_you_mean("confomer", ["sanm", "conformer"])
+    " Did you mean 'conformer'?"
+    >>> did_you_mean("xyz", ["sanm", "conformer"])
+    ''
+    """
     near = difflib.get_close_matches(name, list(known), n=1)
     return f" Did you mean {near[0]!r}?" if near else ""
 
@@ -58,7 +64,11 @@ class Registry(Generic[T]):
         self._entries: dict[str, type[T]] = {}
 
     def register(self, name: str) -> Callable[[ClassT], ClassT]:
-        """A class decorator: `@ENCODERS.register("sanm")`."""
+        """A class decorator: `@ENCODERS.register("sanm")`.
+
+        Raises:
+          ConfigError: the name is taken, or the class lacks the base or a method.
+        """
 
         def add(cls: ClassT) -> ClassT:
             taken = self._entries.get(name)
@@ -98,7 +108,11 @@ class Registry(Generic[T]):
         return iter(sorted(self._entries))
 
     def name_of(self, cls: type) -> str:
-        """The name that `cls` was registered under."""
+        """The name that `cls` was registered under.
+
+        Raises:
+          ConfigError: it was not registered.
+        """
         for name, entry in self._entries.items():
             if entry is cls:
                 return name

@@ -170,6 +170,7 @@ class ReplayOptions:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    """The command line: `argv`, or else the program's own arguments."""
     options = tyro.cli(ReplayOptions, args=argv, prog="python -m jaxasr.replay")
 
     def run() -> Found:

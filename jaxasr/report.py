@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import pathlib
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from typing import Annotated
@@ -49,13 +50,14 @@ def write(workdir: pathlib.Path, output: pathlib.Path, *, worst: int = WORST) ->
     checkpoint.write_atomically(output, text.encode(errors="replace"))
 
 
-def at_end(workdir: pathlib.Path, say: Callable[[str], None]) -> None:
-    """The report of a run that has ended, whose success does not depend on it."""
+def at_end(workdir: pathlib.Path, say: Callable[[str], None], imports: Sequence[str] = ()) -> None:
+    """The report of a run that has ended, whose success does not depend on it; `imports` are its modules."""
     try:
         write(workdir, workdir / FILE)
     except Exception as error:  # whatever it is, the model is trained
         fault = " ".join(str(error).split())
-        say(f"report: {type(error).__name__}: {fault}; to try again: python -m jaxasr.report {workdir}")
+        again = shlex.join(["python", "-m", "jaxasr.report", str(workdir), *config.import_flags(imports)])
+        say(f"report: {type(error).__name__}: {fault}; to try again: {again}")
     else:
         say(f"report: {workdir / FILE}")
 
@@ -208,7 +210,11 @@ class ReportOptions:
 
 
 def report(options: ReportOptions) -> pathlib.Path:
-    """What the command line does; returns the file that it wrote."""
+    """What the command line does; returns the file that it wrote.
+
+    Raises:
+      ConfigError: options mean nothing.
+    """
     if options.worst < 0 or options.picture_width < 500:
         raise ConfigError(
             f"--worst={options.worst} --picture_width={options.picture_width}: 0 or more utterances and at least 500 "
@@ -225,6 +231,7 @@ def report(options: ReportOptions) -> pathlib.Path:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    """The command line: `argv`, or else the program's own arguments."""
     options = tyro.cli(ReportOptions, args=argv, prog="python -m jaxasr.report", config=(tyro.conf.FlagCreatePairsOff,))
     if not os.environ.get("JAX_PLATFORMS"):
         jax.config.update("jax_platforms", "cpu")  # the accelerator may be full of a run that is under way

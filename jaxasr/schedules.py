@@ -32,6 +32,7 @@ SCHEDULES: Registry[Schedule] = Registry("schedule", Schedule, ("__call__",))
 
 
 def check_share(name: str, value: float, *, zero: bool = True) -> None:
+    """Raises ConfigError unless the option is a share from 0 to 1; without `zero` 0 is none."""
     if not 0.0 <= value <= 1.0 or (value == 0.0 and not zero):
         expected = "a share from 0 to 1" if zero else "a share above 0, 1 at most,"
         raise ConfigError(f"--schedule.{name}={value}: {expected} was expected; change it.")
@@ -113,7 +114,11 @@ class Falling(Warmup):
 @SCHEDULES.register("warmup_linear")
 @dataclasses.dataclass(frozen=True)
 class WarmupLinear(Falling):
-    """Linear warm-up to 1, over half of the run at most, then linearly down over the rest of it."""
+    """Linear warm-up to 1, over half of the run at most, then linearly down over the rest of it.
+
+    >>> float(WarmupLinear(warmup_steps=4)(jnp.array(1), jnp.array(100)))
+    0.5
+    """
 
     def fallen(self, progress: Float[Array, ""]) -> Float[Array, ""]:
         return progress

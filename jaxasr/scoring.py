@@ -42,6 +42,7 @@ class ErrorCounts(NamedTuple):
 
     @property
     def errors(self) -> int:
+        """Substitutions, deletions and insertions."""
         return self.substitutions + self.deletions + self.insertions
 
     @property
@@ -73,6 +74,7 @@ class Score(NamedTuple):
 
     @property
     def wrong_sentences(self) -> int:
+        """Utterances with a wrong word."""
         return sum(utterance.words.errors > 0 for utterance in self.utterances)
 
     @property
@@ -87,7 +89,11 @@ class Score(NamedTuple):
 
 
 def align(reference: Sequence[str], hypothesis: Sequence[str]) -> list[Step]:
-    """The columns of an alignment with the fewest edits."""
+    """The columns of an alignment with the fewest edits.
+
+    >>> align("a b".split(), "a c".split())[1].operation
+    'substitute'
+    """
     steps = []
     for opcode in Levenshtein.opcodes(reference, hypothesis):
         left = reference[opcode.src_start : opcode.src_end]
@@ -98,17 +104,30 @@ def align(reference: Sequence[str], hypothesis: Sequence[str]) -> list[Step]:
 
 
 def count_errors(reference: Sequence[str], hypothesis: Sequence[str]) -> ErrorCounts:
-    """The edits of `align`, counted."""
+    """The edits of `align`, counted.
+
+    >>> count_errors("the cat sat".split(), "the hat sat down".split())
+    ErrorCounts(substitutions=1, deletions=0, insertions=1, reference=3)
+    """
     found = collections.Counter(edit.tag for edit in Levenshtein.editops(reference, hypothesis))
     return ErrorCounts(found["replace"], found["delete"], found["insert"], len(reference))
 
 
 def words(text: str) -> list[str]:
+    """What stands between white space.
+
+    >>> words(" one  two ")
+    ['one', 'two']
+    """
     return text.split()
 
 
 def characters(text: str, *, spaces: bool = True) -> list[str]:
-    """The code points of the stripped text; spaces inside count, as in jiwer, unless told otherwise."""
+    """The code points of the stripped text; spaces inside count, as in jiwer, unless told otherwise.
+
+    >>> characters("a b", spaces=False)
+    ['a', 'b']
+    """
     return list(text.strip() if spaces else "".join(text.split()))
 
 
@@ -116,6 +135,9 @@ def score(references: Mapping[str, str], hypotheses: Mapping[str, str], *, space
     """The errors of hypotheses against references with the same ids; a missing hypothesis is all deletions.
 
     Without `spaces` the character error rate leaves white space out, as FunASR and ESPnet do.
+
+    >>> score({"a": "one two"}, {"a": "one too"}).wer.rate
+    0.5
     """
     _check_ids(references, hypotheses)
     scored = (_score_one(name, text, hypotheses.get(name), spaces) for name, text in references.items())
@@ -169,6 +191,9 @@ def bootstrap_interval(
     """Quantiles of the rate over utterances drawn with replacement; the seed is fixed.
 
     Bisani and Ney, 2004, https://doi.org/10.1109/ICASSP.2004.1326009.
+
+    >>> bootstrap_interval([ErrorCounts(1, 0, 0, 2), ErrorCounts(0, 0, 0, 2)])
+    (0.0, 0.5)
     """
     rng = np.random.default_rng(0)
     pairs = np.array([(count.errors, count.reference) for count in counts])

@@ -197,6 +197,11 @@ def load(path: str | pathlib.Path, *, imports: Sequence[str] = ()) -> SpeechToTe
 
 
 def as_utterance(utterance_id: str, path: str | pathlib.Path, kind: Kind) -> Utterance:
+    """An utterance that is a whole file, without a text.
+
+    Raises:
+      DataError: the file is not of this kind.
+    """
     check_kind(str(path), check_name(str(path)), kind)
     return Utterance(utterance_id, str(path), "")
 

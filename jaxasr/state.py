@@ -229,6 +229,7 @@ class Steps(abc.ABC):
                 compiled.announce([shape])
 
     def ready(self) -> bool:
+        """Whether all programs for all shapes are compiled."""
         return all(compiled.ready() for compiled in self._by_shape)
 
     def close(self) -> None:

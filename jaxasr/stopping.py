@@ -16,7 +16,7 @@ import jax
 from jaxasr.errors import JaxasrError
 from jaxasr.parallel import all_processes, any_process, from_main_process
 from jaxasr.train_config import TrainConfig
-from jaxasr.typing import Array
+from jaxasr.typing import Array, Int
 
 if TYPE_CHECKING:
     from jaxasr.inputs import Inputs, Position
@@ -50,9 +50,11 @@ class Ends:
 
     @property
     def out_of_patience(self) -> bool:
+        """Whether validations have not got better for as long as `--patience` allows."""
         return self._cfg.patience is not None and self._progress.since_best >= self._cfg.patience
 
     def reached(self, step: int) -> bool:
+        """Whether the run ends after this step."""
         return step >= self.total or self.out_of_patience
 
     def due(self, step: int, position: "Position") -> bool:
@@ -60,7 +62,7 @@ class Ends:
         every = self._cfg.valid_steps
         return step >= self.total or (step % every == 0 if every else position.ends_epoch)
 
-    def measured(self, ready: bool, step: Array) -> bool:
+    def measured(self, ready: bool, step: Int[Array, ""]) -> bool:
         """Whether minutes can now be turned into steps; `ready` if all is compiled."""
         return self._budget is not None and self._budget.measured(all_processes(ready), step)
 
@@ -103,9 +105,10 @@ class Budget:
 
     @property
     def step_seconds(self) -> float:
+        """Mean seconds of a step, of those that were timed."""
         return self._seconds / max(self._steps, 1)
 
-    def measured(self, all_compiled: bool, step: Array) -> bool:
+    def measured(self, all_compiled: bool, step: Int[Array, ""]) -> bool:
         """Whether enough steps have been timed, in every process; only those after the last compilation count."""
         if not all_compiled:
             return False
@@ -131,7 +134,7 @@ class Stopped(Exception):  # noqa: N818 (it is no error)
     """The run was asked to stop, and its state is saved."""
 
     def __init__(self, signum: int, step: int, workdir: pathlib.Path):
-        super().__init__(f"stopped at step {step}; the same command goes on from there ({workdir})")
+        super().__init__(f"stopped at step {step}; the same command or call goes on from there ({workdir})")
         self.exit_status = 128 + (signum or signal.SIGTERM)  # none: it came to another process
 
 

@@ -59,6 +59,11 @@ class Tuned:
 
 
 def on_command_line(names: Sequence[str], weights: Weights) -> str:
+    """The weights as the flags that set them.
+
+    >>> on_command_line(["lm_weight"], (0.3,))
+    '--lm_weight=0.3'
+    """
     return " ".join(f"--{name}={value:g}" for name, value in zip(names, weights, strict=True))
 
 

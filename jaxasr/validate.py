@@ -19,6 +19,7 @@ from jaxasr.parallel import Devices, is_main_process, wait_for_processes
 from jaxasr.prepare import Prepared
 from jaxasr.recognizer import Recognizer
 from jaxasr.scoring import Score, score_cleaned
+from jaxasr.screens import next_commands
 from jaxasr.search.choices import Search
 from jaxasr.states import Progress
 from jaxasr.stopping import StopSignals
@@ -55,6 +56,7 @@ class Validator:
         self._recognizer.announce(params, self._data.valid.shapes_by_need())
 
     def ready(self) -> bool:
+        """Whether the search is compiled for every shape."""
         return self._recognizer.compiled.ready()
 
     def close(self) -> None:
@@ -114,15 +116,13 @@ class Validator:
         said = f"hypotheses: {workdir}/test*/   " if self._search is not None else ""
         log.say(
             f"\nmodel: {workdir / 'model'}   {said}log: {workdir / 'log.jsonl'}   curves: "
-            f"tensorboard --logdir {workdir / 'tensorboard'}\n"
-            f"decode: python -m jaxasr.decode {self._usage()} INPUT..."
+            f"tensorboard --logdir {workdir / 'tensorboard'}"
         )
         if self._cfg.report and is_main_process():
-            report.at_end(workdir, log.say)
-
-    def _usage(self) -> str:
-        """How the model is named to `jaxasr.decode`."""
-        return f"--model={self._workdir}" if self._search is not None else f"--model=DIR --lm={self._workdir}"
+            report.at_end(workdir, log.say, self._cfg.imports)
+        log.say("\nNext:")
+        for what, command in next_commands(self._cfg, workdir, search=self._search):
+            log.say(f"  {what:9} {command}")
 
     def _measure(self, name: str, path: str, inputs: Inputs, params: Params) -> None:
         """What a task that decodes nothing says of a test set: its metrics."""
@@ -185,10 +185,15 @@ class Validator:
 
 
 def lowest(losses: Sequence[float]) -> int:
-    """The place of the lowest loss, of equal ones the first; NaN is above all others."""
+    """The place of the lowest loss, of equal ones the first; NaN is above all others.
+
+    >>> lowest([2.0, 1.0])
+    1
+    """
     return int(np.argmin(np.nan_to_num(losses, nan=np.inf, posinf=np.inf)))
 
 
 def score_of(inputs: Inputs, hypotheses: list[Hypothesis]) -> Score:
+    """The errors of hypotheses for these inputs, their texts cleaned as those of training."""
     references = {u.id: u.text for u in inputs.selection.utterances}
     return score_cleaned(inputs.task.cleaning, references, {h.id: h.text for h in hypotheses})

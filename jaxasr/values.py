@@ -16,7 +16,16 @@ class Words(tuple[str, ...]):
 
 
 def coerce(value: Any, hint: Any, where: str) -> Any:
-    """`value`, as YAML, JSON or the command line gives it, as the type `hint`; 1e-3, text in YAML, is a number."""
+    """`value`, as YAML, JSON or the command line gives it, as the type `hint`; 1e-3, text in YAML, is a number.
+
+    Raises:
+      ConfigError: it is none.
+
+    >>> coerce("1e-3", float, "--learning_rate")
+    0.001
+    >>> coerce([1, 2], tuple[int, ...], "--sizes")
+    (1, 2)
+    """
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         return _coerce_union(value, args, where)
@@ -78,7 +87,11 @@ def _one(words: Words, hint: Any, where: str) -> Any:
 
 
 def says_none(value: Any) -> bool:
-    """Whether a value is None or the word for it."""
+    """Whether a value is None or the word for it.
+
+    >>> says_none("none")
+    True
+    """
     return value is None or (isinstance(value, str) and value.lower() in ("none", "null"))
 
 

@@ -25,9 +25,11 @@ class Watch:
         threading.Thread(target=self._look, name="watch", daemon=True).start()
 
     def beat(self) -> None:
+        """Says that the program goes on."""
         self._beats += 1
 
     def close(self) -> None:
+        """Ends the watching thread."""
         self._closed.set()
 
     def _look(self) -> None:

@@ -15,7 +15,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 import jaxasr
-from docs import architecture
+from docs import architecture, dependencies, parts
 from docs import commands as commands_page
 from tests import command_lines
 from tests import test_imports as imports
@@ -201,3 +201,18 @@ def test_the_page_of_commands_is_what_they_print():
     if re.findall(r"tyro [\d.]+", written) != re.findall(r"tyro [\d.]+", now):
         written, now = (set(re.findall(r"^ +(--[\w.-]+)", page, re.MULTILINE)) for page in (written, now))
     assert written == now, "python docs/commands.py writes it anew"
+
+
+def test_the_page_of_parts_is_what_the_registries_hold():
+    assert parts.PAGE.read_text(encoding="utf-8") == parts.page(), "python docs/parts.py writes it anew"
+
+
+def test_the_page_of_dependencies_is_that_of_setup_cfg():
+    """With the licence of each, as long as it is the version of the page that is installed."""
+    written = dependencies.rows(dependencies.PAGE.read_text(encoding="utf-8"))
+    now = dependencies.rows(dependencies.page())
+    said = "python docs/dependencies.py writes it anew"
+    for name, (least, use, version, licence) in dependencies.rows("\n".join(dependencies.direct())).items():
+        assert written.get(name, [])[:2] == [least, use], said
+        assert version != written[name][2] or licence == written[name][3], said
+    assert {name for name, row in written.items() if len(row) == 4} <= now.keys(), said

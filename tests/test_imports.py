@@ -28,7 +28,7 @@ LAYERS = [
     {"speech_to_text", "tuning"},
     {"decode", "align", "prepare", "evaluate", "ngram"},
     {"session", "reporting"},
-    {"report", "info", "plot", "data/check"},
+    {"report", "info", "plot", "data/check", "screens"},
     {"convert/folders"},
     {"validate"},
     {"loop", "replay"},

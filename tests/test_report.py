@@ -2,11 +2,14 @@ import contextlib
 import dataclasses
 import functools
 import html.parser
+import itertools
 import json
 import pathlib
 import re
 import shutil
+import socket
 import struct
+import threading
 import zlib
 
 import jax
@@ -27,7 +30,7 @@ from jaxasr.nn.frontends import GivenFeatures
 from jaxasr.outputs import files
 from jaxasr.parallel import Devices
 from jaxasr.prepare import Prepared, prepare
-from jaxasr.reporting import browser, charts, gather, heat, looks, words
+from jaxasr.reporting import browser, charts, gather, heat, looks, page, words
 from jaxasr.reporting.html import count, el
 from jaxasr.scoring import score
 from jaxasr.session import session
@@ -147,9 +150,59 @@ def test_what_a_report_holds(workdir):
     assert len(page.all("image")) == 3 * (1 + 1 + 1 + 2)  # spectrogram, posteriors, mean and two heads, three times
 
 
+def test_the_page_can_be_read_without_eyes_and_moved_through_by_keys(workdir):
+    text, page = read(workdir)
+    assert page.all("html") == [{"lang": "en"}] and "<title>run: training report</title>" in text
+    assert len(page.all("main")) == 1 and all(nav["aria-label"] for nav in page.all("nav"))
+    levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == levels.count(1) == 1 and all(b - a <= 1 for a, b in itertools.pairwise(levels))
+    titled = {attributes["id"] for tag, attributes in page.elements if "id" in attributes}
+    assert all(section["aria-labelledby"] in titled for section in page.all("section"))
+    assert all(a["href"].removeprefix("#") in titled for a in page.all("a"))
+    assert all(th["scope"] for th in page.all("th")) and page.all("th")
+    pictures = [svg for svg in page.all("svg") if "aria-hidden" not in svg]
+    assert pictures and all(svg["role"] == "img" and svg["aria-label"] for svg in pictures)
+    assert any(
+        re.match(r"Loss: training from 40 to 1, between 1 and 40, steps 1 to 40", s["aria-label"]) for s in pictures
+    )
+    assert page.all("audio") and all(sound["aria-label"] and "controls" in sound for sound in page.all("audio"))
+    reached = [attributes for _, attributes in page.elements if "tabindex" in attributes]
+    assert reached and all(one["tabindex"] == "0" for one in reached)  # in the order of the page
+    assert all(one.get("aria-label") for one in reached if one.get("role") == "group")
+
+
+def test_what_has_the_focus_shows_and_text_stands_out():
+    style = (page.HERE / "report.css").read_text()
+    assert ":focus-visible { outline: 2px solid var(--c0)" in style and "outline: none" not in style
+    light, dark = (
+        dict(re.findall(r"--([\w-]+): (#\w{6});", block))
+        for block in re.findall(r":root \{(.*?)\n *\}", style, re.DOTALL)
+    )
+    assert light.keys() == dark.keys()
+    for colours in (light, dark):
+        for text in ("ink", "quiet", "c0", "c1", "sub", "del", "ins"):
+            for field in {"sub", "del", "ins"} & {text} or {"page", "field"}:
+                behind = colours[f"{field}-field"] if field == text else colours[field]
+                least = 3.0 if text in ("c0", "c1") else 4.5  # lines, and text (WCAG 2.2, 1.4.3 and 1.4.11)
+                assert contrast(colours[text], behind) >= least, (text, field)
+
+
+def contrast(one: str, other: str) -> float:
+    """The ratio of two colours' luminances (WCAG 2.2)."""
+
+    def luminance(colour: str) -> float:
+        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
 def test_curves_have_the_numbers_of_the_log(workdir):
     _, page = read(workdir)
-    drawn = {a["aria-label"]: json.loads(a["data-chart"]) for a in page.all("svg") if "data-chart" in a}
+    pictures = [attributes for attributes in page.all("svg") if "data-chart" in attributes]
+    drawn = {a["aria-label"].partition(":")[0]: json.loads(a["data-chart"]) for a in pictures}
     log = gather.read_log(workdir / "log.jsonl")
     train_loss, valid_loss = drawn["Loss"]
     assert [p[2:] for p in train_loss["points"]] == [[r["step"], charts.figure(r["loss"])] for r in log.train]
@@ -450,6 +503,29 @@ addEventListener("load", () => {
   audio.dispatchEvent(new Event("seeked"));
 });
 """
+
+
+@needs_chromium
+def test_the_page_asks_the_network_for_nothing(workdir, tmp_path):
+    """All that Chromium sends goes through a proxy of ours, which hears nothing of the page, but of one that asks."""
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        asked: list[bytes] = []
+
+        def listen():
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = proxy.accept()
+                    asked.append(connection.recv(1000))
+                    connection.close()
+
+        threading.Thread(target=listen, daemon=True).start()
+        through = f"--proxy-server=127.0.0.1:{proxy.getsockname()[1]}"
+        browser.load(workdir / "report.html", through)
+        ours = [request for request in asked if b"google" not in request]
+        (tmp_path / "asks.html").write_text("<img src='http://example.com/a.png'>")
+        browser.load(tmp_path / "asks.html", through)
+        assert ours == [] and any(b"http://example.com/a.png" in request for request in asked)
+        proxy.shutdown(socket.SHUT_RDWR)
 
 
 @needs_chromium

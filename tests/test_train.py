@@ -2,6 +2,7 @@ import contextlib
 import dataclasses
 import itertools
 import json
+import os
 import pathlib
 import re
 import shutil
@@ -393,20 +394,39 @@ def test_the_first_end_counts(whole, tmp_path):
     assert_same(final_params(cfg), before)
 
 
-def test_stopping_is_no_error(tmp_path):
-    calls = itertools.count()
+def test_a_call_that_was_interrupted_can_be_made_again(whole, tmp_path):
+    """As in a notebook: once saves and ends, twice ends; nothing of it is left, and the same call goes on."""
+    cfg, before = rerun(whole, tmp_path), signal.getsignal(signal.SIGINT)
+    threads = set(threading.enumerate())
 
-    class StopsAt(Collate):
-        def __call__(self, examples, shape):
-            if next(calls) == 2:  # once, whichever thread it is
-                signal.raise_signal(signal.SIGINT)
-            return super().__call__(examples, shape)
+    def interrupting(step, times):
+        def reporter(record):
+            if record["split"] == "train" and record["step"] == step:
+                for _ in range(times):
+                    signal.raise_signal(signal.SIGINT)
 
-    cfg, before = tiny.config(tmp_path, test=()), signal.getsignal(signal.SIGINT)
-    with pytest.raises(Stopped) as stopped:
-        train(cfg, collate_fn=StopsAt())
-    assert stopped.value.exit_status == 130
-    assert signal.getsignal(signal.SIGINT) is before
+        return reporter
+
+    for step, times, error in ((2, 1, Stopped), (4, 2, KeyboardInterrupt), (4, 1, Stopped)):
+        with pytest.raises(error) as stopped:
+            train(cfg, reporter=interrupting(step, times))
+        assert signal.getsignal(signal.SIGINT) is before
+        assert not [path for path in open_files() if path.startswith(cfg.workdir)]
+        if error is Stopped:
+            assert stopped.value.exit_status == 130
+            assert "the same command or call goes on" in str(stopped.value)
+    train(cfg)
+    ended = time.monotonic() + 20
+    while set(threading.enumerate()) - threads and time.monotonic() < ended:  # what was being compiled
+        time.sleep(0.05)
+    assert set(threading.enumerate()) <= threads
+    assert losses(cfg) == losses(whole)
+    assert_same(final_params(cfg), final_params(whole))
+
+
+def open_files() -> list[str]:
+    """What this process has open."""
+    return [os.readlink(link) for link in pathlib.Path("/proc/self/fd").iterdir() if link.is_symlink()]
 
 
 def test_a_validation_that_was_put_off_is_made_up_for(whole, tmp_path):

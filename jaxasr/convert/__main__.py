@@ -82,6 +82,7 @@ def _to_funasr(options: ConvertOptions) -> tuple[list[tuple[str, str]], list[str
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    """The command line: `argv`, or else the program's own arguments."""
     options = tyro.cli(
         ConvertOptions, args=argv, prog="python -m jaxasr.convert", config=(tyro.conf.FlagCreatePairsOff,)
     )
@@ -89,6 +90,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def show(rows: Sequence[tuple[str, str]], commands: Sequence[str]) -> None:
+    """Prints what was converted, and the commands that come next."""
     table = rich.table.Table(box=None, show_header=False, pad_edge=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")

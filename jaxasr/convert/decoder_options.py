@@ -61,8 +61,10 @@ CONVOLUTIONS = (
 
 
 def _attending() -> Option:
-    """Blocks that look at the encoded frames, and blocks in all; theirs makes all of the former, however few there are
-    in all."""
+    """Blocks that look at the encoded frames, and blocks in all.
+
+    Theirs makes all of the former, however few there are in all.
+    """
 
     def read(blocks: Any, attending: Any) -> dict[str, Any]:
         return {"num_layers": max(blocks, attending), "attention_layers": attending if attending < blocks else None}

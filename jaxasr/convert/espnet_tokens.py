@@ -46,7 +46,7 @@ def read_tokens(listed: Sequence[str], where: str) -> Tokens:
 
 
 def in_our_order(tensors: Mapping[str, np.ndarray], tokens: Tokens, where: str) -> dict[str, np.ndarray]:
-    """Their tensors with a row, or a column, for each of our tokens.
+    """Their tensors, of any shapes, with a row, or a column, for each of our tokens.
 
     Nothing says `<s>`: its logit is the mean of all others less `UNLIKELY`, whatever comes in, and so its probability
     less than e^-20 / V, which adds nothing to others in float32; the loss of label smoothing stays finite.

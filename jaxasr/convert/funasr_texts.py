@@ -46,6 +46,7 @@ class Texts(NamedTuple):
     tokenizer: Tokenizer
 
     def given_to(self, task: Any) -> Any:
+        """The task with this tokenizer and this token list."""
         return dataclasses.replace(task, tokenizer=self.tokenizer).with_resources(vocabulary=self.vocabulary)
 
 

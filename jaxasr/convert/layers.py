@@ -48,22 +48,27 @@ def _weighed(theirs: str, ours: str, layout: Layout) -> list[Rule]:
 
 
 def dense(theirs: str, ours: str) -> list[Rule]:
+    """A `torch.nn.Linear`."""
     return _weighed(theirs, ours, TURNED)
 
 
 def pointwise(theirs: str, ours: str) -> list[Rule]:
+    """A `torch.nn.Conv1d` over one frame."""
     return _weighed(theirs, ours, POINTWISE)
 
 
 def depthwise(theirs: str, ours: str) -> list[Rule]:
+    """A `torch.nn.Conv1d` with as many groups as channels."""
     return _weighed(theirs, ours, FILTERS)
 
 
 def conv1d(theirs: str, ours: str) -> list[Rule]:
+    """A `torch.nn.Conv1d` over several frames."""
     return _weighed(theirs, ours, WINDOWS)
 
 
 def norm(theirs: str, ours: str) -> list[Rule]:
+    """A `torch.nn.LayerNorm`."""
     return [
         Rule(f"{theirs}.weight", ours.replace("*", "scale")),
         Rule(f"{theirs}.bias", ours.replace("*", "bias")),
@@ -71,6 +76,7 @@ def norm(theirs: str, ours: str) -> list[Rule]:
 
 
 def batch_norm(theirs: str, ours: str) -> list[Rule]:
+    """A `torch.nn.BatchNorm1d`, its running statistics with it."""
     mean, var = (f"{STATS}/{ours.replace('*', name)}" for name in ("mean", "var"))
     return [
         *norm(theirs, ours),
@@ -81,10 +87,12 @@ def batch_norm(theirs: str, ours: str) -> list[Rule]:
 
 
 def attention(theirs: str, ours: str, stacked: str = "[i]") -> list[Rule]:
+    """A MultiHeadedAttention of FunASR and ESPnet."""
     return [rule for o in ("q", "k", "v", "out") for rule in dense(f"{theirs}.linear_{o}", f"{ours}/{o}/*{stacked}")]
 
 
 def relative_attention(theirs: str, ours: str) -> list[Rule]:
+    """A RelPositionMultiHeadedAttention of FunASR and ESPnet."""
     return [
         *attention(theirs, ours),
         Rule(f"{theirs}.linear_pos.weight", f"{ours}/positions/kernel[i]", TURNED),
@@ -94,6 +102,7 @@ def relative_attention(theirs: str, ours: str) -> list[Rule]:
 
 
 def feed_forward(theirs: str, ours: str, stacked: str = "[i]") -> list[Rule]:
+    """A PositionwiseFeedForward of FunASR and ESPnet."""
     return [*dense(f"{theirs}.w_1", f"{ours}/in/*{stacked}"), *dense(f"{theirs}.w_2", f"{ours}/out/*{stacked}")]
 
 

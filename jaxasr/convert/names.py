@@ -104,7 +104,9 @@ class _Found(NamedTuple):
 
 
 def convert_params(tensors: Mapping[str, np.ndarray], rules: Sequence[Rule], shapes: Params | None = None) -> Params:
-    """Our parameter tree from their flat names: new arrays in float32, which half precision does not come back from.
+    """Our parameter tree from their tensors, of any shapes.
+
+    The arrays are new, in float32, which half precision does not come back from.
 
     Args:
       shapes: of the network that they are for, of its vocabulary too; given, each parameter is there, in its shape.
@@ -182,7 +184,7 @@ def _refuse(problems: Mapping[str, Sequence[str]]) -> None:
 
 
 def theirs_of(params: Params, rules: Sequence[Rule]) -> dict[str, np.ndarray]:
-    """Their flat names with our parameters: views where there are, in the dtype of ours, so float32.
+    """Their flat names with our parameters, of any shapes: views where there are, in the dtype of ours, so float32.
 
     What nothing of ours says is as in a new model of theirs: taps of a causal filter that would see the future and
     counts of batches are 0. What is left out (rules without a path of ours) is not there.

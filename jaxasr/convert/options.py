@@ -47,6 +47,7 @@ class Part(NamedTuple):
         return self._replace(options=(*kept, *options), theirs=theirs or self.theirs)
 
     def is_called(self, name: str) -> bool:
+        """Whether it is one of their names for the part, in capitals or not."""
         return name.lower() in (known.lower() for known in self.theirs)
 
 

@@ -30,8 +30,8 @@ ALIGNMENT = 64
 def read(path: str | pathlib.Path, say: Callable[[str], None]) -> dict[str, np.ndarray]:
     """The tensors of the dictionary in a file, or of the one that it has under one of `WRAPPERS`, by their names.
 
-    They are views into the file, which is mapped into memory: what is not looked at is not read. Where all names begin
-    with `PARALLEL` they are given without it. `say` is told how many they are, and what is left out.
+    They are views, of any shapes, into the file, which is mapped into memory: what is not looked at is not read. Where
+    all names begin with `PARALLEL` they are given without it. `say` is told how many they are, and what is left out.
 
     Raises:
       CheckpointError: the file is none of torch's, is of a torch before 1.6, is damaged, has no tensors, or asks for

@@ -237,7 +237,7 @@ KINDS = {np.dtype(dtype): kind for kind, dtype in DTYPES.items()}
 
 
 def dump(tensors: Mapping[str, np.ndarray]) -> bytes:
-    """A pickle of a dictionary of these tensors, each the whole of a storage; they are called 0, 1, ... in their order.
+    """A pickle of a dictionary of these tensors, of any shapes, each a storage, which are called 0, 1, ... in order.
 
     Raises:
       CheckpointError: torch has no such dtype.

@@ -94,7 +94,7 @@ class _Lines:
             self.at += 1
 
     def counts(self) -> list[int]:
-        """How many n-grams of each length there are; what stands before \\data\\ is a comment."""
+        """How many n-grams of each length there are; what stands before the data is a comment."""
         while self.here != b"\\data\\":
             if self.here is None:
                 raise DataError(

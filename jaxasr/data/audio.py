@@ -81,11 +81,11 @@ class SoundSource(FileSource):
         return read(utterance, self.sample_rate, channel=self.channel, speed=utterance.speed)
 
     def blocks(self, utterance: Utterance) -> Iterator[np.ndarray]:
-        """What `read` gives of an utterance at speed 1, block by block: of any length in little memory."""
+        """What `read` gives of an utterance at speed 1, in blocks, int16 (S,): of any length in little memory."""
         return blocks(utterance, self.sample_rate, channel=self.channel)
 
     def from_bytes(self, where: str, data: bytes, max_seconds: float = math.inf) -> np.ndarray:
-        """What is in a sound file whose bytes these are, as `read` gives it.
+        """What is in a sound file whose bytes these are, as `read` gives it, int16 (S,).
 
         Raises:
           DataError: it cannot be decoded, or is longer than `max_seconds`.
@@ -96,7 +96,11 @@ class SoundSource(FileSource):
         return np.concatenate([*blocks(utterance, self.sample_rate, channel=self.channel, file=io.BytesIO(data))])
 
     def from_array(self, where: str, array: np.ndarray, rate: int | None = None) -> np.ndarray:
-        """Takes samples (S,) as int16, or as float with full scale at 1; at the source's own rate, or another."""
+        """Takes samples (S,) as int16, or as float with full scale at 1; at the source's own rate, or another.
+
+        Raises:
+          DataError: the array is of another kind, louder than full scale or not finite, or the rate no whole number.
+        """
         if rate is not None and not (rate > 0 and float(rate).is_integer()):
             raise DataError(f"{where}: a rate of {rate}; whole samples a second were expected; correct it.")
         if array.ndim != 1 or not (array.dtype == np.int16 or np.issubdtype(array.dtype, np.floating)):
@@ -177,7 +181,13 @@ def _ratio(from_rate: int, to_rate: int, speed: float) -> fractions.Fraction:
 
 
 def resampled_length(frames: int, from_rate: int, to_rate: int, speed: float = 1.0) -> int:
-    """frames * to_rate / (from_rate * speed), exactly, with halves rounded up."""
+    """frames * to_rate / (from_rate * speed), exactly, with halves rounded up.
+
+    >>> resampled_length(44100, 44100, 16000)
+    16000
+    >>> resampled_length(16000, 16000, 16000, speed=1.1)
+    14545
+    """
     ratio = _ratio(from_rate, to_rate, speed)
     return (2 * frames * ratio.numerator + ratio.denominator) // (2 * ratio.denominator)
 
@@ -198,7 +208,7 @@ def read(utterance: Utterance, rate: int, *, channel: int | None = None, speed: 
 def blocks(
     utterance: Utterance, rate: int, *, channel: int | None = None, file: io.BytesIO | None = None
 ) -> Iterator[np.ndarray]:
-    """What `read` gives at speed 1, block by block, of which none is long.
+    """What `read` gives at speed 1, block by block, each int16 (S,), of which none is long.
 
     Args:
       file: what a file holds, in place of the one that the utterance names.
@@ -318,5 +328,9 @@ def _one_channel(where: str, sound: np.ndarray, channel: int | None) -> np.ndarr
 
 
 def to_int16(audio: np.ndarray) -> np.ndarray:
-    """The samples times 32768 as int16: rounded, halves to even, and clipped."""
+    """Samples (S,) with full scale at 1, times 32768 as int16 (S,): rounded, halves to even, and clipped.
+
+    >>> to_int16(np.array([-1.0, 0.5, 1.0])).tolist()
+    [-32768, 16384, 32767]
+    """
     return np.clip(np.rint(audio * 32768), -32768, 32767).astype(np.int16)

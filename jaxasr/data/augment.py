@@ -46,7 +46,7 @@ def _fft_size(at_least: int) -> int:
 
 
 def add_noise(sound: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarray:
-    """The sound with noise of its length, the sound's `speech_power` so many decibels over the noise's mean square.
+    """The sound (S,) with noise (S,), the sound's `speech_power` so many decibels over the noise's mean square.
 
     Silence stays silence; noise that is silent adds nothing.
     """
@@ -57,16 +57,24 @@ def add_noise(sound: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarray
 
 
 def volume(audio: np.ndarray, gain_db: float) -> np.ndarray:
-    """The sound `gain_db` decibels louder, in its dtype; nothing is clipped."""
+    """The sound (S,), `gain_db` decibels louder, in its dtype; nothing is clipped.
+
+    >>> volume(np.array([1.0, 2.0]), 20.0).tolist()
+    [10.0, 20.0]
+    """
     return audio * audio.dtype.type(10.0 ** (gain_db / 20.0))
 
 
 def random_volume(audio: np.ndarray, rng: np.random.Generator, low_db: float, high_db: float) -> np.ndarray:
-    """The sound with a gain drawn evenly from `low_db` to `high_db` decibels."""
+    """The sound (S,) with a gain drawn evenly from `low_db` to `high_db` decibels."""
     return volume(audio, rng.uniform(low_db, high_db))
 
 
 def within_full_scale(sound: np.ndarray) -> np.ndarray:
-    """The sound, made quieter where it would pass full scale."""
+    """The sound, float (S,), made quieter where it would pass full scale.
+
+    >>> within_full_scale(np.array([0.5, -2.0])).tolist()
+    [0.25, -1.0]
+    """
     peak = np.max(np.abs(sound), initial=0.0)
     return sound / peak if peak > 1.0 else sound

@@ -24,6 +24,7 @@ class AsrExample(NamedTuple):
     """One utterance, ready to be put into a batch."""
 
     id: str
+    """Of the utterance."""
     audio: np.ndarray
     """int16 (S,) at the task's sample rate."""
     tokens: np.ndarray
@@ -31,6 +32,7 @@ class AsrExample(NamedTuple):
 
     @property
     def inputs(self) -> np.ndarray:
+        """The sound, int16 (S,)."""
         return self.audio
 
 
@@ -38,6 +40,7 @@ class AsrFeatureExample(NamedTuple):
     """One utterance whose features are given, ready to be put into a batch."""
 
     id: str
+    """Of the utterance."""
     features: np.ndarray
     """float32 (T, F)."""
     tokens: np.ndarray
@@ -45,6 +48,7 @@ class AsrFeatureExample(NamedTuple):
 
     @property
     def inputs(self) -> np.ndarray:
+        """The features, float32 (T, F)."""
         return self.features
 
 
@@ -52,11 +56,13 @@ class TextExample(NamedTuple):
     """A line of text, ready to be put into a batch."""
 
     id: str
+    """Of the utterance."""
     tokens: np.ndarray
     """int32 (U,) ids without sos and eos."""
 
     @property
     def inputs(self) -> np.ndarray:
+        """The tokens, int32 (U,)."""
         return self.tokens
 
 
@@ -76,10 +82,12 @@ class AsrBatch(NamedTuple):
 
     @property
     def inputs(self) -> Any:
+        """The sound, int16 (B, S)."""
         return self.audio
 
     @property
     def input_lengths(self) -> Any:
+        """Samples of each row, int32 (B,)."""
         return self.audio_lengths
 
 
@@ -91,15 +99,20 @@ class AsrFeatureBatch(NamedTuple):
     feature_lengths: Any
     """int32 (B,), in frames; 0 in a filler row."""
     tokens: Any
+    """int32 (B, U)."""
     token_lengths: Any
+    """int32 (B,)."""
     weights: Any
+    """float32 (B,): 1 for a real utterance, 0 for a filler row."""
 
     @property
     def inputs(self) -> Any:
+        """The features, float32 (B, T, F)."""
         return self.features
 
     @property
     def input_lengths(self) -> Any:
+        """Frames of each row, int32 (B,)."""
         return self.feature_lengths
 
 
@@ -114,6 +127,7 @@ class TextBatch(NamedTuple):
 
     @property
     def input_lengths(self) -> Any:
+        """Tokens of each row, int32 (B,)."""
         return self.token_lengths
 
 

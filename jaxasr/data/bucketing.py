@@ -113,7 +113,11 @@ def _candidates(edges: np.ndarray) -> np.ndarray:
 
 
 def assign(samples: np.ndarray, tokens: np.ndarray, shapes: Sequence[BucketShape]) -> np.ndarray:
-    """(N,) index of the first shape that each utterance fits; len(shapes) where none does."""
+    """(N,) index of the first shape that each utterance fits; len(shapes) where none does.
+
+    >>> assign(np.array([5, 9]), np.array([1, 1]), [BucketShape(2, 6, 3), BucketShape(2, 10, 3)]).tolist()
+    [0, 1]
+    """
     by_samples = np.searchsorted([s.samples for s in shapes], samples)
     by_tokens = np.searchsorted([s.tokens for s in shapes], tokens)
     return np.maximum(by_samples, by_tokens)
@@ -126,6 +130,9 @@ def plan(
 
     With an `rng` the order of utterances and of batches is drawn from it; without, utterances go by length.
     Only the largest shape can be left with filler rows.
+
+    Args:
+      samples, tokens: those of each utterance, (N,).
 
     Raises:
       DataError: an utterance fits no shape.
@@ -149,7 +156,7 @@ def plan(
 
 
 def usage(batches: Sequence[PlannedBatch], samples: np.ndarray, shapes: Sequence[BucketShape]) -> list[BucketUse]:
-    """What each shape holds in this plan."""
+    """What each shape holds in this plan of utterances with so many samples, (N,)."""
     uses = []
     for shape in shapes:
         mine = [b.indices for b in batches if b.shape == shape]

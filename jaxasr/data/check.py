@@ -83,6 +83,7 @@ class Checked:
 
     @property
     def status(self) -> int:
+        """What the command's exit status says of it: `report.exit_status`."""
         return report.exit_status(self.results)
 
 
@@ -191,6 +192,7 @@ def _writer(file: IO[str]) -> Callable[[Check, Finding], None]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    """The command line: `argv`, or else the program's own arguments."""
     options = tyro.cli(
         CheckOptions, args=argv, prog="python -m jaxasr.data.check", config=(tyro.conf.FlagCreatePairsOff,)
     )

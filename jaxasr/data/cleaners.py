@@ -167,6 +167,7 @@ class Cleaning:
         return re.sub(gone, lambda found: " " if any(map(str.isspace, found[0])) else "", text).strip()
 
     def names(self) -> list[str]:
+        """The cleaners' names, in their order."""
         return [CLEANERS.name_of(type(cleaner)) for cleaner in self.cleaners]
 
     def __str__(self) -> str:
@@ -215,6 +216,10 @@ def _is_symbol(value: str) -> bool:
 
 @functools.lru_cache
 def symbols_pattern(symbols: tuple[str, ...]) -> str:
-    """A regular expression for any of the symbols, the longest first; for none of them it matches nothing."""
+    """A regular expression for any of the symbols, the longest first; for none of them it matches nothing.
+
+    >>> symbols_pattern(("<noise>",))
+    '(?:<noise>)'
+    """
     longest_first = sorted(symbols, key=len, reverse=True)
     return f"(?:{'|'.join(map(re.escape, longest_first))})" if symbols else "(?!)"

@@ -28,6 +28,9 @@ def read(folder: str, need_text: bool, kind: Kind | None) -> Iterator[tuple[str,
     """Each utterance of a Kaldi folder with the `file:line` it came from.
 
     `segments` cuts sound alone: `feats.scp` has one line an utterance. Without it, `utt2dur` says how long each is.
+
+    Raises:
+      DataError: a file of the folder is missing, has lines that mean nothing, or does not fit the others.
     """
     owner = script(kind)
     if not os.path.exists(os.path.join(folder, owner)):

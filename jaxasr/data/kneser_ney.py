@@ -54,7 +54,7 @@ def estimate(
 
     Args:
       words: `SPECIAL` first; what does not occur gets its share of what is taken from all others.
-      tokens, positions: as `NgramModel.log10_scores` takes them; `<unk>` may occur, and counts as any word.
+      tokens, positions: (N,), as `NgramModel.log10_scores` takes them; `<unk>` may occur, and counts as any word.
       fallback: discounts for orders of which none can be estimated.
 
     Raises:

@@ -48,6 +48,7 @@ class LookupTokenizer(Tokenizer):
     file: str | None = naming_files()
     """A word and its tokens a line: a lexicon, in which the first line for a word counts, or FunASR's seg_dict."""
     lines: tuple[str, ...] | None = resource()
+    """Those of the file."""
 
     @property
     def looks_up(self) -> bool:
@@ -89,6 +90,11 @@ class LookupTokenizer(Tokenizer):
 
     @functools.cached_property
     def lexicon(self) -> Lexicon:
+        """The tokens of words.
+
+        Raises:
+          ConfigError: there is no lexicon yet.
+        """
         if self.lines is None:
             raise ConfigError(
                 f"{type(self).__name__}: no {self.FILE} yet; words are looked up in it; call "

@@ -33,6 +33,7 @@ class NgramModel:
 
     @functools.cached_property
     def ids(self) -> dict[str, int]:
+        """The number of each word."""
         return {word: number for number, word in enumerate(self.words)}
 
     @functools.cached_property
@@ -40,7 +41,11 @@ class NgramModel:
         return [order.prefixes * len(self.words) + order.words for order in self.orders]
 
     def find(self, order: int, prefixes: np.ndarray, words: np.ndarray) -> np.ndarray:
-        """Where `orders[order]` has these n-grams; -1 where it has not, or where the prefix is -1."""
+        """Where `orders[order]` has these n-grams; -1 where it has not, or where the prefix is -1.
+
+        Args:
+          prefixes, words: int (N,); a prefix is the place of the words before in `orders[order - 1]`.
+        """
         keys, wanted = self._keys[order], prefixes * len(self.words) + words
         found = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
         return np.where((prefixes >= 0) & (keys[found] == wanted), found, -1) if len(keys) else np.full(len(words), -1)
@@ -49,7 +54,7 @@ class NgramModel:
         """Of each token after those before it in its sentence.
 
         Args:
-          tokens: numbers of words, sentence behind sentence, each with `<s>` before and `</s>` behind it.
+          tokens: int (N,), numbers of words, sentence behind sentence, each with `<s>` before and `</s>` behind it.
           positions: of each in its sentence, from 0; what stands there for a `<s>` means nothing.
         """
         rows = tokens

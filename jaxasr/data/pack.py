@@ -137,10 +137,9 @@ def _parts(
 ) -> Iterator[_Part]:
     """All shards: those that are not there are written."""
     numbered = list(enumerate(shards))
+    shown = numbered if console is None else rich.progress.track(numbered, "Packing", console=console, transient=True)
     with concurrent.futures.ThreadPoolExecutor(workers) as threads:
-        for number, members in rich.progress.track(
-            numbered, "Packing", console=console, disable=console is None, transient=True
-        ):
+        for number, members in shown:
             yield _kept_part(folder, number) or _write_part(folder, number, members, threads)
 
 
@@ -265,6 +264,7 @@ def _verify(path: str, digests: Sequence[bytes]) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    """The command line: `argv`, or else the program's own arguments."""
     options = tyro.cli(
         PackOptions, args=argv, prog="python -m jaxasr.data.pack", config=(tyro.conf.FlagCreatePairsOff,)
     )

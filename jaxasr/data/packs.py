@@ -48,6 +48,11 @@ class Index(NamedTuple):
 
     @classmethod
     def load(cls, path: str) -> "Index":
+        """The index that is in a file.
+
+        Raises:
+          DataError: it is damaged, or of another format.
+        """
         with _stored(path) as stored:
             columns: Any = {name: _counts(stored, name) for name in cls._fields if name not in _TEXTS}
             number = len(columns["frames"])
@@ -105,6 +110,7 @@ def _split(joined: np.ndarray, number: int) -> list[str]:
 
 
 def write_atomically(path: str, content: bytes) -> None:
+    """Writes a file that is there whole or not at all, even if the machine stops."""
     with open(f"{path}.part", "wb") as file:
         file.write(content)
         file.flush()
@@ -113,7 +119,11 @@ def write_atomically(path: str, content: bytes) -> None:
 
 
 def shard(number: int) -> str:
-    """The file name of a shard."""
+    """The file name of a shard.
+
+    >>> shard(3)
+    'shard-00003.array_record'
+    """
     return f"shard-{number:05d}.array_record"
 
 
@@ -121,11 +131,16 @@ def shard(number: int) -> str:
 
 
 def is_pack(folder: str) -> bool:
+    """Whether the folder has a pack's index."""
     return os.path.exists(os.path.join(folder, INDEX))
 
 
 def read(folder: str, kind: Kind | None) -> Iterator[tuple[str, Utterance]]:
-    """Each utterance of a pack with its place in it."""
+    """Each utterance of a pack with its place in it.
+
+    Raises:
+      DataError: features are asked for, or the index is damaged.
+    """
     if kind == "features":
         raise DataError(
             f"{folder}: a pack, which holds sound; features were expected; choose --frontend=wav_frontend, or name a "
@@ -195,7 +210,11 @@ def _shard_headers(folder: str) -> Iterator[tuple[str, list[Header]]]:
 
 
 def sound(path: str, where: str) -> bytes:
-    """The sound file that a record holds; errors begin with `where`."""
+    """The sound file that a record holds; errors begin with `where`.
+
+    Raises:
+      DataError: the record cannot be read.
+    """
     file, number = _record_of(path)
     try:
         (record,) = _reader(file).read([number])
@@ -221,7 +240,11 @@ def _reader(file: str) -> Any:
 
 
 def array_record(where: str) -> Any:
-    """The module that reads and writes shards."""
+    """The module that reads and writes shards.
+
+    Raises:
+      ConfigError: it is not installed.
+    """
     try:
         from array_record.python import array_record_module  # pyright: ignore[reportAttributeAccessIssue]
     except ImportError as error:

@@ -30,6 +30,7 @@ class Preprocess:
         return self.source.example(utterance.id, inputs, self.encode(utterance.text))
 
     def encode(self, text: str) -> np.ndarray:
+        """The ids of a text's tokens, int32 (U,); none without a token list."""
         if self.vocabulary is None:
             return np.zeros(0, np.int32)
         return self.vocabulary.encode(self.tokenizer.tokens(text))

@@ -79,8 +79,10 @@ def probe(
             ahead=_KEPT_AT_ONCE,
         )
         opened.enter_context(contextlib.closing(pending))
-        doing = f"Checking {source.kind}" if whole else "Reading headers"
-        shown = rich.progress.track(pending, doing, total=len(unique), console=console, disable=hidden, transient=True)
+        shown = pending
+        if not hidden:  # a bar that is disabled prints an empty line, in rich before 14.3
+            doing = f"Checking {source.kind}" if whole else "Reading headers"
+            shown = rich.progress.track(pending, doing, total=len(unique), console=console, transient=True)
         try:
             for path, (result, entry) in zip(unique, shown, strict=True):
                 results[path] = result

@@ -41,6 +41,7 @@ class Segment(NamedTuple):
 
     @property
     def end(self) -> int:
+        """The sample behind its last one."""
         return self.start + len(self.audio)
 
 
@@ -123,7 +124,10 @@ def _even(blocks: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
 
 
 def loudness(audio: np.ndarray, hop: int) -> np.ndarray:
-    """The power of each frame without its mean, the two on either side with it, in dB of full scale; at least -100."""
+    """The power of each frame, (T,) of sound (S,), in dB of full scale; at least -100.
+
+    It is that of `hop` samples without their mean, and of the two frames on either side.
+    """
     whole = np.pad(audio, (0, -len(audio) % hop), mode="edge").reshape(-1, hop)
     power = np.pad(whole.var(axis=1), 2, mode="edge")
     return 10.0 * np.log10(np.convolve(power, np.full(5, 0.2, np.float32), "valid") + 1e-10)

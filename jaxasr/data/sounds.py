@@ -92,7 +92,11 @@ def _path_in(place: str, folder: str, line: str) -> str:
 
 
 def inside(where: str, folder: str, suffixes: tuple[str, ...] = SUFFIXES) -> Iterator[str]:
-    """The files of such names in a folder and, through links too, in those below it; hidden ones are none."""
+    """The files of such names in a folder and, through links too, in those below it; hidden ones are none.
+
+    Raises:
+      DataError: a folder cannot be read.
+    """
 
     def refuse(error: OSError) -> None:
         raise DataError(
@@ -111,7 +115,7 @@ def inside(where: str, folder: str, suffixes: tuple[str, ...] = SUFFIXES) -> Ite
 
 
 def crop(file: SoundFile, samples: int, sample_rate: int, rng: np.random.Generator) -> np.ndarray:
-    """A stretch of the file of so many samples, resampled, from a random place; float32 (samples,).
+    """A stretch of the file of so many samples, resampled, from a random place; float32 (S,).
 
     A shorter file is gone through again and again, from a random place too.
     """
@@ -125,7 +129,11 @@ def crop(file: SoundFile, samples: int, sample_rate: int, rng: np.random.Generat
 
 @functools.lru_cache(maxsize=128)
 def response(file: SoundFile, sample_rate: int) -> np.ndarray:
-    """The impulse response that is a file, resampled; float32 (K,)."""
+    """The impulse response that is a file, resampled; float32 (K,).
+
+    Raises:
+      DataError: it is all zeros, or cannot be read.
+    """
     taps = audio.excerpt(file.path, sample_rate, 0, file.frames)
     if not taps.any():
         raise DataError(f"{file.path}: all zeros; the impulse response of a room was expected; remove the file.")

@@ -51,6 +51,7 @@ class Source(abc.ABC):
 
         Raises:
           DataError: the utterance is no part of the file, or what the file holds does not suit the task.
+          ConfigError: it is asked for at a speed that there is none at.
         """
 
     @abc.abstractmethod
@@ -109,7 +110,11 @@ class FileSource(Source):
 
     @abc.abstractmethod
     def from_array(self, where: str, array: np.ndarray) -> np.ndarray:
-        """What is in memory instead of a file as `read` gives it; errors begin with `where`."""
+        """What is in memory instead of a file, (S,) or (T, F), as `read` gives it; errors begin with `where`.
+
+        Raises:
+          DataError: it has another type, shape or range.
+        """
 
     def seconds(self, header: Header) -> float:
         """How long what the header belongs to says that it is."""
@@ -117,11 +122,15 @@ class FileSource(Source):
 
     @abc.abstractmethod
     def example(self, utterance_id: str, inputs: np.ndarray, tokens: np.ndarray) -> Any:
-        """What the task's collate takes, of inputs as `read` gives them."""
+        """What the task's collate takes, of inputs as `read` gives them, (S,) or (T, F), and tokens (U,)."""
 
 
 def status(path: str, where: str) -> os.stat_result:
-    """The status of a file; errors begin with `where`."""
+    """The status of a file; errors begin with `where`.
+
+    Raises:
+      DataError: there is none, or it is no regular file.
+    """
     check_name(path)
     try:
         found = os.stat(path)
@@ -171,6 +180,7 @@ def place(utterance: Utterance) -> str:
 
 
 def check_finite(where: str, values: np.ndarray, what: str) -> None:
+    """Raises DataError where values of any shape hold infinity or NaN; `what` says what they are."""
     if not np.isfinite(values).all():
         raise DataError(
             f"{where}: infinite or NaN {what}; finite ones were expected; write the file again or remove the utterance."
@@ -181,6 +191,9 @@ def segment(utterance: Utterance, frames: int, rate: float) -> tuple[int, int]:
     """The first frame of the utterance, and the number of its frames, in a file of so many.
 
     An end up to 0.1 s past the file's is clipped: manifests round their durations.
+
+    Raises:
+      DataError: it is not inside the file.
     """
     first = _frames(utterance.start, rate)
     end = frames

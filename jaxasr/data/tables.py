@@ -107,7 +107,11 @@ def _table_rows(path: str, choose: _Choose) -> _Rows:
 
 
 def doubled(header: Sequence[str]) -> str:
-    """The first name that stands there for the second time; empty where none does."""
+    """The first name that stands there for the second time; empty where none does.
+
+    >>> doubled(["id", "text", "id"])
+    'id'
+    """
     seen: set[str] = set()
     return next((name for name in header if name and (name in seen or seen.add(name))), "")
 
@@ -158,6 +162,7 @@ def _fields(row: Mapping[str, Any]) -> _Fields:
 
 @functools.lru_cache  # rows of one file have the same names, or few kinds of them
 def fields_among(row: tuple[str, ...]) -> _Fields:
+    """Which of a row's fields have the sound, the text, the id and the speaker."""
     return _Fields(*(next((name for name in names if name in row), None) for names in (AUDIO, TEXT, ID, SPEAKER)))
 
 

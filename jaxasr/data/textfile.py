@@ -35,6 +35,7 @@ def each_line(path: str | os.PathLike[str]) -> Iterator[str]:
 
 
 def blank_line(where: str) -> DataError:
+    """The error of a blank line at `where`."""
     return DataError(f"{where}: a blank line; blank lines may only end a file; remove it.")
 
 
@@ -47,7 +48,11 @@ def physical_lines(path: str | os.PathLike[str]) -> list[str]:
 
 
 def each_physical_line(path: str | os.PathLike[str]) -> Iterator[str]:
-    """`physical_lines`, one by one: a file of any length in little memory."""
+    """`physical_lines`, one by one: a file of any length in little memory.
+
+    Raises:
+      DataError: a line is not UTF-8, has a NUL character, or is blank before the end; or there is none.
+    """
     blank, empty = 0, True
     # Not text mode nor splitlines(): U+2028 and form feeds may stand in a transcript.
     for number, raw in enumerate(_raw_lines(path), 1):
@@ -134,7 +139,11 @@ class _Unpacked(io.RawIOBase):
 
 
 def json_object(where: str, line: str) -> dict[str, Any]:
-    """The JSON object that is a line."""
+    """The JSON object that is a line.
+
+    Raises:
+      DataError: it is none.
+    """
     try:
         value = json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -158,15 +167,25 @@ def claim(seen: dict[str, str], name: str, where: str) -> None:
 
 
 def twice(where: str, name: str, first: str) -> DataError:
+    """The error of an id at `where` that stands at `first` already."""
     return DataError(f"{where}: id {show(name)} is already at {first}; ids are used once; rename or remove one.")
 
 
 def few(names: Iterable[str]) -> str:
-    """The first three of some names, quoted."""
+    """The first three of some names, quoted.
+
+    >>> few(["a", "b", "c", "d", "e", "f"])
+    "'a', 'b', 'c', ..."
+    """
     first = list(itertools.islice(names, 4))
     return ", ".join(show(name) for name in first[:3]) + (", ..." if len(first) > 3 else "")
 
 
 def json_type(value: object) -> str:
+    """What JSON calls the type of a value that was read from it.
+
+    >>> json_type([1])
+    'list'
+    """
     kinds = {type(None): "null", bool: "boolean", str: "string", list: "list", dict: "object"}
     return kinds.get(type(value), "number")

@@ -34,10 +34,12 @@ class Tokenizer(abc.ABC):
     """What is done to a transcript before it is cut, and the symbols that are each one token."""
 
     @abc.abstractmethod
-    def split(self, text: str) -> list[str]: ...
+    def split(self, text: str) -> list[str]:
+        """The tokens of a text that is cleaned already."""
 
     @abc.abstractmethod
-    def join(self, tokens: Sequence[str]) -> str: ...
+    def join(self, tokens: Sequence[str]) -> str:
+        """The text of tokens: of those of a text this text, with a space for white space."""
 
     def tokens(self, transcript: str) -> list[str]:
         """The tokens of a transcript, which is cleaned first."""
@@ -119,7 +121,11 @@ class WordTokenizer(Tokenizer):
 
 
 def words(text: str, symbols: tuple[str, ...]) -> list[str]:
-    """What stands between white space; each of the symbols is a word, wherever it stands."""
+    """What stands between white space; each of the symbols is a word, wherever it stands.
+
+    >>> words("one<noise>two", ("<noise>",))
+    ['one', '<noise>', 'two']
+    """
     symbol = symbols_pattern(symbols)
     return re.findall(rf"{symbol}|(?:(?!{symbol})\S)+", text)
 
@@ -138,6 +144,7 @@ class BpeTokenizer(Tokenizer):
     character_coverage: float = 1.0
     """Share of the training text whose characters become sub-words; the rarest beyond it are unknown."""
     content: bytes | None = resource()
+    """Sentencepiece's model file."""
 
     def check(self) -> None:
         if not 0 < self.size <= 1_000_000:
@@ -216,6 +223,7 @@ class Vocabulary:
     """Tokens by id in FunASR's order: `<blank>`, `<s>`, `</s>`, the rest, and `<unk>` last."""
 
     tokens: Sequence[str]
+    """By their ids."""
 
     BLANK: ClassVar[int] = 0
     SOS: ClassVar[int] = 1
@@ -236,7 +244,11 @@ class Vocabulary:
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str]) -> "Vocabulary":
-        """The tokens of a file: one a line (`tokens.txt`), or a JSON list (`tokens.json`)."""
+        """The tokens of a file: one a line (`tokens.txt`), or a JSON list (`tokens.json`).
+
+        Raises:
+          ConfigError: the file cannot be read, or is no list of tokens.
+        """
         path = pathlib.Path(path)
         try:
             content = path.read_text(encoding="utf-8-sig")
@@ -265,6 +277,7 @@ class Vocabulary:
 
     @property
     def unk(self) -> int:
+        """The id of `<unk>`."""
         return len(self.tokens) - 1
 
     @functools.cached_property
@@ -278,7 +291,11 @@ class Vocabulary:
         return {token: id_ for id_, token in enumerate(self.tokens) if id_ > self.EOS}
 
     def encode(self, tokens: Iterable[str]) -> np.ndarray:
-        """int32 ids; an unknown token, and a special one spelled out, has the id of `<unk>`."""
+        """int32 ids (U,); an unknown token, and a special one spelled out, has the id of `<unk>`.
+
+        >>> Vocabulary(["<blank>", "<s>", "</s>", "a", "b", "<unk>"]).encode(["b", "x"]).tolist()
+        [4, 5]
+        """
         ids, unk = self._ids, self.unk
         return np.asarray([ids.get(token, unk) for token in tokens], np.int32)
 
@@ -287,7 +304,14 @@ class Vocabulary:
         return [token for token in dict.fromkeys(tokens) if token not in self._ids]
 
     def decode(self, ids: Iterable[int]) -> list[str]:
-        """The tokens of the ids, without `<blank>`, `<s>` and `</s>`."""
+        """The tokens of the ids, without `<blank>`, `<s>` and `</s>`.
+
+        Raises:
+          DataError: there is no token of an id.
+
+        >>> Vocabulary(["<blank>", "<s>", "</s>", "a", "b", "<unk>"]).decode([0, 3, 5])
+        ['a', '<unk>']
+        """
         listed = [int(id_) for id_ in ids]
         for position, id_ in enumerate(listed):
             if not 0 <= id_ < len(self):

@@ -23,11 +23,15 @@ class Utterance:
     """
 
     id: str
+    """Without white space; once in all manifests."""
     audio: str
     """Path of the sound; of features a .npy file, or PATH.ark:OFFSET; of text the file that it is a line of."""
     text: str
+    """The transcript; empty where there is none."""
     speaker: str = ""
+    """Empty where it is not known."""
     start: float = 0.0
+    """Seconds from the file's beginning."""
     seconds: float | None = None
     speed: float = 1.0
     corpus: int = 0
@@ -35,7 +39,11 @@ class Utterance:
 
 
 def audio_path(where: str, folder: str, value: str, kind: Kind | None) -> str:
-    """The path that a manifest in `folder` names at `where`; `kind` None takes sound and features."""
+    """The path that a manifest in `folder` names at `where`; `kind` None takes sound and features.
+
+    Raises:
+      DataError: it names a shell command, a URL, or a file of another kind.
+    """
     if value.endswith("|"):
         raise DataError(
             f"{where}: {show(value)} is a shell command; a file was expected, since a manifest must not "
@@ -48,7 +56,11 @@ def audio_path(where: str, folder: str, value: str, kind: Kind | None) -> str:
 
 
 def check_name(path: str) -> str:
-    """The path, which is printed and stored as text."""
+    """The path, which is printed and stored as text.
+
+    Raises:
+      DataError: it is not UTF-8.
+    """
     try:
         path.encode()
     except UnicodeEncodeError as error:

@@ -68,6 +68,7 @@ class Workers:
             yield made
 
     def close(self) -> None:
+        """Ends the processes, whatever they are doing."""
         atexit.unregister(self.close)
         processes, self._processes = self._processes, []
         for process in processes:

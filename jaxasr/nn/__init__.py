@@ -1,0 +1,1 @@
+"""Networks and their parts: pure functions of arrays, parameters and keys."""

@@ -36,11 +36,21 @@ def check_stack(module: Any, option: str) -> None:
 
 
 def split_heads(x: Float[Array, "B T D"], num_heads: int) -> Float[Array, "B H T K"]:
+    """The features of each head by themselves, head h those from h * K on.
+
+    >>> split_heads(jnp.ones((1, 5, 8)), 2).shape
+    (1, 2, 5, 4)
+    """
     B, T, D = x.shape
     return x.reshape(B, T, num_heads, D // num_heads).swapaxes(1, 2)
 
 
 def merge_heads(x: Float[Array, "B H T K"]) -> Float[Array, "B T D"]:
+    """What `split_heads` takes apart.
+
+    >>> merge_heads(jnp.ones((1, 2, 5, 4))).shape
+    (1, 5, 8)
+    """
     B, H, T, K = x.shape
     return x.swapaxes(1, 2).reshape(B, T, H * K)
 
@@ -181,6 +191,7 @@ class MultiHeadAttention(nn.Module):
         *,
         train: bool,
     ) -> Float[Array, "B T D"]:
+        """What the frames find in those whose keys and values these are, where `mask` allows it."""
         y = self.attention(self._heads(self.q, x), keys, values, mask, train=train)
         return self.out(merge_heads(y))
 

@@ -22,6 +22,9 @@ def ctc_feasible(
     """True where the frames suffice: one for each token and one for the blank between two equal neighbours.
 
     Zero tokens fit in any number of frames, zero included: the likelihood of nothing in no time is 1.
+
+    >>> ctc_feasible(jnp.array([2, 3]), jnp.array([[5, 5], [5, 5]]), jnp.array([2, 2])).tolist()
+    [False, True]
     """
     real = length_mask(token_lengths, tokens.shape[1])
     repeats = jnp.sum((tokens[:, 1:] == tokens[:, :-1]) & real[:, 1:], axis=1)

@@ -28,7 +28,10 @@ def dropped(x: Array, key: Key, rate: float, rows: UInt32[Array, "B"] | None = N
 
 
 def relu_dropped(x: Array, key: Key, rate: float) -> Array:
-    """``dropped(relu(x), key, rate)``; its gradient flows where what comes out is not 0, and needs nothing else."""
+    """``dropped(relu(x), key, rate)``, x of any shape (B, ...).
+
+    Its gradient flows where what comes out is not 0, and needs nothing else.
+    """
     return _relu_dropped(x, key, row_index(len(x)), rate)
 
 

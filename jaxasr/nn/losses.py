@@ -49,10 +49,13 @@ def consistency_loss(logits: Float[Array, "B2 T V"], lengths: Int[Array, "B"]) -
 
 
 def count_loss(counts: Float[Array, "B"], target_lengths: Int[Array, "B"]) -> Float[Array, "B"]:
-    """By how many tokens a predictor is off, ``|counts - target_lengths|`` (Gao et al., 2022,
-    https://arxiv.org/abs/2206.08317, section 2).
+    """By how many tokens a predictor is off, ``|counts - target_lengths|``.
 
-    FunASR's `mae_loss` is its mean over rows, or its sum by that of the lengths.
+    Gao et al., 2022, https://arxiv.org/abs/2206.08317, section 2. FunASR's `mae_loss` is its mean over rows, or its
+    sum by that of the lengths.
+
+    >>> count_loss(jnp.array([2.5]), jnp.array([4])).tolist()
+    [1.5]
     """
     return jnp.abs(counts - target_lengths)
 

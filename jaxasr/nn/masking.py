@@ -6,12 +6,20 @@ from jaxasr.typing import Array, Bool, Int
 
 
 def length_mask(lengths: Int[Array, "B"], size: int) -> Bool[Array, "B T"]:
-    """True where a position holds data, False where it is padding; `size` is T."""
+    """True where a position holds data, False where it is padding; `size` is T.
+
+    >>> length_mask(jnp.array([1, 3]), 3).tolist()
+    [[True, False, False], [True, True, True]]
+    """
     return jnp.arange(size)[None, :] < lengths[:, None]
 
 
 def zero_padding(x: Array, lengths: Int[Array, "B"]) -> Array:
-    """`x` (B, T, ...) with everything after each row's length set to 0, whatever stood there (NaN too)."""
+    """`x` (B, T, ...) with everything after each row's length set to 0, whatever stood there (NaN too).
+
+    >>> zero_padding(jnp.ones((2, 2)), jnp.array([1, 2])).tolist()
+    [[1.0, 0.0], [1.0, 1.0]]
+    """
     return zero_where_not(x, length_mask(lengths, x.shape[1]))
 
 

@@ -26,7 +26,7 @@ class Cmvn(NamedTuple):
 
     @classmethod
     def from_sums(cls, count: float, total: np.ndarray, squares: np.ndarray) -> "Cmvn":
-        """From the number of frames, their sum and the sum of their squares, in float64."""
+        """From the number of frames, their sum and the sum of their squares (F,), in float64."""
         mean = total / count
         std = np.sqrt(np.maximum(squares / count - mean**2, 1e-20))
         return cls((-mean).astype(np.float32), (1.0 / np.maximum(std, 1e-5)).astype(np.float32))
@@ -135,7 +135,11 @@ def read_mvn(path: str | pathlib.Path) -> Cmvn:
 
 
 def read_sums(path: str | pathlib.Path) -> Cmvn:
-    """Statistics from the `count`, `sum` and `sum_square` of frames in a NumPy archive (ESPnet's feats_stats.npz)."""
+    """Statistics from the `count`, `sum` and `sum_square` of frames in a NumPy archive (ESPnet's feats_stats.npz).
+
+    Raises:
+      DataError: the file is no such archive, or its numbers are no statistics.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             count, total, squares = (_array(archive, f"{name}.npy") for name in ("count", "sum", "sum_square"))
@@ -168,7 +172,11 @@ def _array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
 
 
 def read_kaldi_mvn(path: str | pathlib.Path) -> Cmvn:
-    """Statistics from a Kaldi nnet text file (FunASR's am.mvn): the vectors of <AddShift> and <Rescale>."""
+    """Statistics from a Kaldi nnet text file (FunASR's am.mvn): the vectors of <AddShift> and <Rescale>.
+
+    Raises:
+      DataError: the file is no such text, or has no statistics.
+    """
     try:
         lines = pathlib.Path(path).read_text(encoding="utf-8").splitlines()
     except OSError as error:

@@ -8,7 +8,11 @@ from jaxasr.typing import Array, Float, Int
 
 
 def sinusoids_interleaved(length: int, width: int) -> Float[np.ndarray, "T D"]:
-    """Positions from 0; sines in the even columns, cosines in the odd ones (Vaswani et al., 2017, 3.5)."""
+    """Positions from 0; sines in the even columns, cosines in the odd ones (Vaswani et al., 2017, 3.5).
+
+    >>> sinusoids_interleaved(1, 4).tolist()
+    [[0.0, 1.0, 0.0, 1.0]]
+    """
     return sinusoids_of(np.arange(length), width)
 
 
@@ -26,7 +30,11 @@ def sines_and_cosines(
 
 
 def sinusoids_halves(length: int, width: int) -> Float[np.ndarray, "T D"]:
-    """Positions from 1; sines in the first half, cosines in the second (FunASR's `pe` input layer)."""
+    """Positions from 1; sines in the first half, cosines in the second (FunASR's `pe` input layer).
+
+    Raises:
+      ConfigError: the width is odd or below 4.
+    """
     if width % 2 or width < 4:
         raise ConfigError(
             f"sinusoids_halves: width {width}; an even number of at least 4 was expected; choose num_mels x lfr_m even."

@@ -49,7 +49,7 @@ CELLS: dict[str, tuple[Any, int]] = {"lstm": (Lstm, 4), "gru": (Gru, 3)}
 
 
 def zero_carry(rows: int, d_hidden: int, dtype: Any) -> tuple[Array, Array]:
-    """The states before the first frame; the cell state is float32."""
+    """The states before the first frame, (B, D) of zeros; the cell state is float32."""
     return jnp.zeros((rows, d_hidden), dtype), jnp.zeros((rows, d_hidden), jnp.float32)
 
 

@@ -87,5 +87,5 @@ def repeat_rows(x: Array, views: int) -> Array:
 
 
 def sum_over_devices(x: Array) -> Array:
-    """`x` added up over the devices inside `parallel.pmapped`; elsewhere `x`, which is the whole already."""
+    """`x` of any shape, added up over the devices inside `parallel.pmapped`; elsewhere it is the whole already."""
     return lax.psum(x, DATA_AXIS) if inside_pmapped() else x

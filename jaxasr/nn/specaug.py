@@ -124,12 +124,14 @@ class SpecAugment(SpecAugmenter):
 
     @property
     def freq_masks(self) -> Masks:
+        """Those along the features."""
         return Masks(
             self.num_freq_masks, self.min_freq_width, self.max_freq_width, self.min_freq_share, self.max_freq_share
         )
 
     @property
     def time_masks(self) -> Masks:
+        """Those along the frames."""
         return Masks(
             self.num_time_masks,
             self.min_time_width,

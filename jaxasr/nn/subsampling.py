@@ -24,14 +24,22 @@ CONVOLUTIONS: Mapping[str, Convolutions] = {
 
 
 def output_lengths(lengths: LengthsT, convolutions: Convolutions) -> LengthsT:
-    """Frames that come out for so many going in: those whose windows hold no padding."""
+    """Frames that come out for so many going in: those whose windows hold no padding.
+
+    >>> output_lengths(100, CONVOLUTIONS["conv2d"])
+    24
+    """
     for size, stride in convolutions:
         lengths = (lengths - size) // stride + 1
     return lengths * (lengths > 0)
 
 
 def shortest(convolutions: Convolutions) -> int:
-    """The fewest frames that one comes out for."""
+    """The fewest frames that one comes out for.
+
+    >>> shortest(CONVOLUTIONS["conv2d"])
+    7
+    """
     frames = 1
     for size, stride in reversed(convolutions):
         frames = (frames - 1) * stride + size
@@ -49,14 +57,19 @@ def conv2d(x: Float[Array, "B T F C"], kernel: Float[Array, "K K C D"], stride: 
     return lowered(x, kernel, stride)
 
 
-def conv2d_by_xla(x: Array, kernel: Array, stride: int) -> Array:
+def conv2d_by_xla(
+    x: Float[Array, "B T F C"], kernel: Float[Array, "K K C D"], stride: int
+) -> Float[Array, "B T2 F2 D"]:
+    """The convolution by XLA's own operation."""
     layout = ("NHWC", "HWIO", "NHWC")
     inputs = jnp.asarray(x), jnp.asarray(kernel)
     return lax.conv_general_dilated(*inputs, (stride, stride), "VALID", dimension_numbers=layout)
 
 
-def conv2d_by_taps(x: Array, kernel: Array, stride: int) -> Array:
-    """The sum of one product for each place in the window."""
+def conv2d_by_taps(
+    x: Float[Array, "B T F C"], kernel: Float[Array, "K K C D"], stride: int
+) -> Float[Array, "B T2 F2 D"]:
+    """The convolution as the sum of one product for each place in the window."""
     B, T, F, C = x.shape
     size = kernel.shape[0]
     time, freq = ((n - size) // stride * stride + 1 for n in (T, F))  # from the first window's tap to the last one's

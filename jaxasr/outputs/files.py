@@ -40,7 +40,11 @@ def write(folder: pathlib.Path, hypotheses: Sequence[Hypothesis], formats: Seque
 
 
 def file_of(folder: pathlib.Path, utterance_id: str, form: str) -> pathlib.Path:
-    """`ID.FORMAT` in the folder, or below it where the id has slashes."""
+    """`ID.FORMAT` in the folder, or below it where the id has slashes.
+
+    Raises:
+      DataError: the id names no file in the folder.
+    """
     parts = utterance_id.split("/")
     name = utterance_id.encode(errors="surrogatepass")
     too_long = max(map(len, name.split(b"/"))) > LONGEST_NAME or len(name) > LONGEST_PATH
@@ -68,7 +72,11 @@ def check_ids(folder: pathlib.Path, ids: Iterable[str], formats: Sequence[str]) 
 
 
 def make_folder(path: str) -> None:
-    """Makes the folder of `--output`, so that what is wrong with it shows before anything is computed."""
+    """Makes the folder of `--output`, so that what is wrong with it shows before anything is computed.
+
+    Raises:
+      ConfigError: it cannot be made, or not be written in.
+    """
     try:
         pathlib.Path(path).mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=path).close()

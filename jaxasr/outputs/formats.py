@@ -28,10 +28,12 @@ def kaldi_text(said: Hypothesis) -> str:
 
 
 def json_line(said: Hypothesis) -> str:
+    """`as_json` in a line (JSON Lines)."""
     return json.dumps(as_json(said), ensure_ascii=False) + "\n"
 
 
 def json_file(said: Hypothesis) -> str:
+    """`as_json` as a file of its own."""
     return json.dumps(as_json(said), ensure_ascii=False, indent=1) + "\n"
 
 

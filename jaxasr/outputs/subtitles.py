@@ -106,7 +106,11 @@ def _escaped(line: str) -> str:
 
 
 def clock(seconds: float, point: str) -> str:
-    """Hours, minutes, seconds and milliseconds."""
+    """Hours, minutes, seconds and milliseconds.
+
+    >>> clock(3661.5, ",")
+    '01:01:01,500'
+    """
     rest, ms = divmod(_ms(seconds), 1000)
     minutes, s = divmod(rest, 60)
     return f"{minutes // 60:02d}:{minutes % 60:02d}:{s:02d}{point}{ms:03d}"

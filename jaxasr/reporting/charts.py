@@ -38,6 +38,7 @@ class Axis(NamedTuple):
         return self.start + (value - low) / (high - low) * (self.end - self.start)
 
     def ticks(self, most: int) -> list[float]:
+        """Round numbers on the axis, with at most so many parts between them; of a logarithmic one in even ratios."""
         if self.logarithmic:
             found = _decades(self.low, self.high, most)
             if len(found) > 1:
@@ -65,7 +66,11 @@ def _decades(low: float, high: float, most: int) -> list[float]:
 
 
 def figure(value: float) -> str:
-    """A tick or a value, as short as four digits allow."""
+    """A tick or a value, as short as four digits allow.
+
+    >>> figure(0.00012345)
+    '1.23e-4'
+    """
     if value == 0 or 1e-3 <= abs(value) < 1e5:
         return f"{value:.4g}"
     mantissa, _, exponent = f"{value:.2e}".partition("e")
@@ -97,7 +102,7 @@ def line_chart(
         el("g", class_="cursor"),
         viewBox=f"0 0 {WIDTH} {HEIGHT}",
         role="img",
-        aria_label=title,
+        aria_label=f"{title}: {'; '.join(_course(s, percent) for _, s in drawn)}",
         data_chart=json.dumps(_hover(drawn, x, y, percent), ensure_ascii=False, separators=(",", ":")),
     )
     legend = [
@@ -107,6 +112,14 @@ def line_chart(
     scale = el("span", "log scale", class_="scale") if y.logarithmic else None
     caption = el("figcaption", el("h3", title, scale), el("p", legend, class_="legend"))
     return el("figure", caption, picture, class_="chart")
+
+
+def _course(series: Series, percent: bool) -> str:
+    """The curve for who does not see it: from where to where, and its ends up and down."""
+    values = [y for _, y in series.points]
+    first, last, low, high = (_value(v, percent) for v in (values[0], values[-1], min(values), max(values)))
+    steps = f"steps {figure(series.points[0][0])} to {figure(series.points[-1][0])}"
+    return f"{series.name} from {first} to {last}, between {low} and {high}, {steps}".strip()
 
 
 def _finite(points: list[tuple[float, float]]) -> list[tuple[float, float]]:

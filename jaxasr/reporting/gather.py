@@ -70,6 +70,7 @@ class Log:
         return sum(session.seconds for session in self.sessions)
 
     def add(self, record: Record) -> None:
+        """Takes a line of the log into account; steps that are done again replace those before."""
         split, step, time = record.get("split"), record.get("step", 0), record.get("time", 0.0)
         if split == "session":
             self.sessions.append(Session(record, time, time, step))
@@ -125,6 +126,7 @@ class Run:
 
     @property
     def status(self) -> str:
+        """finished, running, interrupted or not started."""
         if self.log.kept is not None:
             return "finished"
         return "running" if self.running else "interrupted" if self.log.sessions else "not started"
@@ -177,6 +179,11 @@ def _record(line: str) -> Record | None:
 
 
 def is_number(value: object) -> bool:
+    """Whether a value of the log is a finite number.
+
+    >>> is_number(float("nan"))
+    False
+    """
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxasr.reporting.charts import Axis, figure
-from jaxasr.reporting.html import Html, el
+from jaxasr.reporting.html import Html, el, scrollable
 from jaxasr.typing import Float
 
 WIDTH, LEFT, RIGHT = 960, 92, 950
@@ -101,7 +101,7 @@ def stack(panels: Sequence[Panel], seconds: float, name: str) -> Html:
         data_left=LEFT,
         data_per_second=x(1.0) - x(0.0),
     )
-    return el("div", picture, class_="scroll stack", tabindex=0)
+    return scrollable(picture, f"Pictures over time of {name}", "scroll stack")
 
 
 def _panel(panel: Panel, x: Axis, top: float, height: float) -> list[Html]:

@@ -1,7 +1,7 @@
 """HTML by calls; text is escaped unless it is `Html` already, so nothing that data says can become markup."""
 
 import html
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 _VOID = {"meta", "br", "img", "col"}
@@ -17,6 +17,9 @@ def el(name: str, /, *children: Any, **attributes: Any) -> Html:
     """An element; a list among the children is its items.
 
     Attributes lose an underscore at the end (`class_`), others become hyphens; None and False leave one out.
+
+    >>> str(el("b", "1 < 2"))
+    '<b>1 &lt; 2</b>'
     """
     written = "".join(_attribute(key, value) for key, value in attributes.items())
     if name in _VOID:
@@ -56,21 +59,53 @@ def table(
 ) -> Html:
     """A table whose columns `text` are that and whose others are numbers, under each other by their digits."""
 
-    def cells(name: str, row: list[Any]) -> list[Html]:
-        return [el(name, cell, class_=None if i in text else "number") for i, cell in enumerate(row)]
+    def cells(row: list[Any]) -> list[Html]:
+        names = ["th" if i == 0 and 0 in text and cell != "" else "td" for i, cell in enumerate(row)]
+        return [
+            el(name, cell, class_=None if i in text else "number", scope="row" if name == "th" else None)
+            for i, (name, cell) in enumerate(zip(names, row, strict=True))
+        ]
 
-    head = el("thead", el("tr", cells("th", headings)))
-    body = el("tbody", [el("tr", cells("td", row)) for row in rows])
-    return el("div", el("table", head, body, class_=class_), class_="scroll", tabindex=0)
+    head = head_of(headings, [i for i in range(len(headings)) if i not in text])
+    body = el("tbody", [el("tr", cells(row)) for row in rows])
+    label = ", ".join(str(heading) for heading in headings if heading)
+    return scrollable(el("table", head, body, class_=class_), f"Table: {label}")
+
+
+def head_of(headings: Sequence[Any], numbers: Collection[int]) -> Html:
+    """A table's first line; one without words heads nothing."""
+    return el(
+        "thead",
+        el(
+            "tr",
+            [
+                el("th", heading, class_="number" if i in numbers else None, scope="col") if heading else el("td")
+                for i, heading in enumerate(headings)
+            ],
+        ),
+    )
+
+
+def scrollable(child: Html, label: str, class_: str = "scroll") -> Html:
+    """What may be wider than the page, to be moved with the keyboard too."""
+    return el("div", child, class_=class_, tabindex=0, role="group", aria_label=label)
 
 
 def percent(rate: float | None, digits: int = 2) -> str:
-    """A share as text; a dash where there is none."""
+    """A share as text; a dash where there is none.
+
+    >>> percent(0.0312)
+    '3.12 %'
+    """
     return "–" if rate is None else "∞" if rate == float("inf") else f"{100 * rate:.{digits}f} %"
 
 
 def duration(seconds: float) -> str:
-    """`3 min 20 s` and the like."""
+    """`3 min 20 s` and the like.
+
+    >>> duration(3725.0)
+    '1 h 02 min'
+    """
     whole = round(seconds)
     hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
     if hours:
@@ -79,7 +114,11 @@ def duration(seconds: float) -> str:
 
 
 def count(number: float) -> str:
-    """`2.15 M` and the like; small numbers as they are."""
+    """`2.15 M` and the like; small numbers as they are.
+
+    >>> count(1234567)
+    '1.23 M'
+    """
     if number < 1e4:
         return f"{number:g}"
     rounded = [(float(f"{number / size:.3g}"), letter) for size, letter in ((1e9, " G"), (1e6, " M"), (1e3, " k"))]

@@ -104,9 +104,9 @@ def _seen(task: SpeechTask, params: Params, batch: Any) -> _Seen:
     features, lengths = task.features(batch)
     inputs: Any = features.astype(task.dtype), lengths
     apply = functools.partial(task.network().apply, variables_of(params), train=False, mutable=["intermediates"])
-    tokens_in, targets, read = with_sos_eos(batch.tokens, batch.token_lengths)
+    _, targets, read = with_sos_eos(batch.tokens, batch.token_lengths)
     at_once = isinstance(task, ParaformerTask)
-    outputs, sown = apply(*inputs, method="recognize") if at_once else apply(*inputs, tokens_in)
+    outputs, sown = apply(*inputs, method="recognize") if at_once else apply(*inputs, *task.texts(batch))
     outputs, attention = cast(SpeechOutputs, outputs), last_attention(sown)
     if outputs.places is not None and attention is not None:
         attention = attention[..., outputs.places.layout.back]

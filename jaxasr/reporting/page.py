@@ -21,6 +21,8 @@ HERE = pathlib.Path(__file__).parent
 
 
 class Section(NamedTuple):
+    """A part of the page, under a heading that `id` links to; `about` says below it what is shown."""
+
     id: str
     title: str
     content: Any
@@ -48,7 +50,8 @@ def render(content: Content) -> str:
     body = [_headline(content), el("nav", links, aria_label="Sections")]
     for section in sections:
         about = el("p", section.about, class_="about") if section.about else None
-        body.append(el("section", el("h2", section.title), about, section.content, id=section.id))
+        title = el("h2", section.title, id=f"{section.id}-title")
+        body.append(el("section", title, about, section.content, id=section.id, aria_labelledby=f"{section.id}-title"))
     return document(f"{content.run.workdir.resolve().name}: training report", body, _footer(content.run))
 
 

@@ -14,7 +14,7 @@ from jaxasr.evaluate import aligned
 from jaxasr.reporting import heat
 from jaxasr.reporting.charts import Series, interval_bar, line_chart
 from jaxasr.reporting.gather import Log, Record, Scored, is_number
-from jaxasr.reporting.html import Html, el, percent, table
+from jaxasr.reporting.html import Html, el, head_of, percent, scrollable, table
 from jaxasr.reporting.looks import Look, flac_uri
 from jaxasr.reporting.words import WordErrors, by_word, confusions
 from jaxasr.scoring import ErrorCounts, Score, Step, UtteranceScore, bootstrap_interval
@@ -78,6 +78,11 @@ def curves(log: Log) -> list[Html]:
 
 
 def points(records: Iterable[Record], name: str, factor: float = 1.0) -> list[tuple[float, float]]:
+    """(step, value) of the records that have a value of that name.
+
+    >>> points([{"step": 1, "loss": 2.0}, {"step": 2}], "loss")
+    [(1, 2.0)]
+    """
     return [(r.get("step", 0), factor * r[name]) for r in records if is_number(r.get(name))]
 
 
@@ -117,8 +122,8 @@ def rates(scored: Sequence[Scored]) -> Html:
             missing = item.score.missing
             text = f"{len(missing)} without a hypothesis, counted as deletions: {few(missing)}"
             rows.append(el("tr", el("td", text, colspan=len(headings), class_="note")))
-    head = el("thead", el("tr", [el("th", h, class_="number" if h else None) for h in headings]))
-    return el("div", el("table", head, el("tbody", rows), class_="rates"), class_="scroll", tabindex=0)
+    head = head_of(headings, range(len(headings)))
+    return scrollable(el("table", head, el("tbody", rows), class_="rates"), "Table of error rates")
 
 
 def _measures(score: Score) -> list[Measure]:
@@ -137,13 +142,18 @@ def _rate_row(measure: Measure, most: float) -> Html:
     edits = ["", "", ""] if measure.name == "SER" else [total.substitutions, total.deletions, total.insertions]
     bar = interval_bar(total.rate, (low, high), most) if math.isfinite(high) else ""
     numbers = [percent(total.rate), between(low, high)]
-    cells = [el("td", measure.name), *(el("td", n, class_="number") for n in numbers), el("td", bar)]
+    cells = [el("th", measure.name, scope="row"), *(el("td", n, class_="number") for n in numbers), el("td", bar)]
     cells += [el("td", n, class_="number") for n in [total.errors, *edits]]
     cells.append(el("td", f"{total.reference} {measure.unit}", class_="number"))
     return el("tr", cells)
 
 
 def between(low: float, high: float) -> str:
+    """An interval of two shares, in percent.
+
+    >>> between(0.01, 0.025)
+    '1.00 – 2.50'
+    """
     return f"{100 * low:.2f} – {100 * high:.2f}" if math.isfinite(high) else f"{100 * low:.2f} – ∞"
 
 
@@ -151,7 +161,7 @@ def _logged(item: Scored, columns: int) -> list[Html]:
     """What log.jsonl says of a set that cannot be scored again, and why it cannot."""
     rows = []
     for name in ("wer", "cer"):
-        cells = [el("td", name.upper()), el("td", percent(item.logged.get(name)), class_="number")]
+        cells = [el("th", name.upper(), scope="row"), el("td", percent(item.logged.get(name)), class_="number")]
         rows.append(el("tr", cells, el("td", "as the run logged it", colspan=columns - 2)))
     return [*rows, el("tr", el("td", item.fault, colspan=columns, class_="note"))]
 
@@ -255,7 +265,7 @@ def alignment(steps: Sequence[Step]) -> Html:
         for step in steps
     ]
     labels = el("span", el("span", "said"), el("span", "recognised"), class_="step labels")
-    return el("div", labels, columns, class_="alignment")
+    return el("div", labels, columns, class_="alignment", role="group", aria_label="Said, and recognised, word by word")
 
 
 # Looks -------------------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ class WordErrors:
 
     @property
     def substituted(self) -> int:
+        """How often another word was heard in its place."""
         return self.heard_as.total()
 
     @property

@@ -35,6 +35,7 @@ class Prefixes(NamedTuple):
 
 
 def emissions(logits: Float[Array, "B T V"], lengths: Int[Array, "B"], *, blank_id: int = 0) -> Emissions:
+    """Log probabilities of frames for prefix scores; behind a row's end only blanks, which cost nothing."""
     real = length_mask(lengths, logits.shape[1])
     log_probs = jnp.maximum(jax.nn.log_softmax(logits.astype(jnp.float32)), LOG_ZERO)
     tokens = jnp.where(real[:, :, None], log_probs, LOG_ZERO).swapaxes(1, 2)

@@ -21,7 +21,7 @@ class Edges:
 
     @classmethod
     def of(cls, states: np.ndarray, labels: np.ndarray, num_states: int) -> "Edges":
-        """Of (state, label) pairs in their order."""
+        """Of (state, label) pairs, two of (E,), in their order."""
         starts = np.searchsorted(states, np.arange(num_states + 1)).astype(np.int32)
         most = int(np.max(np.diff(starts)))
         labels = labels if len(labels) else np.full(1, -1)  # none, but something to look up

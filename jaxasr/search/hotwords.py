@@ -137,7 +137,7 @@ def automaton(phrases: dict[tuple[int, ...], float], begins: np.ndarray, ends: n
     """The scorer of phrases and their weights.
 
     Args:
-      begins, ends: for each token whether a word begins with it, or ends with it, whatever stands beside it.
+      begins, ends: bool (V,), for each token whether a word begins with it, or ends with it, whatever stands beside it.
       eos: the token that ends a hypothesis, and with it a word.
     """
     begins = begins.copy()

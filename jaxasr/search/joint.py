@@ -125,6 +125,8 @@ class Ended(NamedTuple):
 
 
 class Steps(NamedTuple):
+    """Where the loop stands: what runs, how far it has read, and what ended; `done` rows need no more."""
+
     position: Int[Array, ""]
     done: Bool[Array, "B"]
     running: Running

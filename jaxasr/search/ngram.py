@@ -86,7 +86,7 @@ def read_ngram(
 
 
 def words_of(path: str, model: NgramModel, vocabulary: Vocabulary, split: Callable[[str], Sequence[str]]) -> np.ndarray:
-    """The number of the model's word for each token.
+    """The number of the model's word for each token, int32 (V,).
 
     One that it does not know is its `<unk>`, which is told; where it has none either, one more than its words.
 
@@ -125,7 +125,7 @@ def words_of(path: str, model: NgramModel, vocabulary: Vocabulary, split: Callab
 
 
 def tables(model: NgramModel, words: np.ndarray) -> NgramScorer:
-    """What a search needs of a model, with its word for each token."""
+    """What a search needs of a model, with its word for each token, (V,)."""
     sizes = [len(order.words) for order in model.orders]
     ends = np.cumsum([1, *sizes[:-1]])  # of the contexts of each length, behind which those of the next begin
     num_words, num_states = sizes[0], int(ends[-1])

@@ -19,7 +19,11 @@ BLOCK = 16
 
 
 def room_of(tokens: int) -> int:
-    """Tokens, sos among them, that the decoder needs room for where hypotheses have so many."""
+    """Tokens, sos among them, that the decoder needs room for where hypotheses have so many.
+
+    >>> room_of(5)
+    17
+    """
     return 1 + -(-tokens // BLOCK) * BLOCK
 
 

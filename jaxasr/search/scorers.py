@@ -52,7 +52,7 @@ class Weighted(NamedTuple):
     weight: Any
 
 
-class Sum:
+class Sum(Scorer):
     """Several weighted scorers as one, their scores added up."""
 
     def __init__(self, parts: tuple[Weighted, ...]):

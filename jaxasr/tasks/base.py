@@ -37,6 +37,7 @@ class Mean(NamedTuple):
 
     @property
     def value(self) -> Any:
+        """The mean."""
         return self.total / self.count
 
 
@@ -72,6 +73,7 @@ class Task(abc.ABC, Generic[ExampleT, BatchT]):
     """
 
     sample_rate: int
+    """Samples of sound a second."""
 
     @property
     def source(self) -> Source:
@@ -175,7 +177,8 @@ class Task(abc.ABC, Generic[ExampleT, BatchT]):
         """Whether training leaves out transcripts with unknown symbols."""
 
     @abc.abstractmethod
-    def model(self) -> Model: ...
+    def model(self) -> Model:
+        """The network; the resources must be there (`prepared`)."""
 
     def given_params(self, say: Callable[[str], None]) -> Params:
         """Parameters that a new run starts from as files have them, at their places; `say` is told of the files.

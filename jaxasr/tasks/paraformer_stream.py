@@ -58,8 +58,11 @@ class Framing(NamedTuple):
     """Such frames of a chunk before those that belong to the first stacked frame that comes out."""
 
     def frames_left(self, samples: int) -> int:
-        """Frames before they are stacked, from a chunk's first that comes out on, in a sound with so many samples from
-        the chunk's beginning to the sound's end."""
+        """Frames, not yet stacked, from the first of a chunk's that comes out to the sound's end.
+
+        Args:
+          samples: from the chunk's beginning to the sound's end.
+        """
         return (samples - self.window) // self.frame_hop + 1 - self.lead_frames
 
 

@@ -97,6 +97,7 @@ class SpeechTask(TokensTask[AnyAsrExample, AnyAsrBatch]):
     dtype: Literal["float32", "bfloat16"] = "float32"
     """What encoder and decoder compute in; parameters, norms, softmax, logits and losses stay float32."""
     cmvn: Cmvn | None = resource()
+    """Statistics that features are normalized by."""
 
     # --- resources -------------------------------------------------------------------------------------------
 
@@ -226,7 +227,7 @@ class SpeechTask(TokensTask[AnyAsrExample, AnyAsrBatch]):
 
     @abc.abstractmethod
     def texts(self, batch: AnyAsrBatch) -> tuple[Array, ...]:
-        """What the network reads of a batch's tokens."""
+        """What the network reads of a batch's tokens: ids (B, U), lengths (B,)."""
 
     def model(self) -> Model:
         network = self.network()

@@ -35,7 +35,9 @@ class TokensTask(Task[ExampleT, BatchT]):
     unknown_symbols: Literal["leave_out", "unk"] = "leave_out"
     """Training utterances with a symbol outside the token list: left out and counted, or read as <unk>."""
     symbols: tuple[str, ...] | None = resource()
+    """Those of `non_linguistic_symbols`, each one token."""
     vocabulary: Vocabulary | None = resource()
+    """The token list."""
 
     def prepared(self, utterances: Sequence[Utterance]) -> Self:
         texts = [u.text for u in utterances]
@@ -120,5 +122,9 @@ class TokensTask(Task[ExampleT, BatchT]):
 
 
 def toy_vocabulary(num_tokens: int) -> Vocabulary:
-    """A token list of this size, by which a network's parts can refuse options before data is read."""
+    """A token list of this size, by which a network's parts can refuse options before data is read.
+
+    >>> toy_vocabulary(1).tokens
+    ('<blank>', '<s>', '</s>', '<unk>')
+    """
     return Vocabulary((*Vocabulary.FIRST, *map(str, range(4, num_tokens)), Vocabulary.LAST))

@@ -71,10 +71,9 @@ class Ears:
         header = functools.lru_cache(1024)(_header)  # of a recording with many segments
         with concurrent.futures.ThreadPoolExecutor(self.workers) as threads:
             heard = threads.map(lambda span: hear(span, header(span[0]), whole), fresh)
-            shown = rich.progress.track(
-                heard, "Listening", total=len(fresh), console=console, disable=console is None, transient=True
-            )
-            self.found.update(zip(fresh, shown, strict=True))
+            if console is not None:
+                heard = rich.progress.track(heard, "Listening", total=len(fresh), console=console, transient=True)
+            self.found.update(zip(fresh, heard, strict=True))
 
 
 def hear(span: Span, file: Heard, whole: bool) -> Heard:

@@ -25,6 +25,7 @@ class Finding(NamedTuple):
 
     @property
     def where(self) -> str:
+        """`file:line`, or the file alone where there is no line."""
         return f"{self.file}:{self.line}" if self.line else self.file
 
 

@@ -83,6 +83,7 @@ def _visible(text: str) -> str:
 
 
 def show_copies(console: rich.console.Console, copies: Sequence[Copy]) -> None:
+    """Prints where copies were written, and what they have and have not."""
     for copy in copies:
         counts: dict[str, int] = {}
         for row in copy.left_out:

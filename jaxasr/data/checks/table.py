@@ -43,7 +43,11 @@ CHECKS: dict[str, Check] = {}
 
 
 def add(severity: Severity, name: str, what: str, *, fix: str, **more: Any) -> Callable[[Any], Any]:
-    """Decorates the `find` of a check, which becomes one of `CHECKS`; `more` are further fields of `Check`."""
+    """Decorates the `find` of a check, which becomes one of `CHECKS`; `more` are further fields of `Check`.
+
+    Raises:
+      ConfigError: there is a check of that name.
+    """
 
     def added(find: Any) -> Any:
         if name in CHECKS:
@@ -51,6 +55,7 @@ def add(severity: Severity, name: str, what: str, *, fix: str, **more: Any) -> C
                 f"check {name!r}: already there, {CHECKS[name].what}; names are used once; choose another name."
             )
         CHECKS[name] = Check(name, severity, what, fix, find, **more)
+        find.__doc__ = f"Finds {what}."
         return find
 
     return added

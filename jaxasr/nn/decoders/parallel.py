@@ -12,6 +12,7 @@ class ParallelDecoder(nn.Module):
     """One embedding a token, and encoded frames, in; scores of each token out. No token sees the text of another."""
 
     d_model: int
+    """Width of the frames and of the embeddings."""
 
     @abc.abstractmethod
     def __call__(

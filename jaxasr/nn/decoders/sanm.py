@@ -141,7 +141,11 @@ class SanmStack(nn.Module):
 
 
 def attending_layers(decoder: Any, option: str) -> tuple[int, int]:
-    """How many blocks look at the encoded frames, and how many do not."""
+    """How many blocks look at the encoded frames, and how many do not.
+
+    Raises:
+      ConfigError: more are asked for than there are, or none.
+    """
     attending = decoder.num_layers if decoder.attention_layers is None else decoder.attention_layers
     if not 1 <= attending <= decoder.num_layers:
         raise ConfigError(

@@ -69,7 +69,7 @@ def read_memory(
 ) -> tuple[Float[Array, "B U D"], tuple[Array, Array]]:
     """Attention to the encoded frames and feed-forward, the second half of a decoder's block, in whose call it is.
 
-    Also keys and values of the frames: those in the `cache`, once they are there.
+    Also keys and values (B, H, T, K) of the frames: those in the `cache`, once they are there.
     """
     drop = Dropout(block.dropout)
     attention = MultiHeadAttention(block.num_heads, x.shape[-1], block.attention_dropout, name="memory_attention")
@@ -105,7 +105,9 @@ def embedded(
     return x + lax.dynamic_slice_in_dim(positions, position, tokens.shape[1])[None]
 
 
-def readable(memory: Float[Array, "B T D"], lengths: Int[Array, "B"]) -> tuple[Array, Bool[Array, "B 1 T"]]:
+def readable(
+    memory: Float[Array, "B T D"], lengths: Int[Array, "B"]
+) -> tuple[Float[Array, "B T D"], Bool[Array, "B 1 T"]]:
     """Encoded frames without what stands in their padding, a NaN of which no weight of 0 would stop, and their mask."""
     return zero_padding(memory, lengths), length_mask(lengths, memory.shape[1])[:, None, :]
 

@@ -34,7 +34,7 @@ class Taps(NamedTuple):
             )
 
     def after(self, layer: int, x: Float[Array, "B W D"], norm: Callable[[Array], Array]) -> Float[Array, "B W D"]:
-        """What goes on from layer number `layer`, whose output is `x`."""
+        """What goes on from layer number `layer`, whose output is `x`; `norm` keeps the shape (B, W, D)."""
         added = self.show(norm(x), self.come_out) if layer in self.layers else None
         return x if added is None else x + added
 

@@ -91,7 +91,11 @@ class StackedEncoder(BlockEncoder):
 
     @abc.abstractmethod
     def block(self) -> nn.Module:
-        """One block, named `blocks`; see `run_blocks`."""
+        """One block, named `blocks`; see `run_blocks`.
+
+        Raises:
+          ConfigError: options mean nothing.
+        """
 
     def has_norm(self) -> bool:
         """Whether a norm stands behind the last block."""

@@ -46,7 +46,11 @@ class Frontend(abc.ABC):
 
     @abc.abstractmethod
     def for_encoder(self, subsampling: int) -> "Frontend":
-        """This frontend with what was left open chosen to suit an encoder that divides the rate by so much."""
+        """This frontend with what was left open chosen to suit an encoder that divides the rate by so much.
+
+        Raises:
+          ConfigError: options mean nothing.
+        """
 
     @abc.abstractmethod
     def __call__(

@@ -14,7 +14,7 @@ INT16_SCALE = 32768.0
 
 
 def as_float(inputs: Array, lengths: Int[Array, "B"]) -> Float[Array, "B S"]:
-    """Sound as float32 in [-1, 1], zeros in the padding."""
+    """Sound, int16 or float (B, S), as float32 in [-1, 1], zeros in the padding."""
     audio = jnp.asarray(inputs)
     scale = 1.0 if jnp.issubdtype(audio.dtype, jnp.floating) else 1.0 / INT16_SCALE
     return zero_padding(audio.astype(jnp.float32) * scale, lengths)

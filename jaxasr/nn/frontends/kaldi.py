@@ -90,7 +90,11 @@ class WavFrontend(StackingFrontend):
         return jnp.log(jnp.maximum(energies, np.finfo(np.float32).eps))
 
     def window_and_hop(self, sample_rate: int) -> tuple[int, int]:
-        """Samples of a frame's window, and from one to the next."""
+        """Samples of a frame's window, and from one to the next.
+
+        Raises:
+          ConfigError: the window is shorter than 2 samples, or there is no hop.
+        """
         window, hop = int(sample_rate * self.window_ms * 0.001), int(sample_rate * self.hop_ms * 0.001)
         if window < 2 or hop < 1:
             raise ConfigError(

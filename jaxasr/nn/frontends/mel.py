@@ -9,7 +9,11 @@ from jaxasr.typing import Float
 def mel_filterbank(
     num_mels: int, fft_size: int, sample_rate: int, low_hz: float, high_hz: float
 ) -> Float[np.ndarray, "K F"]:
-    """Kaldi's triangles, linear in mel, over the first fft_size / 2 bins of a power spectrum (no Nyquist bin)."""
+    """Kaldi's triangles, linear in mel, over the first fft_size / 2 bins of a power spectrum (no Nyquist bin).
+
+    >>> mel_filterbank(80, 512, 16000, 20.0, 8000.0).shape
+    (256, 80)
+    """
     nyquist = sample_rate / 2
     high_hz = high_hz if high_hz > 0 else nyquist + high_hz
     _check_band(low_hz, high_hz, sample_rate)

@@ -81,6 +81,11 @@ class StftFrontend(StackingFrontend):
         return jnp.log(jnp.maximum(energies, 1e-10))
 
     def window_and_hop(self, sample_rate: int) -> tuple[int, int]:
+        """Samples of a frame's window, and from one to the next.
+
+        Raises:
+          ConfigError: a window is longer than the transform, or there is no hop.
+        """
         hop = int(sample_rate * self.hop_ms * 0.001)
         window = self.fft_size if self.window_ms is None else int(sample_rate * self.window_ms * 0.001)
         if hop < 1 or not 2 <= window <= self.fft_size:

@@ -67,7 +67,11 @@ class Predictor(nn.Module):
     def fine_alphas(
         self, x: Float[Array, "B T D"], context: Float[Array, "B T D"], lengths: Int[Array, "B"], *, train: bool
     ) -> Float[Array, "B T*n"] | None:
-        """See `Predicted.fine_alphas`."""
+        """See `Predicted.fine_alphas`.
+
+        Raises:
+          ConfigError: options mean nothing.
+        """
         del x, context, lengths, train
         return None
 
@@ -133,7 +137,11 @@ class Predictor(nn.Module):
         train: bool,
         fine: bool = True,
     ) -> tuple[Float[Array, "B T"], Float[Array, "B T*n"] | None]:
-        """The weights of frames, and with `fine` those for timestamps; `x` is 0 in its padding."""
+        """The weights of frames, and with `fine` those for timestamps; `x` is 0 in its padding.
+
+        Raises:
+          ConfigError: options mean nothing.
+        """
         if min(self.left, self.right) < 0 or not 0.0 <= self.tail_threshold < 1.0:
             raise ConfigError(
                 f"Predictor: left={self.left}, right={self.right}, tail_threshold={self.tail_threshold}; frames "
@@ -150,7 +158,11 @@ class Predictor(nn.Module):
 def weights(
     logits: Float[Array, "B T 1"], lengths: Int[Array, "B"], smooth_factor: float, noise_threshold: float
 ) -> Float[Array, "B T"]:
-    """Weights of frames, 0 in the padding: ``relu(sigmoid(logits) * smooth_factor - noise_threshold)``."""
+    """Weights of frames, 0 in the padding: ``relu(sigmoid(logits) * smooth_factor - noise_threshold)``.
+
+    Raises:
+      ConfigError: no weight could be above 0.
+    """
     if not 0.0 <= noise_threshold < smooth_factor:  # else every weight is 0, and so is its gradient
         raise ConfigError(
             f"Predictor: smooth_factor={smooth_factor}, noise_threshold={noise_threshold}; a factor above a "

@@ -1,0 +1,120 @@
+"""Every public name says what it is, as CONTRIBUTING.md asks; ruff looks at modules, classes and the form."""
+
+import ast
+import doctest
+import importlib
+import inspect
+import pathlib
+import re
+import textwrap
+from collections.abc import Iterator
+from typing import Any, NamedTuple, get_type_hints
+
+import pytest
+
+import jaxasr
+from jaxasr import errors
+from jaxasr.registry import Registry
+
+PACKAGE = pathlib.Path(jaxasr.__file__).parent
+FILES = sorted(PACKAGE.rglob("*.py"))
+ERRORS = {name for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, Exception)}
+SHAPE = re.compile(r"\([^()]*\)|any shapes?\b")
+"""As docstrings write it: (T, F), (U,)."""
+WITHOUT = re.compile(r"(?<![\w.])(np\.ndarray|jax\.Array|Array)(?!, ['\"])")
+"""An array in an annotation that says nothing of its shape, as `Float[Array, "T F"]` does."""
+
+
+class Said(NamedTuple):
+    """A public function or method, and what it says of itself or inherits."""
+
+    name: str
+    node: ast.FunctionDef
+    says: str
+
+
+def module_of(file: pathlib.Path) -> str:
+    return ".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+
+
+def functions(file: pathlib.Path) -> Iterator[Said]:
+    """The public ones of a file."""
+    module = importlib.import_module(module_of(file))
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and not node.name.startswith("_")]
+    for owner, place in [(tree, module), *((node, getattr(module, node.name)) for node in classes)]:
+        for node in owner.body:
+            if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+                inherited = inspect.getdoc(getattr(place, node.name)) or ""
+                yield Said(f"{place.__name__}.{node.name}", node, ast.get_docstring(node) or inherited)
+
+
+@pytest.fixture(scope="module")
+def said() -> list[Said]:
+    found = [function for file in FILES for function in functions(file)]
+    assert len(found) > 1000
+    return found
+
+
+def test_every_public_function_says_what_it_is(said):
+    assert [function.name for function in said if not function.says] == []
+
+
+def raised(function: ast.FunctionDef) -> set[str]:
+    """The errors of jaxasr that a function raises itself."""
+    nodes = (node.exc for node in ast.walk(function) if isinstance(node, ast.Raise))
+    return {node.func.id for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)} & ERRORS
+
+
+def test_what_raises_an_error_says_so(said):
+    assert [(f.name, error) for f in said for error in sorted(raised(f.node)) if error not in f.says] == []
+
+
+def annotations(function: ast.FunctionDef) -> Iterator[str]:
+    arguments = function.args
+    for argument in [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]:
+        yield "" if argument.annotation is None else ast.unparse(argument.annotation)
+    yield "" if function.returns is None else ast.unparse(function.returns)
+
+
+def test_an_array_has_a_shape(said):
+    unshaped = [f.name for f in said if any(map(WITHOUT.search, annotations(f.node))) and not SHAPE.search(f.says)]
+    assert unshaped == []
+
+
+def public_classes() -> set[type]:
+    """What `import jaxasr` offers, what is registered, and the commands' options, each with what it derives from."""
+    modules = [importlib.import_module(module_of(file)) for file in FILES]
+    values = [value for module in modules for value in vars(module).values()]
+    found = {getattr(jaxasr, name) for name in jaxasr.__all__}
+    found |= {registry[name] for registry in values if isinstance(registry, Registry) for name in registry}
+    found |= {value for value in values if isinstance(value, type) and value.__name__.endswith(("Options", "Flags"))}
+    bases = {base for cls in found if isinstance(cls, type) for base in cls.__mro__}
+    return {cls for cls in bases if cls.__module__.startswith("jaxasr.")}
+
+
+def undocumented_fields(cls: type) -> list[str]:
+    (node,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
+    assert isinstance(node, ast.ClassDef)
+    after = [*node.body[1:], None]
+    fields = [
+        (item.target.id, isinstance(behind, ast.Expr) and isinstance(behind.value, ast.Constant))
+        for item, behind in zip(node.body, after, strict=True)
+        if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name) and "ClassVar" not in ast.unparse(item)
+    ]
+    told = {name for name, hint in get_type_hints(cls, include_extras=True).items() if hasattr(hint, "__metadata__")}
+    told |= set(re.findall(r"`(\w+)`", cls.__doc__ or ""))
+    return [name for name, says in fields if not (says or name.startswith("_") or name in told)]
+
+
+def test_every_field_of_a_public_class_says_what_it_is():
+    classes = sorted(public_classes(), key=lambda cls: cls.__qualname__)
+    assert len(classes) > 100
+    assert {cls.__qualname__: names for cls in classes if (names := undocumented_fields(cls))} == {}
+
+
+@pytest.mark.parametrize("module", [module_of(file) for file in FILES if ">>> " in file.read_text(encoding="utf-8")])
+def test_examples_in_docstrings(module):
+    loaded: Any = importlib.import_module(module)
+    done = doctest.testmod(loaded, raise_on_error=False)
+    assert done.attempted and not done.failed

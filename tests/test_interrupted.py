@@ -1,0 +1,50 @@
+"""Ctrl-C ends a command with a line and status 130."""
+
+import importlib
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from jaxasr.__main__ import COMMANDS, MODULES, main
+
+WORK = {
+    "train": ("train", ["--train=x"]),
+    "decode": ("decode", ["--model=x", "a.wav"]),
+    "align": ("align", ["--model=x", "--output=y", "x"]),
+    "evaluate": ("evaluate", ["x", "y"]),
+    "plot": ("plot", ["x", "a.wav"]),
+    "report": ("report", ["x"]),
+    "replay": ("replay", ["x"]),
+    "info": ("info", ["x"]),
+    "check": ("check", ["x"]),
+    "pack": ("pack", ["x", "y"]),
+    "ngram": ("estimate", ["x", "--output=y"]),
+    "convert": ("convert", ["x", "y"]),
+}
+"""The function that does what each command is for, and arguments to come to it."""
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_ends_with_a_line(command, monkeypatch, capsys):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    function, arguments = WORK[command]
+    monkeypatch.setattr(importlib.import_module(MODULES[command]), function, interrupted)
+    with pytest.raises(SystemExit) as ended:
+        main([command, *arguments])
+    assert ended.value.code == 130 and capsys.readouterr().err == "interrupted\n"
+
+
+def test_a_command_that_waits_is_interrupted_by_the_signal(tmp_path):
+    pipe = tmp_path / "text"
+    os.mkfifo(pipe)
+    command = [sys.executable, "-m", "jaxasr", "evaluate", str(pipe), str(pipe)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with pipe.open("w"):  # waits until it reads
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=30) == ("", "interrupted\n")
+    assert process.returncode == 130
