@@ -132,7 +132,8 @@ def plan(
     Only the largest shape can be left with filler rows.
 
     Args:
-      samples, tokens: those of each utterance, (N,).
+      samples: (N,) that of each utterance.
+      tokens: (N,) likewise.
 
     Raises:
       DataError: an utterance fits no shape.

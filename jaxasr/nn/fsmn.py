@@ -45,9 +45,9 @@ def _filter_backward(past: int, residuals: tuple[Array, Array], cotangent: Array
     """The cotangent filtered by the taps in reverse, and its products with what each tap saw."""
     x, kernel = residuals
     cotangent = lax.optimization_barrier(cotangent)
-    of_x = _filter_alone(cotangent, kernel[::-1], len(kernel) - 1 - past)
+    of_x = _filter_alone(cotangent, kernel[::-1], kernel.shape[0] - 1 - past)
     wide = cotangent.astype(jnp.float32)
-    of_kernel = jnp.stack([jnp.sum(seen * wide, axis=(0, 1)) for seen in _seen(x, len(kernel), past)])
+    of_kernel = jnp.stack([jnp.sum(seen * wide, axis=(0, 1)) for seen in _seen(x, kernel.shape[0], past)])
     return of_x, of_kernel.astype(kernel.dtype)
 
 
