@@ -67,7 +67,7 @@ def direct() -> Iterator[str]:
 def indirect() -> Iterator[str]:
     """What is asked for by those that are always needed, and by what they ask for."""
     waiting = [requirement for requirement, extra in asked() if not extra]
-    own, seen = {canonicalize_name(requirement.name) for requirement in waiting}, set[str]()
+    direct, seen = {canonicalize_name(requirement.name) for requirement, _ in asked()}, set[str]()
     by: dict[str, set[str]] = {}
     while waiting:
         asking = waiting.pop()
@@ -75,7 +75,7 @@ def indirect() -> Iterator[str]:
         for needed in _needed(asking):
             by.setdefault(canonicalize_name(needed.name), set()).add(asking.name)
             waiting += [] if str(needed) in seen else [needed]
-    yield from (row(name, ", ".join(sorted(by[name], key=str.lower))) for name in sorted(by.keys() - own))
+    yield from (row(name, ", ".join(sorted(by[name], key=str.lower))) for name in sorted(by.keys() - direct))
 
 
 def _needed(asking: Requirement) -> list[Requirement]:

@@ -15,7 +15,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 import jaxasr
-from docs import architecture, dependencies, parts
+from docs import architecture, checks, dependencies, parts
 from docs import commands as commands_page
 from tests import command_lines
 from tests import test_imports as imports
@@ -205,6 +205,10 @@ def test_the_page_of_commands_is_what_they_print():
 
 def test_the_page_of_parts_is_what_the_registries_hold():
     assert parts.PAGE.read_text(encoding="utf-8") == parts.page(), "python docs/parts.py writes it anew"
+
+
+def test_the_page_of_checks_is_what_the_table_holds():
+    assert checks.PAGE.read_text(encoding="utf-8") == checks.page(), "python docs/checks.py writes it anew"
 
 
 def test_the_page_of_dependencies_is_that_of_setup_cfg():

@@ -35,7 +35,7 @@ ATTRIBUTES = {
     *("subprocess.getstatusoutput", "yaml.load", "yaml.load_all", "yaml.unsafe_load", "yaml.full_load"),
     *("yaml.Loader", "yaml.FullLoader", "yaml.UnsafeLoader", "np.loads", "runpy.run_path", "runpy.run_module"),
 }
-ONCE = {"importlib.import_module": {"__init__.py", "__main__.py", "config.py"}}
+ONCE = {"importlib.import_module": {"__init__.py", "__main__.py", "completion.py", "config.py"}}
 """Of our own modules by name, and of those that the user names."""
 
 

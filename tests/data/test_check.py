@@ -19,7 +19,6 @@ from jaxasr.data.tokenizer import Vocabulary
 from jaxasr.errors import DataError
 from tests import tiny
 from tests.data.check_cases import CASES, NAMES, TEXTS, build, noise, put, sound
-from tests.test_examples import load
 
 ALL = ("k", "s", "m.jsonl", "m.csv", "m.tsv")
 
@@ -148,11 +147,6 @@ def test_the_command(corpus, capsys):
     shown = capsys.readouterr().out
     assert status.value.code == 3
     assert "m.jsonl:2" in shown and "zero-width" in shown and "without --model or --tokens: unknown-symbols" in shown
-
-
-def test_the_page_is_what_the_table_holds():
-    page = load("checks", "docs")
-    assert page.PAGE.read_text(encoding="utf-8") == page.page(), "python docs/checks.py writes it anew"
 
 
 def test_a_row_over_several_lines_is_one(corpus):
