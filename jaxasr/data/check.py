@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from typing import IO, Annotated, Any, Literal
@@ -207,7 +208,26 @@ def main(argv: Sequence[str] | None = None) -> None:
         report.show_copies(console, copies)
         if again is not None and status:
             report.show(console, again.parts, again.results, again.ran, again.lacking)
+        print("\nNext:", next_command(options, again or found), sep="\n  ")
     sys.exit(status)
+
+
+def next_command(options: CheckOptions, found: Checked) -> str:
+    """What makes sense after a check, to be copied: a clean copy, decoding by the model given, or a training.
+
+    Of several manifests the last is the test set, and of three or more the one before it is for validation.
+    """
+    paths = [part.path for part in found.parts]
+    if any(result.check.severity == "error" for result in found.results):
+        words = ["jaxasr.data.check", *paths, "--fix=clean"]
+    elif options.model is not None:
+        words = ["jaxasr.decode", f"--model={options.model}", *paths]
+    else:
+        train, valid, test = paths[: max(1, len(paths) - 2)], paths[1:][-2:-1], paths[1:][-1:]
+        sets = {"--train": train, "--valid": valid, "--test": test}
+        words = ["jaxasr.train", *(word for flag, some in sets.items() if some for word in (flag, *some))]
+        words.append("--workdir=exp/mine")
+    return shlex.join(["python", "-m", *words])
 
 
 def _as_json(found: Checked, copies: Sequence[Copy], again: Checked | None) -> dict[str, Any]:

@@ -15,9 +15,9 @@ from jaxasr.registry import did_you_mean
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv")
 
-# NeMo, FunASR and Common Voice name these fields so; of several in one row the first counts.
-AUDIO = ("audio_filepath", "source", "path")
-TEXT = ("text", "target", "sentence")
+# NeMo, FunASR, Common Voice and Hugging Face name these fields so; of several in one row the first counts.
+AUDIO = ("audio_filepath", "source", "path", "audio", "file_name")
+TEXT = ("text", "target", "sentence", "transcription")
 ID = ("id", "utt_id", "key")
 SPEAKER = ("speaker", "client_id")
 START, SECONDS = "offset", "duration"

@@ -14,6 +14,8 @@ from jaxasr import checkpoint, corpora
 from jaxasr.data import check, manifest
 from jaxasr.data.check import CheckOptions
 from jaxasr.data.checks import CHECKS
+from jaxasr.data.checks.hearing import Ears
+from jaxasr.data.checks.part import Part, Settings
 from jaxasr.data.checks.texts import mended
 from jaxasr.data.tokenizer import Vocabulary
 from jaxasr.errors import DataError
@@ -147,6 +149,29 @@ def test_the_command(corpus, capsys):
     shown = capsys.readouterr().out
     assert status.value.code == 3
     assert "m.jsonl:2" in shown and "zero-width" in shown and "without --model or --tokens: unknown-symbols" in shown
+    assert shown.endswith("\nNext:\n  python -m jaxasr.train --train m.jsonl --workdir=exp/mine\n")
+
+
+@pytest.mark.parametrize(
+    ("paths", "sets"),
+    [
+        ("a", "--train a"),
+        ("a b", "--train a --test b"),
+        ("a b c", "--train a --valid b --test c"),
+        ("a b c d", "--train a b --valid c --test d"),
+    ],
+)
+def test_a_training_comes_next(paths, sets):
+    found = check.Checked([Part(path, "none", Settings("no"), Ears(1)) for path in paths.split()], [], 0, {})
+    assert check.next_command(CheckOptions(("k",)), found) == f"python -m jaxasr.train {sets} --workdir=exp/mine"
+
+
+def test_a_copy_or_decoding_comes_next(corpus):
+    (corpus / "m.jsonl").write_text("{}\n")
+    wrong, _, _ = check.check(CheckOptions(("m.jsonl",), sound="no"))
+    assert check.next_command(CheckOptions(("m.jsonl",)), wrong).endswith("data.check m.jsonl --fix=clean")
+    right = check.Checked(wrong.parts, [], 0, {})
+    assert check.next_command(CheckOptions(("m.jsonl",), model="m"), right).endswith("decode --model=m m.jsonl")
 
 
 def test_a_row_over_several_lines_is_one(corpus):
@@ -154,6 +179,13 @@ def test_a_row_over_several_lines_is_one(corpus):
     found, (copy,), _ = check.check(CheckOptions(("m.csv",), sound="no", fix="clean"))
     assert [(r.check.name, r.first.line) for r in found.results] == [("control-character", 3)]
     assert (copy.lines, copy.left_out, [row["to"] for row in copy.changed]) == (5, [], ["two good night"])
+
+
+def test_line_ends_of_csv_are_no_fault(corpus):
+    path = corpus / "m.csv"
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    found, _, _ = check.check(CheckOptions(("m.csv",), sound="no"))
+    assert "crlf" not in [result.check.name for result in found.results]
 
 
 def test_a_table_that_begins_with_no_header(corpus):

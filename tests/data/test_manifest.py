@@ -215,6 +215,11 @@ def test_json_line_separators_inside_a_text(tmp_path):
     assert manifest.read(path)[0].text == "a\u2028b\x0cc"
 
 
+def test_names_of_hugging_face(tmp_path):
+    path = jsonl(tmp_path, {"audio": "a.wav", "sentence": "x"}, {"file_name": "b.wav", "transcription": "y"})
+    assert [(u.id, u.text) for u in manifest.read(path)] == [("a", "x"), ("b", "y")]
+
+
 def test_json_without_text(tmp_path):
     path = jsonl(tmp_path, {"audio_filepath": "a.wav"}, {"source": "b.wav"})
     assert [(u.id, u.text) for u in manifest.read(path, need_text=False)] == [("a", ""), ("b", "")]
@@ -225,11 +230,14 @@ def test_json_without_text(tmp_path):
     [
         (
             {"audio_filepath": "a.wav", "txt": "x"},
-            ":1: no field 'text', 'target' or 'sentence', but 'audio_filepath', 'txt'; ",
+            ":1: no field 'text', 'target', 'sentence' or 'transcription', but 'audio_filepath', 'txt'; ",
         ),
-        ({"source": "a.wav"}, ":1: no field 'text', 'target' or 'sentence', but 'source'; "),
-        ({"audio_file": "a.wav"}, ":1: no field 'audio_filepath', 'source' or 'path', but 'audio_file'; "),
-        ({}, ":1: no field 'audio_filepath', 'source' or 'path', but none; "),
+        ({"source": "a.wav"}, ":1: no field 'text', 'target', 'sentence' or 'transcription', but 'source'; "),
+        (
+            {"audio_file": "a.wav"},
+            ":1: no field 'audio_filepath', 'source', 'path', 'audio' or 'file_name', but 'audio_file'; ",
+        ),
+        ({}, ":1: no field 'audio_filepath', 'source', 'path', 'audio' or 'file_name', but none; "),
         (nemo(text=3), ":1: field 'text' is a number; "),
         (nemo(text=None), ":1: field 'text' is a null; "),
         (nemo(id=12), ":1: field 'id' is a number; "),
@@ -391,7 +399,7 @@ def test_any_of_the_names_in_any_form(tmp_path):
 def test_table_without_text(tmp_path):
     path = table(tmp_path, "path\na.wav\n")
     assert manifest.read(path, need_text=False)[0].text == ""
-    assert fault(path).startswith(":1: no field 'text', 'target' or 'sentence', but 'path'; ")
+    assert fault(path).startswith(":1: no field 'text', 'target', 'sentence' or 'transcription', but 'path'; ")
 
 
 @pytest.mark.parametrize(
@@ -400,8 +408,11 @@ def test_table_without_text(tmp_path):
         ("", ": no lines; "),
         ("path,text\n", ": a header and no rows; "),
         ("path,text,id,text\na,b,c,d\n", ":1: column 'text' stands twice; "),
-        ("path,txt\na.wav,b\n", ":1: no field 'text', 'target' or 'sentence', but 'path', 'txt'; "),
-        ("pathh,text\na.wav,b\n", ":1: no field 'audio_filepath', 'source' or 'path', but 'pathh', 'text'; "),
+        ("path,txt\na.wav,b\n", ":1: no field 'text', 'target', 'sentence' or 'transcription', but 'path', 'txt'; "),
+        (
+            "pathh,text\na.wav,b\n",
+            ":1: no field 'audio_filepath', 'source', 'path', 'audio' or 'file_name', but 'pathh', 'text'; ",
+        ),
         ('path,text\na.wav,"one\ntwo"\nb.wav\n', ":4: 1 columns; 2, as in the header, were expected; "),
         ("path,text\na.wav,one, two\n", ":2: 3 columns; 2, as in the header, were expected; "),
         ('path,text\na.wav,one\nb.wav,"two\nc.wav,"three"\n', ":3: not a row of a table ("),
