@@ -37,7 +37,7 @@ class GatedConvEncoder(Encoder):
         if taps:
             taps.check(self.num_layers)
         norm = LayerNorm(name="norm")
-        x = Dense(self.d_model, name="input")(zero_padding(x, lengths))  # else the gradient of NaN in the padding is NaN
+        x = Dense(self.d_model, name="input")(zero_padding(x, lengths))  # of NaN the gradient would be NaN
         for layer in range(1, self.num_layers + 1):
             y = LayerNorm(name=f"norm_{layer}")(x)
             y = zero_padding(y, lengths)  # what stands in the padding must not reach a real frame

@@ -215,7 +215,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 def next_command(options: CheckOptions, found: Checked) -> str:
     """What makes sense after a check, to be copied: a clean copy, decoding by the model given, or a training.
 
-    Of several manifests the last is the test set, and of three or more the one before it is for validation.
+    Of several manifests the last is the test set, and of three or more the one before it is for validation. What is
+    known to be less than an hour is trained on with the recipe for so little.
     """
     paths = [part.path for part in found.parts]
     if any(result.check.severity == "error" for result in found.results):
@@ -226,7 +227,8 @@ def next_command(options: CheckOptions, found: Checked) -> str:
         train, valid, test = paths[: max(1, len(paths) - 2)], paths[1:][-2:-1], paths[1:][-1:]
         sets = {"--train": train, "--valid": valid, "--test": test}
         words = ["jaxasr.train", *(word for flag, some in sets.items() if some for word in (flag, *some))]
-        words.append("--workdir=exp/mine")
+        little = bool(sum(part.seconds.sum() for part in found.parts) < 3600)  # NaN, where a length is unknown, is not
+        words += ["--config=an4_sanm", "--tokenizer=char"] * little + ["--workdir=exp/mine"]
     return shlex.join(["python", "-m", *words])
 
 

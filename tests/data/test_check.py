@@ -149,7 +149,9 @@ def test_the_command(corpus, capsys):
     shown = capsys.readouterr().out
     assert status.value.code == 3
     assert "m.jsonl:2" in shown and "zero-width" in shown and "without --model or --tokens: unknown-symbols" in shown
-    assert shown.endswith("\nNext:\n  python -m jaxasr.train --train m.jsonl --workdir=exp/mine\n")
+    assert shown.endswith(
+        "\nNext:\n  python -m jaxasr.train --train m.jsonl --config=an4_sanm --tokenizer=char --workdir=exp/mine\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -162,8 +164,12 @@ def test_the_command(corpus, capsys):
     ],
 )
 def test_a_training_comes_next(paths, sets):
-    found = check.Checked([Part(path, "none", Settings("no"), Ears(1)) for path in paths.split()], [], 0, {})
-    assert check.next_command(CheckOptions(("k",)), found) == f"python -m jaxasr.train {sets} --workdir=exp/mine"
+    parts = [Part(path, "none", Settings("no"), Ears(1)) for path in paths.split()]
+    for seconds, recipe in ((900, " --config=an4_sanm --tokenizer=char"), (4000, ""), (np.nan, "")):
+        for part in parts:
+            part.seconds = np.array([seconds / len(parts)])
+        told = check.next_command(CheckOptions(("k",)), check.Checked(parts, [], 0, {}))
+        assert told == f"python -m jaxasr.train {sets}{recipe} --workdir=exp/mine"
 
 
 def test_a_copy_or_decoding_comes_next(corpus):
