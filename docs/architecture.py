@@ -30,7 +30,9 @@ GROUPS = {
     "training": Group("the loop, and what ends it", "train loop validate replay session stopping screens", (0, 8)),
     "other toolkits": Group("models of FunASR, ESPnet", "convert/folders", (8, 12)),
     "looking": Group(
-        "at a run, a model, a sound, a corpus", "report reporting info plot notebook profiling data/check", (0, 12)
+        "at a run, a model, a sound, a corpus",
+        "report reporting info plot notebook profiling data/check data/pack",
+        (0, 12),
     ),
     "decoding": Group(
         "sound to hypotheses",

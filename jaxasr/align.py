@@ -11,7 +11,7 @@ import jax
 import tyro
 
 from jaxasr import checkpoint, config, consoles
-from jaxasr.command_line import Imports
+from jaxasr.command_line import Imports, options_of
 from jaxasr.compiled import use_persistent_cache
 from jaxasr.data import manifest
 from jaxasr.data.probe import headers
@@ -113,7 +113,7 @@ def alignable(task: Task, manifests: Sequence[str]) -> Selection:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line: `argv`, or else the program's own arguments."""
-    options = tyro.cli(AlignOptions, args=argv, prog="python -m jaxasr.align", config=(tyro.conf.FlagCreatePairsOff,))
+    options = options_of(AlignOptions, argv, "align")
     exit_with_message(align, options)
 
 

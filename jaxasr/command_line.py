@@ -21,7 +21,7 @@ from jaxasr.config import (
     to_yaml,
     underscored,
 )
-from jaxasr.errors import ConfigError
+from jaxasr.errors import ConfigError, exit_with_message
 from jaxasr.values import Words, coerce
 
 ConfigT = TypeVar("ConfigT")
@@ -29,6 +29,32 @@ ConfigT = TypeVar("ConfigT")
 MODULES = "Modules to import first, which register what a model names; a model's own word does not import them."
 Imports: TypeAlias = Annotated[tuple[str, ...], tyro.conf.arg(name="import", help=MODULES)]
 """An option of every command that takes a model."""
+
+
+def options_of(cls: type[ConfigT], argv: Sequence[str] | None, command: str) -> ConfigT:
+    """The options of a command but `train`, from `argv` or else the program's own arguments.
+
+    Raises:
+      SystemExit: `--help` was printed; or what is wrong with them was, such as an option that stands there twice.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    exit_with_message(_check_once, argv)
+    return tyro.cli(cls, args=argv, prog=f"python -m jaxasr.{command}", config=(tyro.conf.FlagCreatePairsOff,))
+
+
+def _check_once(argv: Sequence[str]) -> None:
+    """Raises ConfigError for an option that stands there twice, of which only the last would count."""
+    seen = set()
+    for word in (word for word in argv if word.startswith("--")):
+        key = word.removeprefix("--").partition("=")[0]
+        if _name(key) in seen:
+            raise ConfigError(f"--{key}: given twice; once was expected; several values stand behind one flag.")
+        seen.add(_name(key))
+
+
+def _name(key: str) -> str:
+    """The field of an option, in which `-` and `_` are alike."""
+    return {"import": "imports", "-h": "help"}.get(key, key.replace("-", "_"))
 
 
 class Below(NamedTuple):
@@ -137,14 +163,13 @@ def _merged(under: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 def _flags(argv: Sequence[str]) -> dict[str, Words]:
     """Options to the words behind them; in their names `-` and `_` are alike."""
+    _check_once(argv)
     flags: dict[str, Words] = {}
     name = ""
     for word in argv:
         if word.startswith("--") or word == "-h":
             key, equals, value = word.removeprefix("--").partition("=")
-            name = {"import": "imports", "-h": "help"}.get(key, key.replace("-", "_"))
-            if name in flags:
-                raise ConfigError(f"--{key}: given twice; once was expected; several values stand behind one flag.")
+            name = _name(key)
             flags[name] = Words([value] if equals else [])
         elif name:
             flags[name] = Words([*flags[name], word])

@@ -17,7 +17,7 @@ import rich.console
 import tyro
 
 from jaxasr import checkpoint, config, consoles, stream, tuning
-from jaxasr.command_line import Imports
+from jaxasr.command_line import Imports, options_of
 from jaxasr.compiled import use_persistent_cache
 from jaxasr.data import kaldi, manifest, reading, sounds, tables
 from jaxasr.data.audio import SUFFIXES
@@ -302,7 +302,7 @@ def check_times(formats: Sequence[str], search: str, told: bool) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line: `argv`, or else the program's own arguments."""
-    options = tyro.cli(DecodeOptions, args=argv, prog="python -m jaxasr.decode", config=(tyro.conf.FlagCreatePairsOff,))
+    options = options_of(DecodeOptions, argv, "decode")
     found = exit_with_message(decode, options)
     lines = map(kaldi_text, found)
     if sys.stdout.isatty():

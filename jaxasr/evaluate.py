@@ -17,7 +17,7 @@ import tyro
 from rich.cells import cell_len
 
 from jaxasr import config, consoles
-from jaxasr.command_line import Imports
+from jaxasr.command_line import Imports, options_of
 from jaxasr.data import manifest, tables, textfile
 from jaxasr.data.cleaners import Cleaning, read_symbols
 from jaxasr.errors import ConfigError, exit_with_message, harmless
@@ -271,9 +271,7 @@ def _write(path: pathlib.Path, content: str) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line: `argv`, or else the program's own arguments."""
-    options = tyro.cli(
-        EvaluateOptions, args=argv, prog="python -m jaxasr.evaluate", config=(tyro.conf.FlagCreatePairsOff,)
-    )
+    options = options_of(EvaluateOptions, argv, "evaluate")
     found = exit_with_message(evaluate, options)
     console = consoles.console()
     if said := str(cleaning_of(options)):

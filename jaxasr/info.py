@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import tyro
 
 from jaxasr import checkpoint, config
-from jaxasr.command_line import Imports
+from jaxasr.command_line import Imports, options_of
 from jaxasr.errors import exit_with_message, harmless
 from jaxasr.logs import short
 from jaxasr.nn.batch_norm import STATS
@@ -203,7 +203,7 @@ def info(options: InfoOptions) -> dict[str, Any]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line: `argv`, or else the program's own arguments."""
-    options = tyro.cli(InfoOptions, args=argv, prog="python -m jaxasr.info", config=(tyro.conf.FlagCreatePairsOff,))
+    options = options_of(InfoOptions, argv, "info")
     found = exit_with_message(info, options)
     if options.json:
         print(json.dumps(found, ensure_ascii=False, indent=1))

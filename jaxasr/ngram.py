@@ -15,7 +15,7 @@ import rich.table
 import tyro
 
 from jaxasr import config, consoles
-from jaxasr.command_line import Imports
+from jaxasr.command_line import Imports, options_of
 from jaxasr.data import arpa, kneser_ney, tables, textfile
 from jaxasr.data.kneser_ney import Discounts
 from jaxasr.data.ngrams import NgramModel
@@ -241,7 +241,7 @@ def print_summary(found: Estimated, console: rich.console.Console) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line: `argv`, or else the program's own arguments."""
-    options = tyro.cli(NgramOptions, args=argv, prog="python -m jaxasr.ngram", config=(tyro.conf.FlagCreatePairsOff,))
+    options = options_of(NgramOptions, argv, "ngram")
     console = consoles.console(stderr=True)
     shown = console if options.progress == "auto" and console.is_terminal else None
     found = exit_with_message(estimate, options, shown)

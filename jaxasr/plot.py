@@ -13,7 +13,7 @@ import numpy as np
 import tyro
 
 from jaxasr import checkpoint, config
-from jaxasr.command_line import Imports
+from jaxasr.command_line import Imports, options_of
 from jaxasr.compiled import use_persistent_cache
 from jaxasr.data.source import of_files
 from jaxasr.data.utterance import Utterance
@@ -137,7 +137,7 @@ def _body(task: SpeechTask, params: Params, utterance: Utterance, said: Hypothes
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line: `argv`, or else the program's own arguments."""
-    options = tyro.cli(PlotOptions, args=argv, prog="python -m jaxasr.plot", config=(tyro.conf.FlagCreatePairsOff,))
+    options = options_of(PlotOptions, argv, "plot")
     print(exit_with_message(plot, options))
 
 

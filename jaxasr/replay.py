@@ -18,7 +18,7 @@ import rich.console
 import tyro
 
 from jaxasr import checkpoint, config
-from jaxasr.command_line import Imports
+from jaxasr.command_line import Imports, options_of
 from jaxasr.compiled import use_persistent_cache
 from jaxasr.data.pipeline import HostBatch
 from jaxasr.errors import CheckpointError, exit_with_message
@@ -171,7 +171,7 @@ class ReplayOptions:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line: `argv`, or else the program's own arguments."""
-    options = tyro.cli(ReplayOptions, args=argv, prog="python -m jaxasr.replay")
+    options = options_of(ReplayOptions, argv, "replay")
 
     def run() -> Found:
         config.import_modules(options.imports, "--import")

@@ -13,7 +13,7 @@ import numpy as np
 import tyro
 
 from jaxasr import checkpoint, config
-from jaxasr.command_line import Imports
+from jaxasr.command_line import Imports, options_of
 from jaxasr.compiled import use_persistent_cache
 from jaxasr.data.manifest import Utterance
 from jaxasr.data.source import of_files
@@ -232,7 +232,7 @@ def report(options: ReportOptions) -> pathlib.Path:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line: `argv`, or else the program's own arguments."""
-    options = tyro.cli(ReportOptions, args=argv, prog="python -m jaxasr.report", config=(tyro.conf.FlagCreatePairsOff,))
+    options = options_of(ReportOptions, argv, "report")
     if not os.environ.get("JAX_PLATFORMS"):
         jax.config.update("jax_platforms", "cpu")  # the accelerator may be full of a run that is under way
     print(exit_with_message(report, options))

@@ -12,6 +12,7 @@ import yaml
 from hypothesis import given, settings
 
 from jaxasr import command_line, config, recipes, train
+from jaxasr.__main__ import COMMANDS, main_of
 from jaxasr.errors import ConfigError
 from jaxasr.nn.decoders import DECODERS, ParaformerSanmDecoder
 from jaxasr.nn.encoders import ENCODERS, SanmEncoder
@@ -155,6 +156,14 @@ def test_none_for_optional_values_and_slots(none):
 )
 def test_faults_of_flags(argv, said):
     assert said in fault(*argv)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_an_option_stands_once_in_every_command(command, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main_of(command)(["--import=a", "x", "--import", "b"])
+    assert ended.value.code == 2
+    assert "error: --import: given twice; once was expected" in capsys.readouterr().err
 
 
 # YAML

@@ -28,7 +28,7 @@ LAYERS = [
     {"speech_to_text", "tuning"},
     {"decode", "align", "prepare", "evaluate", "ngram"},
     {"session", "reporting"},
-    {"report", "info", "plot", "data/check", "screens"},
+    {"report", "info", "plot", "data/check", "data/pack", "screens"},
     {"convert/folders"},
     {"validate"},
     {"loop", "replay"},
@@ -60,8 +60,8 @@ def named(parts: Sequence[str]) -> str:
     first, *rest = parts
     if first == "convert" and rest and rest[0] in OF_FOLDERS:
         return "convert/folders"
-    if (first, *rest) == ("data", "check"):
-        return "data/check"  # the command, which may be given a model
+    if (first, *rest) in (("data", "check"), ("data", "pack")):
+        return f"data/{rest[0]}"  # the command
     return "" if first == "__init__" else first
 
 

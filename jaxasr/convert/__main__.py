@@ -12,7 +12,7 @@ import rich.text
 import tyro
 
 from jaxasr import config, consoles, info
-from jaxasr.command_line import Imports
+from jaxasr.command_line import Imports, options_of
 from jaxasr.convert import folders
 from jaxasr.errors import ConfigError, exit_with_message
 
@@ -83,9 +83,7 @@ def _to_funasr(options: ConvertOptions) -> tuple[list[tuple[str, str]], list[str
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line: `argv`, or else the program's own arguments."""
-    options = tyro.cli(
-        ConvertOptions, args=argv, prog="python -m jaxasr.convert", config=(tyro.conf.FlagCreatePairsOff,)
-    )
+    options = options_of(ConvertOptions, argv, "convert")
     show(*exit_with_message(convert, options))
 
 

@@ -13,6 +13,7 @@ import rich.console
 import tyro
 
 from jaxasr import config, consoles
+from jaxasr.command_line import options_of
 from jaxasr.data import manifest
 from jaxasr.data.checks import report
 from jaxasr.data.checks.fix import Copy, check_free, fix
@@ -194,9 +195,7 @@ def _writer(file: IO[str]) -> Callable[[Check, Finding], None]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line: `argv`, or else the program's own arguments."""
-    options = tyro.cli(
-        CheckOptions, args=argv, prog="python -m jaxasr.data.check", config=(tyro.conf.FlagCreatePairsOff,)
-    )
+    options = options_of(CheckOptions, argv, "data.check")
     errors = consoles.console(stderr=True)
     found, copies, again = exit_with_message(check, options, errors if errors.is_terminal else None)
     status = (again or found).status

@@ -16,6 +16,7 @@ import rich.progress
 import tyro
 
 from jaxasr import consoles
+from jaxasr.command_line import options_of
 from jaxasr.data import audio, manifest, packs
 from jaxasr.data.packs import Index
 from jaxasr.data.probe import headers
@@ -265,9 +266,7 @@ def _verify(path: str, digests: Sequence[bytes]) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line: `argv`, or else the program's own arguments."""
-    options = tyro.cli(
-        PackOptions, args=argv, prog="python -m jaxasr.data.pack", config=(tyro.conf.FlagCreatePairsOff,)
-    )
+    options = options_of(PackOptions, argv, "data.pack")
     errors = consoles.console(stderr=True)
     done = exit_with_message(pack, options, errors if errors.is_terminal else None)
     console, folder = consoles.console(markup=False, highlight=False, soft_wrap=True), options.paths[-1]
