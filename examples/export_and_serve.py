@@ -29,7 +29,7 @@ def text_of(tokens: list[str], between: str) -> str:
     return between.join(tokens).replace("<space>", " ").replace("▁", " ").strip()
 
 
-def export(model: pathlib.Path, folder: pathlib.Path, seconds: list[float]) -> None:
+def export(model: pathlib.Path, folder: pathlib.Path, seconds: list[float], imports: tuple[str, ...] = ()) -> None:
     """Writes SAMPLES.jax for each length of sound, params.safetensors, and model.json."""
     import jax.numpy as jnp
 
@@ -37,7 +37,7 @@ def export(model: pathlib.Path, folder: pathlib.Path, seconds: list[float]) -> N
     from jaxasr.params import flatten, save_params
     from jaxasr.paths import unflatten
 
-    loaded = jaxasr.load(model)
+    loaded = jaxasr.load(model, imports=imports)
     task, params = loaded.task, flatten(loaded.params)  # names such as encoder/input/kernel to arrays
     decode = task.decode_fn(task.usual_search())
 
@@ -102,6 +102,7 @@ def main(argv: list[str] | None = None) -> None:
     one.add_argument("model", type=pathlib.Path)
     one.add_argument("folder", type=pathlib.Path)
     one.add_argument("--seconds", type=float, nargs="+", default=[2.0, 8.0, 32.0])
+    one.add_argument("--import", dest="imports", nargs="+", default=(), help="modules with parts of the model")
     two = commands.add_parser("serve")
     two.add_argument("folder", type=pathlib.Path)
     two.add_argument("files", nargs="+")

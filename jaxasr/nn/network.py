@@ -86,6 +86,8 @@ class SpeechNetwork(nn.Module):
         if self.preencoder is not None:
             features = self.preencoder(features, lengths, train=train)
         encoded, lengths, places = self.run_encoder(features, lengths, train=train, **taps)
+        if self.is_initializing():
+            self.encoder.check_promises(features.shape[1], encoded)
         if self.postencoder is not None:
             encoded, lengths = self.postencoder(encoded, lengths, train=train)
         ctc_logits = self.ctc(encoded) if self.has_ctc else None

@@ -66,5 +66,15 @@ class Encoder(nn.Module):
         """
         raise NotImplementedError
 
+    def check_promises(self, frames: int, encoded: Float[Array, "B T2 D"]) -> None:
+        """Raises ConfigError where what came out for so many frames is not of the lengths and the width promised."""
+        _, room, width = encoded.shape
+        needed = self.output_lengths(frames)
+        if room < needed or width != self.output_width:
+            raise ConfigError(
+                f"{type(self).__name__}: {room} frames of width {width} for {frames} frames; at least {needed} of "
+                f"width {self.output_width}, as its output_lengths and output_width say, were expected; correct these."
+            )
+
 
 ENCODERS: Registry[Encoder] = Registry("encoder", Encoder, ("__call__", "output_width", "output_lengths"))

@@ -57,6 +57,11 @@ class Blind(SanmEncoder):
     def __call__(self, x: Any, lengths: Any, *, train: bool) -> Any: ...
 
 
+def encoder_that_halves() -> None:
+    """Its output_lengths does not say so."""
+    SanmEncoder().check_promises(8, jnp.zeros((1, 4, 256)))
+
+
 def encoder_without_taps() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ENCODERS, "_entries", {"blind": Blind})
@@ -76,6 +81,7 @@ def specaug_without_views() -> None:
 
 
 CASES = {
+    "an encoder that does not what it says": encoder_that_halves,
     "a sample rate below 0": lambda: AsrTask(sample_rate=-8000).check(),
     "an attention loss that is not there by tokens": lambda: AsrTask(
         decoder=None, ctc_weight=1.0, length_normalized_loss=True
