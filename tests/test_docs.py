@@ -199,7 +199,7 @@ def test_the_page_of_commands_is_what_they_print():
     """Word by word, or by options where it was written with another tyro, which may lay them out otherwise."""
     written, now = commands_page.PAGE.read_text(encoding="utf-8"), commands_page.page()
     if re.findall(r"tyro [\d.]+", written) != re.findall(r"tyro [\d.]+", now):
-        written, now = (set(re.findall(r"^ +(--[\w.-]+)", page, re.MULTILINE)) for page in (written, now))
+        written, now = (set(re.findall(r"^[ │]+(--\w[\w.-]*)", page, re.MULTILINE)) for page in (written, now))
     assert written == now, "python docs/commands.py writes it anew"
 
 
