@@ -7,9 +7,15 @@ The names below are the public ones; each is loaded when it is first used.
 """
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
+from jaxasr.launch import tell_interrupts
+
 __version__ = "0.1.0"
+
+if sys.argv[:1] == ["-m"]:  # `python -m jaxasr.COMMAND`, which is still to be imported, for seconds
+    tell_interrupts()
 
 if TYPE_CHECKING:
     from jaxasr.data.batch import AsrBatch as AsrBatch

@@ -109,9 +109,11 @@ def underscored(mapping: Mapping[Any, Any], where: str) -> dict[str, Any]:
 def build(default: Any, mapping: dict[str, Any], where: str) -> Any:
     """`default` with what `mapping` says changed; `where` stands before an option's name in errors."""
     cls, mapping, changes = type(default), dict(mapping), {}
+    _refuse_withheld(default, mapping, where)
     known, flat = list(option_fields(cls)), flat_slot(cls)
     if flat is not None:
         entry = entry_of(default, flat, mapping.pop(flat, MISSING), where)
+        _refuse_withheld(entry, mapping, where)
         inner = option_fields(type(entry))
         changes[flat] = build(entry, {k: mapping.pop(k) for k in inner if k in mapping}, where)
         known += inner
@@ -191,6 +193,16 @@ def entry_of(default: Any, name: str, choice: Any, where: str) -> Any:
         raise ConfigError(
             f"{where}{name}: {chosen.__name__} cannot be made from its defaults: {error}; every option has one; add it."
         ) from error
+
+
+def _refuse_withheld(part: Any, mapping: Mapping[str, Any], where: str) -> None:
+    """Raises ConfigError for an option that the part's base class has and itself has not (`no_option`)."""
+    for field in dataclasses.fields(part):
+        if field.name in mapping and not field.init:
+            raise ConfigError(
+                f"{where}{field.name}: {type(part).__name__} has no such option; it was expected to be left out, since "
+                "it changes nothing there; remove it."
+            )
 
 
 def _refuse_unknown(names: Sequence[str], known: Sequence[str], default: Any, where: str) -> None:

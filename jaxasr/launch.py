@@ -4,6 +4,7 @@ import contextlib
 import os
 import pathlib
 import sys
+import types
 from collections.abc import Mapping, Sequence
 
 TUNABLES, HUGE_PAGES = "GLIBC_TUNABLES", "glibc.malloc.hugetlb"
@@ -27,6 +28,18 @@ def with_huge_pages() -> None:
     environment = os.environ | {TUNABLES: tunables, STARTED_AGAIN: "1"}
     with contextlib.suppress(OSError, ValueError):  # then without
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
+
+
+def tell_interrupts() -> None:
+    """Makes Ctrl-C a line also where it comes outside of a command's `main`, as while it is imported."""
+
+    def tell(kind: type[BaseException], error: BaseException, trace: types.TracebackType | None) -> None:
+        if issubclass(kind, KeyboardInterrupt):
+            print("interrupted", file=sys.stderr)
+        else:
+            sys.__excepthook__(kind, error, trace)
+
+    sys.excepthook = tell
 
 
 def is_command(started: Sequence[str], argv: Sequence[str]) -> bool:

@@ -46,7 +46,6 @@ NONFINITE = "nonfinite"
 SPEEDS = {"seconds": "audio_seconds_per_second", "tokens": "tokens_per_second"}
 """What a step's speed is called, by what the task reads."""
 
-
 Reporter: TypeAlias = Callable[[dict[str, Any]], None]
 """Is given every record of log.jsonl as it is written: in their order, in the thread of the run, as JSON holds them."""
 

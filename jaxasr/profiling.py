@@ -16,6 +16,8 @@ CONTAINERS = ("while", "call", "conditional")
 """Operations whose time is that of the operations inside of them, which are counted by themselves."""
 _INSTRUCTION = re.compile(r"^\s*(?:ROOT )?%?([\w.\-]+) = .*?\s([a-z][\w\-]*)\(", re.MULTILINE)
 _NAME = re.compile(r'op_name="([^"]*)"')
+_BETWEEN = re.compile(r"while|body|cond|closed_call|checkpoint|rematted_computation|shmap_body|branch_\d+_fun")
+"""Scopes that JAX's transformations put between those of the network."""
 
 
 class Spent(NamedTuple):
@@ -73,13 +75,10 @@ def part_of(name: str, depth: int) -> str:
     """The scopes and modules of an operation's name, without what JAX's transformations put around and between them."""
     *scopes, _ = name.split("/")
     inner = [re.sub(r"^(?:(?:jvp|transpose|vmap)\()+|\)+$", "", scope) for scope in scopes if "jit(" not in scope]
-    own = [scope for scope in inner if scope and not {".", ">"} & set(scope) and scope not in _BETWEEN]
+    own = [scope for scope in inner if scope and not {".", ">"} & set(scope) and not _BETWEEN.fullmatch(scope)]
     if own and own[0][0].isupper():  # the network's class
         own = own[1:]
     return "/".join(own[:depth]) or OTHER
-
-
-_BETWEEN = ("while", "body", "cond", "closed_call", "checkpoint", "rematted_computation", "shmap_body", "branch_1_fun")
 
 
 def _newest(folder: pathlib.Path) -> pathlib.Path:

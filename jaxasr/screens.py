@@ -110,4 +110,4 @@ def _further(cfg: TrainConfig) -> list[str]:
     ends = {"epochs": cfg.epochs, "steps": cfg.steps, "minutes": cfg.minutes, "patience": cfg.patience}
     if cfg.epochs is None and cfg.steps is None and cfg.minutes is None:
         ends["epochs"] = DEFAULT_EPOCHS
-    return [f"--workdir={cfg.workdir}", *(f"--{name}={2 * end:g}" for name, end in ends.items() if end is not None)]
+    return [f"--workdir={cfg.workdir}", *(f"--{name}={2 * end}" for name, end in ends.items() if end is not None)]

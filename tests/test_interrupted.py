@@ -40,6 +40,15 @@ def test_a_command_ends_with_a_line(command, monkeypatch, capsys):
     assert ended.value.code == 130 and capsys.readouterr().err == "interrupted\n"
 
 
+def test_a_command_that_is_imported_ends_with_a_line(tmp_path):
+    (tmp_path / "tyro.py").write_text("raise KeyboardInterrupt")  # comes while it is imported
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    command = [sys.executable, "-m", "jaxasr.info", "x"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("", "interrupted\n")
+    assert done.returncode == -signal.SIGINT  # 130 in a shell
+
+
 def test_a_command_that_waits_is_interrupted_by_the_signal(tmp_path):
     pipe = tmp_path / "text"
     os.mkfifo(pipe)

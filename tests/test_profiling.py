@@ -39,6 +39,7 @@ def test_names_of_operations():
         ("jit(step)/transpose(jvp(AsrNetwork))/encoder/while/body/closed_call/ff/jit(_where)/select_n", "encoder/ff"),
         ("jit(step)/transpose(jvp(vmap(loss)))/exp", "loss"),
         ("jit(step)/jvp(features)/btk,kf->btf/dot_general", "features"),
+        ("jit(step)/cond/branch_0_fun/optimizer/mul", "optimizer"),
         ("jit(step)/jvp()/add", OTHER),
         ("params['ctc']", OTHER),
         (OTHER, OTHER),

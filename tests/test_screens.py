@@ -133,6 +133,11 @@ def test_a_model_of_text_is_asked_by_another(tmp_path):
     assert "--epochs=4" in commands["go on"]
 
 
+def test_a_run_of_many_steps_can_go_on(tmp_path):
+    cfg = tiny.config(tmp_path, steps=1_234_567)
+    assert "--steps=2469134" in dict(next_commands(cfg, tmp_path, search="ctc_greedy"))["go on"]
+
+
 def test_parts_are_told_by_their_size():
     sizes = {name: {"kernel": np.zeros((2, number))} for number, name in enumerate("abcdefgh", 1)}
     told = "72 (h 16, g 14, f 12, e 10, d 8, c 6, others 6)"

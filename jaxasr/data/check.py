@@ -6,7 +6,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Annotated, Any, Literal
 
 import rich.console
@@ -219,9 +219,9 @@ def next_command(options: CheckOptions, found: Checked) -> str:
     """
     paths = [part.path for part in found.parts]
     if any(result.check.severity == "error" for result in found.results):
-        words = ["jaxasr.data.check", *paths, "--fix=clean"]
+        words = ["jaxasr.data.check", *paths, "--fix=clean", *_as_asked(options)]
     elif options.model is not None:
-        words = ["jaxasr.decode", f"--model={options.model}", *paths]
+        words = ["jaxasr.decode", f"--model={options.model}", *paths, *config.import_flags(options.imports)]
     else:
         train, valid, test = paths[: max(1, len(paths) - 2)], paths[1:][-2:-1], paths[1:][-1:]
         sets = {"--train": train, "--valid": valid, "--test": test}
@@ -229,6 +229,14 @@ def next_command(options: CheckOptions, found: Checked) -> str:
         little = bool(sum(part.seconds.sum() for part in found.parts) < 3600)  # NaN, where a length is unknown, is not
         words += ["--config=an4_sanm", "--tokenizer=char"] * little + ["--workdir=exp/mine"]
     return shlex.join(["python", "-m", *words])
+
+
+def _as_asked(options: CheckOptions) -> Iterator[str]:
+    """What decides which faults are found, as flags, where it is not as usual."""
+    for name in ("sound", "model", "tokens", "tokenizer", "frame_ms", "max_seconds", "ignore"):
+        if (value := getattr(options, name)) != getattr(CheckOptions, name):
+            yield from (f"--{name}", *map(str, value if isinstance(value, tuple) else (value,)))
+    yield from config.import_flags(options.imports)
 
 
 def _as_json(found: Checked, copies: Sequence[Copy], again: Checked | None) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 
 from jaxasr.data import kaldi, packs, tables
 from jaxasr.data.textfile import claim, each_physical_line
-from jaxasr.data.utterance import Kind
+from jaxasr.data.utterance import Kind, plain_id
 from jaxasr.data.utterance import Utterance as Utterance
 from jaxasr.errors import DataError
 
@@ -74,9 +74,7 @@ def _with_id(utterance: Utterance, number: int, seen: dict[str, str]) -> Utteran
 
 def _names(utterance: Utterance, number: int) -> Iterator[str]:
     """Ids for an utterance that has none, the plainest first; written ids have been taken before."""
-    stem = "_".join(os.path.splitext(os.path.basename(utterance.audio))[0].split()) or "utterance"
-    if utterance.start:
-        stem = f"{stem}-{round(utterance.start * 1000):07d}"  # milliseconds
+    stem = plain_id(utterance.audio, utterance.start)
     yield stem
     yield from (f"{stem}-{again}" for again in itertools.count(number))
 

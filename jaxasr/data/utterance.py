@@ -38,6 +38,16 @@ class Utterance:
     """Which of several manifests it comes from."""
 
 
+def plain_id(audio: str, start: float) -> str:
+    """The id of an utterance that a manifest gives none: its file's name, and the milliseconds before it if there are.
+
+    >>> plain_id("wavs/a talk.wav", 1.5)
+    'a_talk-0001500'
+    """
+    stem = "_".join(os.path.splitext(os.path.basename(audio))[0].split()) or "utterance"
+    return f"{stem}-{round(start * 1000):07d}" if start else stem
+
+
 def audio_path(where: str, folder: str, value: str, kind: Kind | None) -> str:
     """The path that a manifest in `folder` names at `where`; `kind` None takes sound and features.
 

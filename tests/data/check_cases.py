@@ -165,7 +165,7 @@ CASES: dict[str, Case] = {
     "column-twice": in_m(put("m.tsv", "speaker", "text"), "tsv", 1, lost=True),
     "header-alone": Case(("e.csv",), lambda f: (f / "e.csv").write_text("path,text\n"), "e.csv:1", lost=True),
     "no-audio-field": in_m(put("m.jsonl", "\n", '\n{"text": "x"}\n'), "jsonl", 2),
-    "no-text-field": in_m(put("m.jsonl", "\n", '\n{"path": "audio/1.wav"}\n'), "jsonl", 2, "audio/1.wav"),
+    "no-text-field": in_m(put("m.jsonl", "\n", '\n{"path": "audio/1.wav"}\n'), "jsonl", 2, "1"),
     "misspelt-field": in_m(
         put("m.jsonl", "\n", '\n{"path": "a", "text": "x", "ofset": 1}\n'), "jsonl", 2, "a"
     ),

@@ -176,8 +176,24 @@ def test_a_copy_or_decoding_comes_next(corpus):
     (corpus / "m.jsonl").write_text("{}\n")
     wrong, _, _ = check.check(CheckOptions(("m.jsonl",), sound="no"))
     assert check.next_command(CheckOptions(("m.jsonl",)), wrong).endswith("data.check m.jsonl --fix=clean")
+    asked = CheckOptions(("m.jsonl",), sound="no", ignore=("pipe", "url"), imports=("mine", "yours"))
+    flags = "--sound no --ignore pipe url --import=mine yours"
+    assert check.next_command(asked, wrong).endswith(f"data.check m.jsonl --fix=clean {flags}")
     right = check.Checked(wrong.parts, [], 0, {})
     assert check.next_command(CheckOptions(("m.jsonl",), model="m"), right).endswith("decode --model=m m.jsonl")
+    with_parts = CheckOptions(("m.jsonl",), model="m", imports=("mine",))
+    assert check.next_command(with_parts, right).endswith("decode --model=m m.jsonl --import=mine")
+
+
+def test_an_utterance_without_an_id_is_called_as_in_training(corpus):
+    rows = [
+        {"audio_filepath": "audio/1.wav", "text": ""},
+        {"audio_filepath": "audio/long.wav", "text": "", "offset": 1},
+    ]
+    (corpus / "m.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found, _, _ = check.check(CheckOptions(("m.jsonl",), sound="no"))
+    names = [row.name for row in found.parts[0].rows]
+    assert names == [u.id for u in manifest.read("m.jsonl")] == ["1", "long-0001000"]
 
 
 def test_a_row_over_several_lines_is_one(corpus):

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from jaxasr.data.checks.hearing import Ears, Heard
-from jaxasr.data.utterance import holds_features
+from jaxasr.data.utterance import holds_features, plain_id
 
 Need = Literal["manifest", "headers", "sound", "tokens", "frames"]
 """Beside the manifest: files that are opened (headers) or read (sound), a token list, the encoder's frame rate."""
@@ -47,8 +47,8 @@ class Row(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The id, or else the sound."""
-        return self.id or self.audio
+        """The id, or else what training calls it after its sound, if there is any."""
+        return self.id or (self.audio and plain_id(self.audio, self.start))
 
 
 @dataclasses.dataclass(frozen=True)

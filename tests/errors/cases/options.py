@@ -39,6 +39,11 @@ class Toy:
     part: Part = config.slot(PARTS, Whole())
 
 
+@dataclasses.dataclass(frozen=True)
+class Single(Whole):
+    pair: tuple[int, int] = config.no_option((1, 1))
+
+
 class Unnamed(Whole):
     """Not registered."""
 
@@ -57,6 +62,7 @@ CASES = {
     "a word before any flag": lambda: parse("sanm"),
     "a flag twice": lambda: parse("--seed=1", "--seed=2"),
     "an option twice, with - and with _": lambda: yaml("batch-seconds: 1\nbatch_seconds: 2\n"),
+    "an option that a part is without": lambda: config.from_mapping(Single, {"pair": (1, 2)}, where="c.yaml"),
     "a misspelt option": lambda: parse("--ctc_wieght=1"),
     "an unknown option": lambda: parse("--qqqq=1"),
     "an unknown choice": lambda: parse("--encoder=sann"),
