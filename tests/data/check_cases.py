@@ -165,7 +165,7 @@ CASES: dict[str, Case] = {
     "column-twice": in_m(put("m.tsv", "speaker", "text"), "tsv", 1, lost=True),
     "header-alone": Case(("e.csv",), lambda f: (f / "e.csv").write_text("path,text\n"), "e.csv:1", lost=True),
     "no-audio-field": in_m(put("m.jsonl", "\n", '\n{"text": "x"}\n'), "jsonl", 2),
-    "no-text-field": in_m(put("m.jsonl", "\n", '\n{"path": "audio/1.wav"}\n'), "jsonl", 2, "1"),
+    "no-text-field": in_m(put("m.jsonl", "\n", '\n{"path": "audio/1.wav"}\n'), "jsonl", 2, "audio/1.wav"),
     "misspelt-field": in_m(
         put("m.jsonl", "\n", '\n{"path": "a", "text": "x", "ofset": 1}\n'), "jsonl", 2, "a"
     ),
@@ -218,17 +218,17 @@ CASES: dict[str, Case] = {
     "odd-space": text("two\u00a0good"),
     "mixed-scripts": text("tw\u043e good"),
     "wide-forms": text("two \uff11"),
-    "rare-symbol": Case(("many.jsonl",), many(1000, {"target": "good; 0009"}), "many.jsonl:10", "9.wav"),
-    "case": Case(("many.jsonl",), many(20, {"target": "GOOD"}), "many.jsonl:10", "9.wav"),
+    "rare-symbol": Case(("many.jsonl",), many(1000, {"target": "good; 0009"}), "many.jsonl:10", "9"),
+    "case": Case(("many.jsonl",), many(20, {"target": "GOOD"}), "many.jsonl:10", "9"),
     # lengths
     "too-short": in_k(put("k/utt2dur", "bert-1 0.5", "bert-1 0.01"), "wav.scp:2"),
     "too-long": in_k(put("k/utt2dur", "bert-1 0.5", "bert-1 100"), "wav.scp:2"),
     "too-much-text": in_k(said("two " * 20), "wav.scp:2"),
     "too-few-frames": in_k(said("a" * 11), "wav.scp:2", options={"frame_ms": 25.0}),
     "too-little-text": in_k(put("k/utt2dur", "bert-1 0.5", "bert-1 39"), "wav.scp:2"),
-    "odd-pace": Case(("many.jsonl",), many(100, {"target": "good " * 6}), "many.jsonl:10", "9.wav"),
-    "odd-length": Case(("many.jsonl",), many(100, {"duration": 30}), "many.jsonl:10", "9.wav"),
-    "odd-text": Case(("many.jsonl",), many(100, {"target": "good " * 6}), "many.jsonl:10", "9.wav"),
+    "odd-pace": Case(("many.jsonl",), many(100, {"target": "good " * 6}), "many.jsonl:10", "9"),
+    "odd-length": Case(("many.jsonl",), many(100, {"duration": 30}), "many.jsonl:10", "9"),
+    "odd-text": Case(("many.jsonl",), many(100, {"target": "good " * 6}), "many.jsonl:10", "9"),
     # sound files
     "missing-sound": heard(put("k/wav.scp", "1.wav", "11.wav"), sound="headers"),
     "unreadable-sound": heard(lambda f: (f / "audio" / "1.wav").write_bytes(b"RIFF"), sound="headers"),
