@@ -187,7 +187,7 @@ FAULTS = {
     "no text": (
         "h.jsonl",
         b'{"id": "u", "txt": "a"}\n',
-        "h.jsonl:1: no field 'text', 'target' or 'sentence', but",
+        "h.jsonl:1: no field 'text', 'target', 'sentence' or 'transcription', but",
     ),
     "no id": ("h.jsonl", b'{"text": "a"}\n', "h.jsonl:1: no field 'id', 'utt_id' or 'key', but 'text'; an id was "),
     "no id in a table": ("h.csv", b"text\na\n", "h.csv:1: no field 'id', 'utt_id' or 'key', but 'text'; an id was "),

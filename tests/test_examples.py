@@ -152,7 +152,7 @@ def test_a_task_of_ones_own_is_a_choice(examples):
      "cr_weight=0.2", "length_normalized_loss=true"],
 )  # fmt: skip
 def test_a_task_of_ones_own_refuses_what_changes_nothing(examples, option):
-    with pytest.raises(ConfigError, match=f"--{option.split('=')[0]}: no such option"):
+    with pytest.raises(ConfigError, match=f"--{option.split('=')[0]}: LanguageIdTask has no such option"):
         language_id(examples, f"--{option}")
 
 
