@@ -10,11 +10,11 @@ import importlib
 import sys
 from typing import TYPE_CHECKING, Any
 
-from jaxasr.launch import tell_interrupts
+from jaxasr.launch import is_being_started, tell_interrupts
 
 __version__ = "0.1.0"
 
-if sys.argv[:1] == ["-m"]:  # `python -m jaxasr.COMMAND`, which is still to be imported, for seconds
+if is_being_started(sys.argv, sys.orig_argv):  # what the command needs is still to be imported, for seconds
     tell_interrupts()
 
 if TYPE_CHECKING:

@@ -42,6 +42,18 @@ def tell_interrupts() -> None:
     sys.excepthook = tell
 
 
+def is_being_started(argv: Sequence[str], started: Sequence[str]) -> bool:
+    """Whether this is `python -m jaxasr...`, whose module is looked for; not a program of others that imports jaxasr.
+
+    >>> is_being_started(["-m", "--steps=1"], ["python", "-m", "jaxasr.train", "--steps=1"])
+    True
+    >>> is_being_started(["-m"], ["python", "-m", "theirs"])
+    False
+    """
+    module = started[started.index("-m") + 1] if "-m" in started[:-1] else ""
+    return list(argv[:1]) == ["-m"] and module.partition(".")[0] == "jaxasr"
+
+
 def is_command(started: Sequence[str], argv: Sequence[str]) -> bool:
     """Whether Python was `started` for this command line and nothing else.
 
