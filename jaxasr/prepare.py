@@ -69,31 +69,45 @@ def prepare(
         check_sound=cfg.check_sound,
         collate=collate,
     )
-    accounting = f"train: {inputs.selection.accounting()}; {amount(inputs.size, task.source.of_corpora[0])}"
-    console.print(accounting, highlight=False, markup=False, soft_wrap=True)
-    if sounds := task.sounds_drawn_from():
-        console.print(f"--preprocess: {len(sounds)} sound files of noises and rooms", highlight=False)
-    if cfg.train_weights:
-        inputs.print_shares(console, cfg.train)
-    for fault in list(inputs.selection.faults.values())[:SHOWN_FAULTS]:
-        console.print(f"  unreadable: {fault}", highlight=False, markup=False, soft_wrap=True)
-    write_left_out(inputs.selection, workdir, console)
-    if task.frame_ms is not None:
-        line = check_feasible(inputs.selection, task.frame_ms, cfg.max_infeasible)
-        console.print(line, highlight=False, soft_wrap=True)
+    report_selection(cfg, inputs, workdir, console)
     task = task.with_statistics(lambda features_of: estimate(features_of, plain(inputs, cfg), devices, console))
     inputs = dataclasses.replace(inputs, task=task)
     if memory is not None:
         say = functools.partial(console.print, highlight=False, soft_wrap=True)
         cfg, inputs = fit.fitted(cfg, inputs, devices, memory, say)
     if is_main_process() and not checkpoint.has_state(workdir):
-        finetune.keep_options(cfg, workdir)
-        checkpoint.save_model(workdir / "model", task, None, cfg.imports)
-        checkpoint.write_atomically(workdir / "config.yaml", config.to_yaml(cfg).encode())
-        checkpoint.write_atomically(workdir / FILES, json.dumps(hashes_of_files(cfg.task), indent=1).encode())
+        write_beginning(cfg, task, workdir)
     inputs.print_buckets(console, "Buckets (first epoch)")
     held_out = [held_out_inputs(cfg, task, utterances, collate) for utterances in (valid, *tests)]
     return Prepared(task, inputs, held_out[0], held_out[1:])
+
+
+def report_selection(cfg: TrainConfig, inputs: Inputs, workdir: pathlib.Path, console: rich.console.Console) -> None:
+    """Says what the run trains on, and what of the training set it leaves out and why.
+
+    Raises:
+      DataError: too many utterances have fewer frames than CTC needs.
+    """
+    task, selection = inputs.task, inputs.selection
+    say = functools.partial(console.print, highlight=False, markup=False, soft_wrap=True)
+    say(f"train: {selection.accounting()}; {amount(inputs.size, task.source.of_corpora[0])}")
+    if sounds := task.sounds_drawn_from():
+        say(f"--preprocess: {len(sounds)} sound files of noises and rooms")
+    if cfg.train_weights:
+        inputs.print_shares(console, cfg.train)
+    for fault in list(selection.faults.values())[:SHOWN_FAULTS]:
+        say(f"  unreadable: {fault}")
+    write_left_out(selection, workdir, console)
+    if task.frame_ms is not None:
+        say(check_feasible(selection, task.frame_ms, cfg.max_infeasible))
+
+
+def write_beginning(cfg: TrainConfig, task: Task, workdir: pathlib.Path) -> None:
+    """What a workdir has before the first step: its options, the files that they name, the model's folder."""
+    finetune.keep_options(cfg, workdir)
+    checkpoint.save_model(workdir / "model", task, None, cfg.imports)
+    checkpoint.write_atomically(workdir / "config.yaml", config.to_yaml(cfg).encode())
+    checkpoint.write_atomically(workdir / FILES, json.dumps(hashes_of_files(cfg.task), indent=1).encode())
 
 
 def amount(size: float, unit: str) -> str:
