@@ -189,7 +189,7 @@ def check_same_run(cfg: TrainConfig, workdir: pathlib.Path) -> TrainConfig:
       CheckpointError: the run in the workdir was started with options that decide another result.
     """
     file = workdir / "config.yaml"
-    earlier = config.from_mapping(TrainConfig, checkpoint.read_options(workdir), where=str(file))
+    earlier = config.from_mapping(TrainConfig, checkpoint.read_options(workdir), where=str(file)).rooted()
     if cfg.fit is not None:
         found = {"batch_seconds": earlier.batch_seconds, "batch_tokens": earlier.batch_tokens}
         cfg = dataclasses.replace(cfg, fit=None, **found)

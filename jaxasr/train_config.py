@@ -140,7 +140,7 @@ class TrainConfig:
         return dataclasses.replace(config.from_mapping(cls, recipes.read_yaml(path), where=str(path)), **changes)
 
     def rooted(self) -> Self:
-        """With the manifests' paths as they are from here, and no `data_root`.
+        """With the manifests' paths as they are from here, and no `data_root`; a folder has no slash at its end.
 
         Raises:
           ConfigError: there is a `data_root`, and no relative path that could start there.
@@ -151,8 +151,9 @@ class TrainConfig:
                 f"--data_root={self.data_root}: no relative path in --train, --valid or --test; at least one was "
                 "expected; name the manifests from there, or remove it."
             )
-        paths = {name: tuple(os.path.join(self.data_root, path) for path in getattr(self, name)) for name in names}
-        return dataclasses.replace(self, data_root="", **paths)
+        paths = {name: tuple(_plain(os.path.join(self.data_root, p)) for p in getattr(self, name)) for name in names}
+        init = self.init and dataclasses.replace(self.init, folder=_plain(self.init.folder))
+        return dataclasses.replace(self, data_root="", init=init, **paths)
 
     def check(self) -> None:
         """Raises ConfigError where the choices do not go together; reads no data."""
@@ -259,6 +260,11 @@ class TrainConfig:
                 f"--train_weights {' '.join(f'{w:g}' for w in weights)} with {len(self.train)} manifests in --train: "
                 "a number above 0 for each of them was expected; give as many, in the same order."
             )
+
+
+def _plain(path: str) -> str:
+    """Without the slashes that shells complete a folder's name with: a run goes on with or without them."""
+    return path.rstrip("/") or path
 
 
 RESUMABLE = {  # what the same run may be started again with; everything else decides its result

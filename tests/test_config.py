@@ -332,6 +332,9 @@ def test_relative_manifests_start_from_the_data_root():
     assert (cfg.train, cfg.valid, cfg.test, cfg.data_root) == (("a/b/c", "/d.csv"), (), ("a/b/e",), "")
     assert cfg.rooted() == cfg
     assert parse("--train=c").rooted() == parse("--train=c")
+    completed, typed = (parse(f"--train=c{end}", f"--init=m{end}").rooted() for end in ("/", ""))
+    assert completed == typed
+    assert parse("--train=/").rooted().train == ("/",)
 
 
 def test_options_of_the_run_and_of_the_task_have_different_names():
