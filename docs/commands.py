@@ -14,6 +14,8 @@ from jaxasr.__main__ import COMMANDS, main, main_of
 PAGE = pathlib.Path(__file__).with_name("commands.md")
 PLAIN = {"COLUMNS": "100", "LINES": "50", "NO_COLOR": "1", "TERM": "dumb", "PYTHONIOENCODING": "utf-8"}
 """Of the environment, so that what is printed depends on no terminal."""
+CORES = re.compile(r"(--workers INT +Threads.*\(default: )\d+(?=\))")
+"""A default that is the number of the machine's cores."""
 HEAD = """# Commands
 
 What `--help` prints, as tyro {tyro} lays it out; `python docs/commands.py` writes this page. `python -m jaxasr.COMMAND`
@@ -29,7 +31,8 @@ def printed(command: str) -> str:
     out = io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit), mock.patch.dict(os.environ, PLAIN):
         (main_of(command) if command else main)(["--help"])
-    return re.sub(r"\x1b\[[\d;]*m| +$", "", out.getvalue(), flags=re.MULTILINE).strip("\n")
+    plain = re.sub(r"\x1b\[[\d;]*m| +$", "", out.getvalue(), flags=re.MULTILINE).strip("\n")
+    return CORES.sub(r"\1one a core", plain)
 
 
 def lines() -> Iterator[str]:

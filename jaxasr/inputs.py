@@ -169,7 +169,8 @@ def training_inputs(
 ) -> Inputs:
     """What training can use of `utterances`, and the shapes that suit their lengths at every speed.
 
-    The task has its resources (`task.prepared`). Lengths are seconds, or tokens where it reads text.
+    The task has its resources (`task.prepared`). Lengths are seconds, or tokens where it reads text. What comes back is
+    iterated over by `for host in inputs.epoch(number)`: `host.batch` goes into the task's functions.
 
     Args:
       batch_seconds: at most so many in a batch, padding included.
@@ -275,6 +276,9 @@ def evaluation_inputs(
     check_sound: bool = False,
 ) -> Inputs:
     """Every one of `utterances`, with shapes from their own lengths.
+
+    `for host in evaluation_inputs(...).epoch(0)`: `host.batch` goes into the task's functions, whose rows are
+    `host.ids` and then empty ones.
 
     Args:
       rows: rows of every batch; None chooses them by `batch_seconds`.

@@ -46,21 +46,26 @@ class LiveCurves:
 
         Args:
           update: is given the curves, at most once a second but for validations.
-          workdir: of a run that goes on, whose curves begin at its first step.
+          workdir: of a run that may go on or be at its end, whose curves so far are drawn at once.
           charts: how many of them.
         """
         self._update = update
         self._log = gather.Log() if workdir is None else gather.read_log(pathlib.Path(workdir) / "log.jsonl")
         self._charts = charts
         self._drawn = -LEAST_SECONDS
+        if self._log.train:
+            self._draw()
 
     def __call__(self, record: dict[str, Any]) -> None:
         """Takes a record of log.jsonl."""
         self._log.add(record)
         due = record["split"] == "train" and time.monotonic() - self._drawn >= LEAST_SECONDS
         if due or record["split"] == "valid":
-            self._update(Shown(el("div", results.curves(self._log)[: self._charts], class_="charts")))
+            self._draw()
             self._drawn = time.monotonic()
+
+    def _draw(self) -> None:
+        self._update(Shown(el("div", results.curves(self._log)[: self._charts], class_="charts")))
 
 
 def spectrogram(sound: np.ndarray, rate: int) -> Shown:

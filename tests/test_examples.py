@@ -1,6 +1,5 @@
 import dataclasses
 import importlib
-import importlib.util
 import pathlib
 import re
 import subprocess
@@ -22,13 +21,6 @@ from tests.command_lines import own_parts
 ROOT = pathlib.Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
 SMALL = SanmEncoder(num_layers=1, d_model=16, num_heads=2, d_ff=16, kernel_size=5)
-
-
-def load(name: str):
-    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture
@@ -72,8 +64,8 @@ def joined_lines(text: str) -> str:
     return re.sub(r" \\\n\s*", " ", text)
 
 
-def test_compose_learns(capsys):
-    losses = load("compose").main()
+def test_compose_learns(examples, capsys):
+    losses = examples("compose").main()
     assert losses[-1] < 0.7 * losses[0]
     assert "encoded frames (8," in capsys.readouterr().out
 

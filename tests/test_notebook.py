@@ -28,9 +28,13 @@ def test_curves_are_drawn_anew_as_they_grow(monkeypatch):
 
 def test_curves_of_a_run_that_goes_on_begin_at_its_first_step(tmp_path):
     seen = []
-    (tmp_path / "log.jsonl").write_text(json.dumps(train_record(1)) + "\n")
-    notebook.LiveCurves(lambda shown: seen.append(drawn(shown)), tmp_path)(train_record(7))
-    assert '"points":[[44.0,' in seen[0].replace("&quot;", '"') and '1,"9"]' in seen[0].replace("&quot;", '"')
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(train_record(step)) + "\n" for step in (1, 2)))
+    curves = notebook.LiveCurves(lambda shown: seen.append(drawn(shown).replace("&quot;", '"')), tmp_path)
+    assert len(seen) == 1, "what there is of a run is shown though it may have ended"
+    curves(train_record(7))
+    assert len(seen) == 2
+    for picture in seen:
+        assert '"points":[[44.0,' in picture and '1,"9"]' in picture
 
 
 def test_nothing_is_drawn_over_in_a_notebook(monkeypatch):

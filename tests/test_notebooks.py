@@ -70,6 +70,11 @@ def test_what_is_code_can_be_parsed(file):
 
 
 @each
+def test_it_ends_with_something_to_try(file):
+    assert any(text.startswith("## To try\n") for text in cells(file, "markdown")[-2:])
+
+
+@each
 def test_it_stands_on_the_page_of_notebooks(file):
     assert f"notebooks/{file.name}" in (ROOT / "docs" / "notebooks.md").read_text(encoding="utf-8")
 

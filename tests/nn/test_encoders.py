@@ -72,6 +72,20 @@ def test_a_tap_sees_what_the_encoder_cut_off_there_says(encoder):
         np.testing.assert_allclose(found * mask, expected * mask, atol=2e-5)
 
 
+def test_every_block_can_be_looked_into():
+    """With norms last, what comes out of a block is what the encoder cut off there says."""
+    encoder = TransformerEncoder(**SIZES, norm_first=False, subsampling="none")
+    variables, x = variables_of(encoder), inputs()
+    look = functools.partial(encoder.apply, train=False, capture_intermediates=True, mutable=["intermediates"])
+    (y, _), looked = jax.jit(look)(variables, x, LENGTHS)
+    frames, _ = looked["intermediates"]["blocks"]["__call__"][0]
+    assert frames.shape == (5, *y.shape)
+    np.testing.assert_array_equal(frames[4], y)
+    cut, cut_variables = first_layers(encoder, variables, 3)
+    expected, _ = jax.jit(functools.partial(cut.apply, train=False))(cut_variables, x, LENGTHS)
+    np.testing.assert_allclose(frames[2][0], expected[0], atol=2e-5)  # the longest row, without padding
+
+
 def test_what_a_tap_gives_back_goes_on():
     """With norms last nothing stands between blocks, so two halves make the whole."""
     encoder = TransformerEncoder(**SIZES, norm_first=False, subsampling="none")

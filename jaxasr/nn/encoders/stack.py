@@ -79,7 +79,10 @@ def run_blocks(
 def _scanned(
     block: nn.Module, x: Array, frames: PyTree, train: bool, *, part: range, num_layers: int, remat: Remat
 ) -> tuple[Array, Moments | None]:
-    """`x` after the blocks of `part`; while parameters are made, the first part makes those of all blocks."""
+    """`x` after the blocks of `part`; while parameters are made, the first part makes those of all blocks.
+
+    Where one scan runs over all of them, what they sow of themselves (`capture_intermediates`) lies side by side.
+    """
     if block.is_initializing():
         if part.start > 0:
             return x, None
@@ -90,14 +93,15 @@ def _scanned(
     def body(block: nn.Module, x: Array, frames: PyTree) -> tuple[Array, Moments | None]:
         return run_block(block, x, frames, train, remat=remat, prevent_cse=not looped)
 
+    whole = len(part) == num_layers
     scan = nn.scan(
         body,
-        variable_axes={"params": 0, STATS: 0, STREAM: 0},
+        variable_axes={"params": 0, STATS: 0, STREAM: 0} | ({"intermediates": 0} if whole else {}),
         split_rngs={"params": True, "dropout": True},
         in_axes=nn.broadcast,  # pyright: ignore[reportArgumentType]
         length=len(part),
     )
-    if len(part) < num_layers:
+    if not whole:
         of_part = functools.partial(jax.tree.map, lambda leaf: leaf[part.start : part.stop])
         scan = nn.map_variables(scan, ["params", STATS], of_part)
     return scan(block, x, frames)
