@@ -1,12 +1,15 @@
 """An encoder of one's own, in one file; `--import` makes it a choice like any other.
 
-docs/new-encoder.md says what it has to promise.
+docs/new-encoder.md says what it has to promise. Run by itself, the file says what comes out and whether padding leaks.
 
+    python examples/new_encoder.py
     PYTHONPATH=examples python -m jaxasr.train --import=new_encoder --encoder=gated_conv --encoder.num_layers=3 \
         --workdir=exp/gated_conv
     PYTHONPATH=examples python -m jaxasr.decode --import=new_encoder --model=exp/gated_conv a.wav
 """
 
+import jax
+import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxasr.nn.encoders import ENCODERS, Encoder, Taps
@@ -44,3 +47,17 @@ class GatedConvEncoder(Encoder):
             x = x + nn.glu(nn.Conv(2 * self.d_model, (self.kernel_size,), dtype=x.dtype, name=f"conv_{layer}")(y))
             x = taps.after(layer, x, norm) if taps else x  # for --interctc_layers
         return norm(x), lengths
+
+
+def leak(encoder: Encoder, width: int = 80, frames: int = 50) -> float:
+    """How far real frames move when what stands behind them changes; more than rounding is a fault."""
+    x, lengths = jax.random.normal(jax.random.key(0), (1, frames, width)), jnp.array([frames])
+    params = encoder.init(jax.random.key(1), x, lengths, train=False)
+    beside = jnp.pad(x, ((0, 0), (0, 30), (0, 0)), constant_values=1e4)
+    (alone, found), (padded, _) = (encoder.apply(params, y, lengths, train=False) for y in (x, beside))
+    print(f"{frames} frames of {width} come out as {found[0]} of {alone.shape[-1]}")
+    return float(jnp.max(jnp.abs(alone - padded[:, : alone.shape[1]])))
+
+
+if __name__ == "__main__":
+    print(f"what stands in the padding moves them by {leak(GatedConvEncoder()):.1e}")

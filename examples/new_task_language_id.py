@@ -116,4 +116,4 @@ def main(epochs: int = 10, folder: pathlib.Path = pathlib.Path("exp/speakers")) 
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    tyro.cli(main, description=__doc__)

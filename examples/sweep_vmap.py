@@ -72,4 +72,4 @@ def main(epochs: int = 5, rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3, 1e-2)) -
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    tyro.cli(main, description=__doc__)

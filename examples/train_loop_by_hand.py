@@ -113,4 +113,4 @@ def main(epochs: int = 30) -> None:
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    tyro.cli(main, description=__doc__)

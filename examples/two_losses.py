@@ -58,4 +58,4 @@ def main(epochs: int = 20, weight: float = 0.2) -> None:
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    tyro.cli(main, description=__doc__)

@@ -4,7 +4,7 @@ import importlib
 import sys
 from collections.abc import Callable, Sequence
 
-from jaxasr.errors import ConfigError, exit_with_message
+from jaxasr.errors import ConfigError, exit_with_message, reader_may_go
 from jaxasr.launch import with_huge_pages
 from jaxasr.registry import did_you_mean
 
@@ -45,20 +45,25 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _run(argv: list[str]) -> None:
     first = argv[0] if argv else "--help"
-    if first in ("-h", "--help"):
-        print(USAGE)
-    elif first == "--version":
-        from jaxasr.versions import about
-
-        print("\n".join(about()))
-    elif first == "--completion":
-        from jaxasr.completion import script
-
-        print(script(" ".join(argv[1:]), MODULES), end="")
+    if first in ("-h", "--help", "--version", "--completion"):
+        with reader_may_go():
+            print(_about(first, argv[1:]))
     else:
         if first == "train":
             with_huge_pages()
         main_of(known_command(first))(argv[1:])
+
+
+def _about(option: str, words: list[str]) -> str:
+    if option == "--version":
+        from jaxasr.versions import about
+
+        return "\n".join(about())
+    if option == "--completion":
+        from jaxasr.completion import script
+
+        return script(" ".join(words), MODULES).rstrip("\n")
+    return USAGE
 
 
 def main_of(command: str) -> Callable[[Sequence[str]], None]:
@@ -71,6 +76,9 @@ def known_command(command: str) -> str:
 
     Raises:
       ConfigError: it is none.
+
+    >>> known_command("train")
+    'train'
     """
     if command not in COMMANDS:
         raise ConfigError(

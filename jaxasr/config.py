@@ -317,7 +317,11 @@ def import_modules(names: Sequence[str], where: str) -> None:
 
 
 def import_flags(names: Sequence[str]) -> list[str]:
-    """`--import=A B` as all commands take it, at the end of one: what followed would be another name."""
+    """`--import=A B` as all commands take it, at the end of one: what followed would be another name.
+
+    >>> import_flags(["my_parts", "my_checks"])
+    ['--import=my_parts', 'my_checks']
+    """
     return [f"--import={names[0]}", *names[1:]] if names else []
 
 

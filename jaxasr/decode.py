@@ -25,7 +25,7 @@ from jaxasr.data.manifest import Utterance
 from jaxasr.data.segmenter import Segmenter
 from jaxasr.data.source import MAX_AUDIO_SECONDS, check_max_seconds, of_files
 from jaxasr.data.utterance import Kind, holds_features
-from jaxasr.errors import ConfigError, DataError, exit_with_message, harmless
+from jaxasr.errors import ConfigError, DataError, exit_with_message, harmless, reader_may_go
 from jaxasr.fetch import arrived, id_of, is_url
 from jaxasr.hypothesis import Hypothesis, with_words
 from jaxasr.inputs import check_batches, evaluation_inputs
@@ -307,11 +307,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     lines = map(kaldi_text, found)
     if sys.stdout.isatty():
         lines = (f"{harmless(line[:-1])}\n" for line in lines)
-    try:
-        print("".join(lines), end="", flush=True)
-    except BrokenPipeError:  # as of `| head`; what is left would be written, and fail, at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
+    with reader_may_go():
+        print("".join(lines), end="")
 
 
 if __name__ == "__main__":

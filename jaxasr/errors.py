@@ -4,9 +4,11 @@ Each message reads ``Where: what came; what was expected; what to do.`` The comm
 traceback and exit with status 2.
 """
 
+import contextlib
+import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -50,7 +52,11 @@ _COMMANDS = re.compile("[\0-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
 def harmless(text: str) -> str:
-    """The text in one line, with escapes for what would command a terminal, or turn the direction of the writing."""
+    r"""The text in one line, with escapes for what would command a terminal, or turn the direction of the writing.
+
+    >>> harmless("a\x1b[2J")
+    'a\\x1b[2J'
+    """
     return _COMMANDS.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
@@ -74,3 +80,14 @@ def exit_with_message(fn: Callable[P, Result], *args: P.args, **kwargs: P.kwargs
     except JaxasrError as error:
         print(f"error: {harmless(str(error))}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+@contextlib.contextmanager
+def reader_may_go() -> Iterator[None]:
+    """Within it what prints to a reader that has gone, as `| head` does, ends the program with status 141."""
+    try:
+        yield
+        print(end="", flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left would fail again at exit
+        sys.exit(141)

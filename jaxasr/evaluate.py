@@ -20,7 +20,7 @@ from jaxasr import config, consoles
 from jaxasr.command_line import Imports, options_of
 from jaxasr.data import manifest, tables, textfile
 from jaxasr.data.cleaners import Cleaning, read_symbols
-from jaxasr.errors import ConfigError, exit_with_message, harmless
+from jaxasr.errors import ConfigError, exit_with_message, harmless, reader_may_go
 from jaxasr.scoring import ErrorCounts, Operation, Score, Step, UtteranceScore, align, characters, score_cleaned, words
 
 STYLES: Mapping[Operation, str] = {"equal": "", "substitute": "yellow", "delete": "red", "insert": "cyan"}
@@ -274,9 +274,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = options_of(EvaluateOptions, argv, "evaluate")
     found = exit_with_message(evaluate, options)
     console = consoles.console()
-    if said := str(cleaning_of(options)):
-        console.print(f"texts: {said}", highlight=False, markup=False, soft_wrap=True)
-    print_score(found, console, worst=options.worst)
+    with reader_may_go():
+        if said := str(cleaning_of(options)):
+            console.print(f"texts: {said}", highlight=False, markup=False, soft_wrap=True)
+        print_score(found, console, worst=options.worst)
 
 
 if __name__ == "__main__":

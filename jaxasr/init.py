@@ -28,7 +28,11 @@ class Init:
 
 
 def under(path: str, prefix: str) -> bool:
-    """Whether a parameter stands below a path of whole names; so do the running statistics of the modules there."""
+    """Whether a parameter stands below a path of whole names; so do the running statistics of the modules there.
+
+    >>> under("encoder/blocks/ff/in/kernel", "encoder/blocks")
+    True
+    """
     return not prefix or f"{path.removeprefix(STATS + '/')}/".startswith(f"{prefix}/")
 
 

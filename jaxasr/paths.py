@@ -46,6 +46,9 @@ def matches(path: str, patterns: Sequence[str]) -> bool:
     """Whether one of the patterns is the path, or whole names out of it that follow each other; * is any text.
 
     Slashes around a pattern mean nothing.
+
+    >>> matches("encoder/blocks/attention/q/kernel", ["attention", "*_norm"])
+    True
     """
     return any(fnmatch.fnmatchcase(f"/{path}/", f"*/{pattern.strip('/')}/*") for pattern in patterns)
 

@@ -72,7 +72,11 @@ def op_names(text: str) -> Mapping[str, str | None]:
 
 
 def part_of(name: str, depth: int) -> str:
-    """The scopes and modules of an operation's name, without what JAX's transformations put around and between them."""
+    """The scopes and modules of an operation's name, without what JAX's transformations put around and between them.
+
+    >>> part_of("jit(step)/AsrNetwork/encoder/attention/dot_general", 2)
+    'encoder/attention'
+    """
     *scopes, _ = name.split("/")
     inner = [re.sub(r"^(?:(?:jvp|transpose|vmap)\()+|\)+$", "", scope) for scope in scopes if "jit(" not in scope]
     own = [scope for scope in inner if scope and not {".", ">"} & set(scope) and not _BETWEEN.fullmatch(scope)]

@@ -21,7 +21,7 @@ from jaxasr import checkpoint, config
 from jaxasr.command_line import Imports, options_of
 from jaxasr.compiled import use_persistent_cache
 from jaxasr.data.pipeline import HostBatch
-from jaxasr.errors import CheckpointError, exit_with_message
+from jaxasr.errors import CheckpointError, exit_with_message, reader_may_go
 from jaxasr.finetune import given_params
 from jaxasr.gradients import GradientFn, make_gradient
 from jaxasr.inputs import groups
@@ -177,7 +177,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         config.import_modules(options.imports, "--import")
         return replay(options.file)
 
-    print("\n".join(exit_with_message(run).lines()))
+    said = "\n".join(exit_with_message(run).lines())
+    with reader_may_go():
+        print(said)
 
 
 if __name__ == "__main__":

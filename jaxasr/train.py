@@ -111,6 +111,9 @@ def digits_recipe(asked: Mapping[str, Sequence[str]]) -> str:
     """The recipe for the bundled digits that suits the task and the encoder that flags ask for, if they do.
 
     Stacked frames suit an encoder that keeps their rate, those of 10 ms the others; other tasks have their own.
+
+    >>> digits_recipe({"task": ["paraformer"]})
+    'digits_paraformer'
     """
     from jaxasr.nn.encoders import ENCODERS
     from jaxasr.recipes import RECIPES

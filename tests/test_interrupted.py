@@ -1,4 +1,4 @@
-"""Ctrl-C ends a command with a line and status 130."""
+"""Ctrl-C ends a command with a line and status 130, and a reader that goes with none and 141."""
 
 import contextlib
 import importlib
@@ -47,6 +47,15 @@ def test_a_command_that_is_imported_ends_with_a_line(tmp_path):
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("", "interrupted\n")
     assert done.returncode == -signal.SIGINT  # 130 in a shell
+
+
+def test_a_reader_may_stop_reading(monkeypatch):
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "w") as pipe:
+        monkeypatch.setattr(sys, "stdout", pipe)
+        with pytest.raises(SystemExit, match="141"):
+            main(["--help"])
 
 
 def test_a_command_that_waits_is_interrupted_by_the_signal(tmp_path):

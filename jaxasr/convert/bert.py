@@ -51,7 +51,11 @@ ACTIVATION_NAMES = {
 
 
 def renamed(name: str, names_map: Sequence[str]) -> str:
-    """A tensor's name after every ``THEIRS=BERT'S`` of the map, each a part of a name between two dots."""
+    """A tensor's name after every ``THEIRS=BERT'S`` of the map, each a part of a name between two dots.
+
+    >>> renamed("text_encoder.layer.0", ["text_encoder=encoder"])
+    'encoder.layer.0'
+    """
     for pair in names_map:
         theirs, _, bert = pair.partition("=")
         name = re.sub(rf"(?<![^.]){re.escape(theirs)}(?![^.])", lambda _, bert=bert: bert, name)

@@ -13,7 +13,11 @@ from jaxasr.convert.options import Option, Part, UnlikeOursError, fixed, idle, s
 
 
 def hertz(value: Any) -> int:
-    """A sample rate, which theirs may write as 16k."""
+    """A sample rate, which theirs may write as 16k.
+
+    >>> hertz("16k")
+    16000
+    """
     text = str(value).strip().lower()
     try:
         return round(float(text.removesuffix("k")) * (1000 if text.endswith("k") else 1))

@@ -11,6 +11,9 @@ def speech_power(sound: np.ndarray) -> float:
 
     Silent is what stands in frames (1024 samples every 512) below 1 % of the frames' mean power; a sound shorter than
     a frame is measured whole. 0 only where every sample is 0.
+
+    >>> speech_power(np.array([0.5, -0.5]))
+    0.25
     """
     if not sound.any():
         return 0.0
@@ -30,6 +33,9 @@ def reverberate(sound: np.ndarray, response: np.ndarray) -> np.ndarray:
 
     The strongest tap, the direct path, is taken as no delay, as by Kaldi's --shift-output: the sound stays where its
     words were, and its end is not pushed out.
+
+    >>> reverberate(np.array([1.0, 0.0, 0.0]), np.array([1.0])).round(3).tolist()
+    [1.0, 0.0, 0.0]
     """
     direct = int(np.argmax(np.abs(response)))
     response = response[: direct + len(sound)]
@@ -49,6 +55,9 @@ def add_noise(sound: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarray
     """The sound (S,) with noise (S,), the sound's `speech_power` so many decibels over the noise's mean square.
 
     Silence stays silence; noise that is silent adds nothing.
+
+    >>> add_noise(np.ones(4), np.array([1.0, -1.0, 1.0, -1.0]), 20.0).round(3).tolist()
+    [1.1, 0.9, 1.1, 0.9]
     """
     power = float(np.mean(np.square(noise, dtype=np.float64))) if len(noise) else 0.0
     if not power:

@@ -22,7 +22,7 @@ from jaxasr.data.checks.part import Finding, Need, Part, Settings
 from jaxasr.data.checks.reading import read
 from jaxasr.data.checks.table import Check, Result, chosen, known, run
 from jaxasr.data.tokenizer import CharTokenizer, Vocabulary, WordTokenizer
-from jaxasr.errors import ConfigError, exit_with_message
+from jaxasr.errors import ConfigError, exit_with_message, reader_may_go
 
 
 @dataclasses.dataclass(frozen=True)
@@ -198,17 +198,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = options_of(CheckOptions, argv, "data.check")
     errors = consoles.console(stderr=True)
     found, copies, again = exit_with_message(check, options, errors if errors.is_terminal else None)
-    status = (again or found).status
-    if options.json:
-        print(json.dumps(_as_json(found, copies, again), ensure_ascii=False, indent=1))
-    else:
-        console = consoles.console(markup=False, highlight=False, soft_wrap=True)
-        report.show(console, found.parts, found.results, found.ran, found.lacking)
-        report.show_copies(console, copies)
-        if again is not None and status:
-            report.show(console, again.parts, again.results, again.ran, again.lacking)
-        print("\nNext:", next_command(options, again or found), sep="\n  ")
-    sys.exit(status)
+    with reader_may_go():
+        if options.json:
+            print(json.dumps(_as_json(found, copies, again), ensure_ascii=False, indent=1))
+        else:
+            _show(options, found, copies, again)
+    sys.exit((again or found).status)
+
+
+def _show(options: CheckOptions, found: Checked, copies: Sequence[Copy], again: Checked | None) -> None:
+    console = consoles.console(markup=False, highlight=False, soft_wrap=True)
+    report.show(console, found.parts, found.results, found.ran, found.lacking)
+    report.show_copies(console, copies)
+    if again is not None and again.status:
+        report.show(console, again.parts, again.results, again.ran, again.lacking)
+    print("\nNext:", next_command(options, again or found), sep="\n  ")
 
 
 def next_command(options: CheckOptions, found: Checked) -> str:

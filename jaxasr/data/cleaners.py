@@ -187,6 +187,9 @@ def read_symbols(values: Sequence[str], where: str, reserved: Sequence[str] = ()
     Raises:
       ConfigError: what is neither, or is one of the `reserved` words.
       DataError: the file cannot be read.
+
+    >>> read_symbols(["<noise>", "[laughter]"], "--non_linguistic_symbols")
+    ('<noise>', '[laughter]')
     """
     places = {f"{where}: {textfile.show(value)}": value for value in values}
     if len(values) == 1 and not _is_symbol(path := values[0]):

@@ -22,6 +22,9 @@ def counts(sizes: Sequence[int], weights: Sequence[float]) -> list[int]:
 
     Raises:
       DataError: a corpus is empty, or its weight gives it nothing.
+
+    >>> counts([900, 100], [0.5, 0.5])
+    [500, 500]
     """
     total = sum(sizes)
     shares = np.asarray(weights) / max(weights)
@@ -63,7 +66,11 @@ def draw(corpora: np.ndarray, weights: Sequence[float], seed: int, epoch: int) -
 
 
 def uses(corpora: np.ndarray, weights: Sequence[float]) -> np.ndarray:
-    """(N,) how often each utterance stands in an epoch, on average."""
+    """(N,) how often each utterance stands in an epoch, on average.
+
+    >>> uses(np.array([0, 0, 0, 1]), [1.0, 1.0]).round(2).tolist()
+    [0.67, 0.67, 0.67, 2.0]
+    """
     if not weights:
         return np.ones(len(corpora))
     sizes = _sizes(corpora, weights)

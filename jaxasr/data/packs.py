@@ -170,12 +170,20 @@ def _check_shard(path: str, size: int) -> None:
 
 
 def is_record(path: str) -> bool:
-    """Whether a path names a record of a shard: `PATH.array_record:NUMBER`."""
+    """Whether a path names a record of a shard: `PATH.array_record:NUMBER`.
+
+    >>> is_record("packed/shard-00000.array_record:7")
+    True
+    """
     return bool(_RECORD.fullmatch(path))
 
 
 def file_of(path: str) -> str:
-    """The file on disk that a path is in: a record's shard, or the path itself."""
+    """The file on disk that a path is in: a record's shard, or the path itself.
+
+    >>> file_of("packed/shard-00000.array_record:7")
+    'packed/shard-00000.array_record'
+    """
     return _record_of(path)[0] if is_record(path) else path
 
 

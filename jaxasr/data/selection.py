@@ -185,7 +185,11 @@ def select_all(
 
 
 def id_hash(utterance_id: str) -> int:
-    """64 bits of an utterance's id, the same on every machine."""
+    """64 bits of an utterance's id, the same on every machine.
+
+    >>> id_hash("utt1") == id_hash("utt2")
+    False
+    """
     return int.from_bytes(hashlib.blake2b(utterance_id.encode(), digest_size=8).digest(), "little")
 
 

@@ -33,7 +33,11 @@ class _Fields(NamedTuple):
 
 
 def is_table(path: str) -> bool:
-    """Whether a file's name is that of JSON lines or of a table."""
+    """Whether a file's name is that of JSON lines or of a table.
+
+    >>> is_table("train.jsonl.gz")
+    True
+    """
     return path.removesuffix(".gz").endswith(SUFFIXES)
 
 
@@ -182,7 +186,11 @@ def _fields_of_manifest(where: str, row: Mapping[str, Any], need_text: bool) -> 
 
 @functools.lru_cache
 def misspelling(names: tuple[str, ...]) -> tuple[str, str] | None:
-    """A name that is unknown and nearly that of a field which may be absent and is, and this; they are few at once."""
+    """A name that is unknown and nearly that of a field which may be absent and is, and this; they are few at once.
+
+    >>> misspelling(("audio", "text", "durations"))
+    ('durations', 'duration')
+    """
     unknown = [name for name in names if name not in {*AUDIO, *TEXT, *ID, *SPEAKER, START, SECONDS}]
     for wanted in (SPEAKER, (START,), (SECONDS,)):
         if not any(name in names for name in wanted):

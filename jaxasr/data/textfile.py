@@ -143,6 +143,9 @@ def json_object(where: str, line: str) -> dict[str, Any]:
 
     Raises:
       DataError: it is none.
+
+    >>> json_object("train.jsonl:1", '{"text": "good morning"}')
+    {'text': 'good morning'}
     """
     try:
         value = json.loads(line)

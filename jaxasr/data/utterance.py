@@ -80,7 +80,11 @@ def check_name(path: str) -> str:
 
 
 def holds_features(path: str) -> bool:
-    """Whether a path is that of features: a .npy file, or PATH.ark:OFFSET."""
+    """Whether a path is that of features: a .npy file, or PATH.ark:OFFSET.
+
+    >>> holds_features("feats.ark:17")
+    True
+    """
     return bool(_FEATURES.fullmatch(path))
 
 

@@ -28,7 +28,11 @@ def integrate_and_fire(
 
 
 def ends(alphas: Float[Array, "B T"], lengths: Int[Array, "B"], num_tokens: int) -> Int[Array, "B U"]:
-    """The frame in which each of the first `num_tokens` tokens ends; a row's last one for those that end behind it."""
+    """The frame in which each of the first `num_tokens` tokens ends; a row's last one for those that end behind it.
+
+    >>> ends(jnp.array([[0.5, 0.5, 0.5, 0.5]]), jnp.array([4]), 2).tolist()
+    [[1, 3]]
+    """
     token = jnp.arange(1, num_tokens + 1, dtype=jnp.float32)[None, :, None]
     frames = jnp.sum(running_sum(alphas)[:, None, 1:] < token, axis=2, dtype=jnp.int32)
     return jnp.minimum(frames, jnp.maximum(lengths - 1, 0)[:, None])
@@ -50,13 +54,21 @@ def fires(alphas: Float[Array, "B T"], counts: Float[Array, "B"] | Int[Array, "B
 
 
 def running_sum(alphas: Float[Array, "B T"], begun: Float[Array, "B"] | None = None) -> Float[jax.Array, "B T+1"]:
-    """In float32, before the first frame, where it is 0 or `begun`, and after each."""
+    """In float32, before the first frame, where it is 0 or `begun`, and after each.
+
+    >>> running_sum(jnp.array([[0.5, 0.25]])).tolist()
+    [[0.0, 0.5, 0.75]]
+    """
     total = jnp.pad(jnp.cumsum(alphas.astype(jnp.float32), axis=1), ((0, 0), (1, 0)))
     return total if begun is None else total + begun[:, None]
 
 
 def scaled_to(alphas: Float[Array, "B T"], counts: Float[Array, "B"] | Int[Array, "B"]) -> Float[Array, "B T"]:
-    """The weights, so scaled that they add up to `counts`; those of a row that has none stay 0."""
+    """The weights, so scaled that they add up to `counts`; those of a row that has none stay 0.
+
+    >>> scaled_to(jnp.array([[0.5, 0.5]]), jnp.array([2.0])).tolist()
+    [[1.0, 1.0]]
+    """
     total = jnp.sum(alphas, axis=1)
     return alphas * (counts / jnp.where(total > 0.0, total, 1.0))[:, None]
 

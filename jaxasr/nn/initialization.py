@@ -59,7 +59,11 @@ def initialized(params: Params, key: Key, how: Initialization) -> Params:
 
 
 def is_stacked(path: str) -> bool:
-    """Whether a parameter has an axis for the layers in front."""
+    """Whether a parameter has an axis for the layers in front.
+
+    >>> is_stacked("encoder/blocks/ff/in/kernel")
+    True
+    """
     return any(name.startswith(STACKED) for name in path.split("/")[:-1])
 
 
@@ -67,6 +71,9 @@ def fans(shape: tuple[int, ...], name: str, modules: list[str]) -> tuple[int, in
     """How many numbers go into each that comes out, and come out of each that goes in, as torch counts them.
 
     But for the layer that makes a dynamic convolution's weights: theirs makes those of taps that never see as well.
+
+    >>> fans((80, 256), "kernel", ["input"])
+    (80, 256)
     """
     module = modules[-1] if modules else ""
     *window, inside, outside = shape

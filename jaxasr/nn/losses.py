@@ -63,7 +63,11 @@ def count_loss(counts: Float[Array, "B"], target_lengths: Int[Array, "B"]) -> Fl
 def token_accuracy(
     logits: Float[Array, "B U V"], targets: Int[Array, "B U"], target_lengths: Int[Array, "B"]
 ) -> tuple[Float[Array, "B"], Float[Array, "B"]]:
-    """How many tokens of each row have the highest score, and how many there are."""
+    """How many tokens of each row have the highest score, and how many there are.
+
+    >>> token_accuracy(jnp.eye(3)[None], jnp.array([[0, 1, 1]]), jnp.array([3]))[0].tolist()
+    [2.0]
+    """
     real = length_mask(target_lengths, targets.shape[1])
     correct = (jnp.argmax(logits, axis=2) == targets) & real
     return jnp.sum(correct, axis=1, dtype=jnp.float32), jnp.asarray(target_lengths, jnp.float32)

@@ -24,5 +24,9 @@ def zero_padding(x: Array, lengths: Int[Array, "B"]) -> Array:
 
 
 def zero_where_not(x: Array, mask: Bool[Array, "B T"]) -> Array:
-    """`x` (B, T, ...) with everything set to 0 that is not in the mask."""
+    """`x` (B, T, ...) with everything set to 0 that is not in the mask.
+
+    >>> zero_where_not(jnp.ones((1, 2)), jnp.array([[True, False]])).tolist()
+    [[1.0, 0.0]]
+    """
     return jnp.where(mask.reshape(x.shape[:2] + (1,) * (x.ndim - 2)), x, jnp.zeros((), x.dtype))

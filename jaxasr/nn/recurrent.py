@@ -79,7 +79,11 @@ class RecurrentLayer(nn.Module):
 
 
 def reversed_rows(x: Float[Array, "B T D"], lengths: Int[Array, "B"]) -> Float[Array, "B T D"]:
-    """Each row's own frames last to first; the padding stays where it is."""
+    """Each row's own frames last to first; the padding stays where it is.
+
+    >>> reversed_rows(jnp.array([[[1], [2], [0]]]), jnp.array([2])).ravel().tolist()
+    [2, 1, 0]
+    """
     time = jnp.arange(x.shape[1])[None, :]
     index = jnp.where(time < lengths[:, None], lengths[:, None] - 1 - time, time)
     return jnp.take_along_axis(x, index[..., None], axis=1)

@@ -56,6 +56,9 @@ def every_nth(x: Array, parts: int) -> Array:
     """`x` (B, ...) as (parts, B / parts, ...): part i has the rows i, i + parts, ...
 
     So each device divides the rows that it has, and the parts are the same on any number of devices.
+
+    >>> every_nth(jnp.arange(6), 2).tolist()
+    [[0, 2, 4], [1, 3, 5]]
     """
     return jnp.moveaxis(x.reshape(-1, parts, *x.shape[1:]), 1, 0)
 
@@ -82,7 +85,11 @@ def on_own_rows(fn: Callable[..., Array], *xs: Array) -> Array:
 
 
 def repeat_rows(x: Array, views: int) -> Array:
-    """`x` (B, ...) with every row `views` times, side by side, so that each device can do it to its own share."""
+    """`x` (B, ...) with every row `views` times, side by side, so that each device can do it to its own share.
+
+    >>> repeat_rows(jnp.arange(2), 2).tolist()
+    [0, 0, 1, 1]
+    """
     return jnp.repeat(x, views, axis=0)
 
 

@@ -106,7 +106,11 @@ def _file(path: str | pathlib.Path) -> dict[str, str]:
 
 
 def flat(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options as they stand on the command line, those of a section among the others."""
+    """Options as they stand on the command line, those of a section among the others.
+
+    >>> flat({"model": "exp/mine", "search": {"beam": 10}})
+    {'model': 'exp/mine', 'beam': 10}
+    """
     sections = [value if isinstance(value, Mapping) else {name: value} for name, value in options.items()]
     return {name: value for section in sections for name, value in section.items()}
 

@@ -123,10 +123,18 @@ def check_formats(names: Sequence[str]) -> None:
 
 
 def use_times(names: Iterable[str]) -> bool:
-    """Whether any of these formats has times, if there are some."""
+    """Whether any of these formats has times, if there are some.
+
+    >>> use_times(["text"])
+    False
+    """
     return any(FORMATS[name].times != "unused" for name in names)
 
 
 def needing_times(names: Iterable[str]) -> list[str]:
-    """Those of these formats that are nothing without times."""
+    """Those of these formats that are nothing without times.
+
+    >>> needing_times(["text", "json", "srt"])
+    ['srt']
+    """
     return [name for name in names if FORMATS[name].times == "needed"]

@@ -102,7 +102,11 @@ def views_of(batch: AnyAsrBatch, views: int) -> AnyAsrBatch:
 def with_sos_eos(
     tokens: Int[Array, "B U"], lengths: Int[Array, "B"]
 ) -> tuple[Int[Array, "B U2"], Int[Array, "B U2"], Int[Array, "B"]]:
-    """What the decoder reads (sos, tokens, then eos), what it should say (tokens, eos, then -1), and lengths + 1."""
+    """What the decoder reads (sos, tokens, then eos), what it should say (tokens, eos, then -1), and lengths + 1.
+
+    >>> [x.tolist() for x in with_sos_eos(jnp.array([[7, 8]]), jnp.array([2]))]
+    [[[1, 7, 8]], [[7, 8, 2]], [3]]
+    """
     real = length_mask(lengths, tokens.shape[1])
     read = jnp.pad(jnp.where(real, tokens, Vocabulary.EOS), ((0, 0), (1, 0)), constant_values=Vocabulary.SOS)
     said = jnp.pad(jnp.where(real, tokens, -1), ((0, 0), (0, 1)), constant_values=-1)

@@ -249,7 +249,11 @@ def _table(part: Part) -> Part:
 
 
 def table_form(path: str) -> str:
-    """json, csv or tsv, by a file's name."""
+    """json, csv or tsv, by a file's name.
+
+    >>> table_form("corpus/train.tsv.gz")
+    'tsv'
+    """
     return {"csv": "csv", "tsv": "tsv"}.get(path.removesuffix(".gz").rsplit(".")[-1], "json")
 
 

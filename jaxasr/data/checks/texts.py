@@ -23,7 +23,11 @@ RARE_AMONG = 1000
 
 
 def mended(text: str) -> str:
-    """The text in NFC, without control characters, characters of no width and direction marks."""
+    r"""The text in NFC, without control characters, characters of no width and direction marks.
+
+    >>> mended("a\u200bb  c\td")
+    'ab c d'
+    """
     if text.isascii() and text.isprintable():
         return text
     plain = DIRECTION.sub("", ZERO_WIDTH.sub("", CONTROL.sub(" ", text)))
@@ -32,7 +36,11 @@ def mended(text: str) -> str:
 
 
 def named(symbol: str) -> str:
-    """A character as a finding shows it."""
+    r"""A character as a finding shows it.
+
+    >>> named("\u00ad")
+    'U+00AD SOFT HYPHEN'
+    """
     return f"U+{ord(symbol):04X} {unicodedata.name(symbol, '')}".strip()
 
 

@@ -62,6 +62,9 @@ def stack_frames(
     """Low frame rate: every n-th frame with its neighbours, m frames side by side.
 
     ``out[i] = concat(x[clip(i*n + j - (m-1)//2, 0, length-1)] for j in range(m))``, ceil(length / n) frames.
+
+    >>> stack_frames(jnp.arange(4.0).reshape(1, 4, 1), jnp.array([4]), 3, 2)[0].tolist()
+    [[[0.0, 0.0, 1.0], [1.0, 2.0, 3.0]]]
     """
     if m == 1 and n == 1:
         return x, lengths
