@@ -96,7 +96,7 @@ def _scanned(
     whole = len(part) == num_layers
     scan = nn.scan(
         body,
-        variable_axes={"params": 0, STATS: 0, STREAM: 0} | ({"intermediates": 0} if whole else {}),
+        variable_axes={"params": 0, STATS: 0, STREAM: 0, **({"intermediates": 0} if whole else {})},
         split_rngs={"params": True, "dropout": True},
         in_axes=nn.broadcast,  # pyright: ignore[reportArgumentType]
         length=len(part),
