@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 import html.parser
 import struct
 
@@ -22,6 +23,7 @@ SIZES = {"num_layers": 1, "d_model": 16, "num_heads": 2, "d_ff": 32, "kernel_siz
 RNG = np.random.default_rng(0)
 
 
+@functools.cache
 def paraformer(**options) -> tuple[ParaformerTask, dict]:
     """One that never learnt anything, with a CTC head."""
     before = {name: getattr(tiny.TASK, name) for name in ("sample_rate", "preprocess", "frontend", "tokenizer")}

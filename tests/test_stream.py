@@ -110,7 +110,7 @@ def cuts(size, rng):
 
 def test_text_does_not_depend_on_how_the_bytes_come():
     task, params, listener = usual()
-    samples = sound(9999, seed=7)
+    samples = sound(6001, seed=7)
     pcm = samples.tobytes()
     (expected,), _ = said_of_the_whole(task, params, [samples])
     assert len(set(expected)) > 4
@@ -147,7 +147,7 @@ def test_many_streams_in_one_step():
     states = jax.tree.map(lambda *leaves: np.stack(leaves), *(stream.heard for stream in streams))
     together = jax.jit(jax.vmap(step, (None, 0, 0, 0)))(params, states, samples, left)
     for row, stream in enumerate(streams):
-        alone = jax.jit(step)(params, stream.heard, samples[row], left[row])
+        alone = listener._step(params, stream.heard, samples[row], left[row])
         for many, one in zip(*map(jax.tree.leaves, (together, alone)), strict=True):
             np.testing.assert_allclose(many[row], one, rtol=1e-4, atol=1e-4)
 
