@@ -130,7 +130,8 @@ def test_a_state_with_an_adapter_comes_back_whole(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, model_of(restored, trainable), NETWORK)
 
 
-def test_a_run_leaves_a_plain_model(tmp_path, capsys):
+def test_a_run_leaves_a_plain_model(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(Devices, "all", lambda *_: Devices.first())
     task = dataclasses.replace(corpus.TASK, **ALONE)
     cfg = corpus.config(tmp_path, task=task, adapter=Lora(rank=2, train=("ctc",)), test=())
     train(cfg)

@@ -40,6 +40,13 @@ def config(folder: pathlib.Path):
     return tiny.config(folder, task=task, **options, **plain)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _one_device():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Devices, "all", lambda *_: Devices.first())
+        yield
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     cfg = config(tmp_path_factory.mktemp("lm"))
