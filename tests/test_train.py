@@ -62,9 +62,10 @@ def assert_same(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> None:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """One whole run of a deep network with a decoder."""
+    """One whole run of a deep network with a decoder, on one device."""
     traces = []
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Devices, "all", lambda *_: Devices.first())
         loss_of = AsrTask.loss_of
         patch.setattr(AsrTask, "loss_of", lambda *a: traces.append(1) or loss_of(*a))
         cfg = tiny.config(tmp_path_factory.mktemp("finished"), task=tiny.TASK)
@@ -133,7 +134,7 @@ def test_a_run_learns_and_says_what_it_is(finished):
 
 def test_every_shape_is_traced_once(finished):
     cfg, traces = finished
-    data = prepare(resumed(cfg), pathlib.Path(cfg.workdir), Devices.all(), rich.console.Console(quiet=True))
+    data = prepare(resumed(cfg), pathlib.Path(cfg.workdir), Devices.first(), rich.console.Console(quiet=True))
     # each training shape once for the step, each validation shape once for the loss beside the decoding
     assert traces == len(data.train.shapes) + len(data.valid.shapes)
 
@@ -276,6 +277,7 @@ def test_corpora_are_mixed_by_weights(tmp_path, capsys):
 
 
 def test_a_finished_run_started_again_changes_nothing(finished):
+    """On more devices neither."""
     cfg, _ = finished
     before = final_params(cfg)
     train(dataclasses.replace(cfg, report=True))
