@@ -29,7 +29,7 @@ from jaxasr.train_config import TrainConfig
 from jaxasr.trainable import ADAPTER, Trainable
 
 from . import tiny as corpus
-from .test_contract import ALONE, asr_with, jit, random_like, task_case, tiny
+from .test_contract import ALONE, Case, jit, random_like, task_case, tiny
 from .test_freeze import run_steps
 from .test_optim import NETWORK
 
@@ -86,8 +86,8 @@ def test_merged_it_says_what_it_says_beside_the_kernels(name):
 @pytest.mark.parametrize(("mode", "accumulate", "dtype"), [("jit", 1, "float32"), ("pmap", 2, "bfloat16")])
 def test_only_the_adapter_learns(tmp_path_factory, mode, accumulate, dtype):
     asr = task_case("asr", tmp_path_factory.getbasetemp())
-    case = asr_with(asr.task, encoder=tiny(ENCODERS["sanm"], num_layers=1), dtype=dtype, **ALONE)
-    case = dataclasses.replace(case, examples=asr.examples)
+    encoder = tiny(ENCODERS["sanm"], num_layers=1)
+    case = Case(dataclasses.replace(asr.task, encoder=encoder, dtype=dtype, **ALONE), asr.examples)
     cfg = TrainConfig(
         task=case.task,
         optimizer=AdamW(learning_rate=0.02, weight_decay=0.1),
@@ -130,7 +130,8 @@ def test_a_state_with_an_adapter_comes_back_whole(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, model_of(restored, trainable), NETWORK)
 
 
-def test_a_run_leaves_a_plain_model(tmp_path, capsys):
+def test_a_run_leaves_a_plain_model(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(Devices, "all", lambda *_: Devices.first())
     task = dataclasses.replace(corpus.TASK, **ALONE)
     cfg = corpus.config(tmp_path, task=task, adapter=Lora(rank=2, train=("ctc",)), test=())
     train(cfg)

@@ -12,6 +12,7 @@ from jaxasr.search.neural_lm import NeuralLm
 
 from .test_contract import (
     TEXTS,
+    Case,
     assert_differ,
     assert_is_value,
     assert_rows_close,
@@ -108,7 +109,7 @@ def test_scorer_says_what_the_network_says_of_the_whole(name):
 def test_task_with_a_recurrent_model_keeps_the_promises(tmp_path_factory):
     case = task_case("lm", tmp_path_factory.getbasetemp())
     task = shallow(dataclasses.replace(case.task, lm=tiny(LMS["seq_rnn"])))
-    case = dataclasses.replace(case, task=task)
+    case = Case(task, case.examples)
     check_rows(case, case.examples)
     check_padding(case, case.wide, jax.random.key(5))
 

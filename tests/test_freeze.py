@@ -20,7 +20,7 @@ from jaxasr.state import init_state, make_train_step, model_of, train_steps
 from jaxasr.train_config import TrainConfig
 from jaxasr.trainable import Trainable
 
-from .test_contract import ALONE, BATCH_NORM, NARROW, asr_with, assert_trees_close, jit, task_case, tiny
+from .test_contract import ALONE, BATCH_NORM, NARROW, Case, assert_trees_close, jit, task_case, tiny
 from .test_optim import NETWORK
 
 
@@ -69,7 +69,7 @@ def test_the_rest_learns_as_if_it_were_alone(name):
 def conformer(tmp_path_factory):
     """Small, with a batch norm."""
     asr = task_case("asr", tmp_path_factory.getbasetemp())
-    return dataclasses.replace(asr_with(asr.task, encoder=BATCH_NORM, **ALONE), examples=asr.examples)
+    return Case(dataclasses.replace(asr.task, encoder=BATCH_NORM, **ALONE), asr.examples)
 
 
 def run_steps(cfg, case, count):

@@ -19,6 +19,7 @@ from jaxasr.decode import DecodeOptions
 from jaxasr.errors import ConfigError, DataError
 from jaxasr.logs import StepLog
 from jaxasr.nn.frontends import GivenFeatures, WavFrontend
+from jaxasr.parallel import Devices
 from jaxasr.report import ReportOptions
 from jaxasr.train import Stopped, train
 from jaxasr.train_config import TrainConfig
@@ -79,12 +80,14 @@ def runs(tmp_path_factory) -> tuple[TrainConfig, TrainConfig]:
         valid=(as_archive(folder / "given_valid", sound.valid[0]),),
         workdir=str(folder / "given"),
     )
-    train(sound)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(StepLog, "add", stop_at(4, StepLog.add))
-        with pytest.raises(Stopped):
-            train(given)
-    train(given)
+        patch.setattr(Devices, "all", lambda *_: Devices.first())
+        train(sound)
+        with pytest.MonkeyPatch.context() as stopping:
+            stopping.setattr(StepLog, "add", stop_at(4, StepLog.add))
+            with pytest.raises(Stopped):
+                train(given)
+        train(given)
     return sound, given
 
 

@@ -14,7 +14,7 @@ from jaxasr.parallel import Devices, pmapped
 from jaxasr.tasks import TASKS
 from jaxasr.tasks.base import Mean, denominator
 
-from .test_contract import ALONE, asr_with, assert_trees_close, jit, task_case
+from .test_contract import ALONE, Case, assert_trees_close, jit, task_case
 
 KEY = jax.random.key(5)
 
@@ -30,12 +30,12 @@ def assert_parts_are_the_whole(case, microbatches):
         np.testing.assert_allclose(parts.metrics[name].count, mean.count, rtol=1e-6, err_msg=name)
 
 
-def test_parts_of_a_batch_add_up_to_it(tmp_path):
+def test_parts_of_a_batch_add_up_to_it(tmp_path_factory):
     """Two views of each row, dropout of attention, and a loss by tokens among them."""
-    case = task_case("asr", tmp_path)
+    case = task_case("asr", tmp_path_factory.getbasetemp())
     encoder = case.task.encoder.clone(attention_dropout=0.2)
     changes = {"encoder": encoder, "cr_weight": 0.5} | ALONE
-    assert_parts_are_the_whole(dataclasses.replace(asr_with(case.task, **changes), examples=case.examples), 4)
+    assert_parts_are_the_whole(Case(dataclasses.replace(case.task, **changes), case.examples), 4)
 
 
 @pytest.mark.slow

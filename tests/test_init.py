@@ -22,6 +22,7 @@ from jaxasr.nn.encoders import ConformerEncoder, TransformerEncoder
 from jaxasr.nn.frontends import WavFrontend
 from jaxasr.nn.normalize import Cmvn, UtteranceMvn
 from jaxasr.nn.postencoders import TransformerPostEncoder
+from jaxasr.parallel import Devices
 from jaxasr.params import flatten, shapes_by_path
 from jaxasr.paths import Known, unflatten, with_given
 from jaxasr.tasks import ParaformerTask
@@ -386,7 +387,8 @@ def test_statistics_are_the_model_s_where_the_features_are(model):
 # A run
 
 
-def test_a_run_starts_from_a_model_and_goes_on_without_it(tmp_path, capsys):
+def test_a_run_starts_from_a_model_and_goes_on_without_it(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(Devices, "all", lambda *_: Devices.first())
     folder, task = tmp_path / "model", tiny.CTC_TASK.with_resources(vocabulary=OLD, cmvn=CMVN)
     checkpoint.save_model(folder, task, unflatten(drawn(task, 0)))
     argv = [f"--init={folder}", "--init.tokens=new", f"--train={tiny.corpus(tmp_path / 'train', 'train', 40)}"]

@@ -40,6 +40,13 @@ def config(folder: pathlib.Path):
     return tiny.config(folder, task=task, **options, **plain)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _one_device():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Devices, "all", lambda *_: Devices.first())
+        yield
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     cfg = config(tmp_path_factory.mktemp("lm"))
@@ -156,10 +163,10 @@ def test_a_search_asks_it_and_is_tuned(finished, tmp_path, capsys, monkeypatch):
     recognizer.weighed(dataclasses.replace(flags, lm_weight=0.6).fusion(scorers))
     same = [(a, b) for a, b in zip(asked, recognizer(params, inputs)[0], strict=True) if a.tokens == b.tokens]
     assert same and len(recognizer.compiled) == 1
+    loss, shape = jax.jit(lm_task.loss_fn()), BucketShape(1, 1, max(1, *(len(one.tokens) for one, _ in same)))
     for one, other in same:
-        example = TextExample("", np.array(one.tokens, np.int32))
-        batch = collate_text([example], BucketShape(1, 1, max(len(one.tokens), 1)))
-        nats = lm_task.loss_fn()(lm_params, batch)[1]["loss"].total
+        batch = collate_text([TextExample("", np.array(one.tokens, np.int32))], shape)
+        nats = loss(lm_params, batch)[1]["loss"].total
         assert other.score - one.score == pytest.approx(-0.1 * float(nats), abs=1e-3)
 
     monkeypatch.setattr(tuning, "GRID", {"lm_weight": (0.0, 0.3), "length_bonus": (0.0,)})

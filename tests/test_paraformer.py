@@ -42,7 +42,7 @@ def still(paraformer):
         sampling_ratio=1.0,
         predictor_weight=0.0,
     )
-    return Case(task, paraformer.examples)
+    return dataclasses.replace(paraformer, task=task)
 
 
 def metrics_of(case, *key, params=None):
@@ -54,6 +54,10 @@ def with_changes(case, **changes):
     task = dataclasses.replace(case.task, **changes)
     task.check()
     return Case(task, case.examples)
+
+
+def of_the_same_parameters(case, **changes):
+    return dataclasses.replace(case, task=dataclasses.replace(case.task, **changes))
 
 
 def test_the_parts_of_the_network(paraformer):
@@ -96,7 +100,7 @@ def test_weights_for_timestamps_learn_to_count(paraformer):
 
 @pytest.mark.parametrize("bias", [0, 1])
 def test_an_end_is_a_token_or_not(paraformer, bias):
-    case = paraformer if bias else with_changes(paraformer, predictor_bias=0)
+    case = paraformer if bias else of_the_same_parameters(paraformer, predictor_bias=0)
 
     @jit
     def run(params, batch):
@@ -121,7 +125,7 @@ def test_tokens_are_shown_while_training_alone(still):
 
 def test_the_first_pass_may_learn_too(still):
     """Then its loss is added, and its gradient."""
-    both = with_changes(still, first_pass_loss=True)
+    both = of_the_same_parameters(still, first_pass_loss=True)
     _, _, first = metrics_of(still)
     loss, parts, gradient = metrics_of(both, KEY)
     assert loss == pytest.approx(parts["loss/att"] + parts["loss/first"])
@@ -142,7 +146,7 @@ def test_a_token_is_shown_as_its_row_of_the_output_layer(still):
 
 
 def test_in_bfloat16(paraformer):
-    half = with_changes(paraformer, dtype="bfloat16")
+    half = of_the_same_parameters(paraformer, dtype="bfloat16")
     outputs = jax.eval_shape(half.task.model().apply, half.params, half.batch(half.examples), key=KEY)
     assert outputs.encoded.dtype == outputs.predicted.embeddings.dtype == jnp.bfloat16
     assert outputs.attention_logits.dtype == outputs.first_logits.dtype == outputs.predicted.counts.dtype == jnp.float32
