@@ -7,21 +7,25 @@ import jax
 import numpy as np
 import rich.console
 import rich.progress
+import rich.table
 
 from jaxasr.data.pipeline import HostBatch
 
 
 def bar(console: rich.console.Console, *, transient: bool = False) -> rich.progress.Progress:
-    """What is done, the time taken and left, and the field `numbers`."""
+    """What is done, the time taken and left, and of the field `numbers` as much as there is room for."""
     return rich.progress.Progress(
         rich.progress.TextColumn("{task.description}"),
-        rich.progress.BarColumn(),
+        rich.progress.BarColumn(bar_width=min(40, max(5, console.width // 6))),
         rich.progress.MofNCompleteColumn(),
         rich.progress.TimeElapsedColumn(),
         rich.progress.TextColumn("left"),
         rich.progress.TimeRemainingColumn(),
-        rich.progress.TextColumn("{task.fields[numbers]}"),
+        rich.progress.TextColumn(
+            "{task.fields[numbers]}", table_column=rich.table.Column(ratio=1, no_wrap=True, overflow="ellipsis")
+        ),
         console=console,
+        expand=True,
         transient=transient,
     )
 

@@ -165,7 +165,7 @@ class RunLog:
     def steps(self, record: dict[str, float], step: int, total: int | None, epoch: float) -> None:
         """A record of the training steps since the last one."""
         self._write("train", record, step, epoch)
-        numbers = short(record) + self._last_wer
+        numbers = short(record, speed_first=self._bar is not None) + self._last_wer  # what is last may be cut off
         if not self._estimated and (left := self._left(step, total)) is not None:
             self._estimated = True
             self.say(f"estimated: {left / 60:.1f} minutes to step {total}, as fast as the steps so far")
@@ -287,25 +287,20 @@ def _is_json(value: Any) -> bool:
     return not isinstance(value, float) or math.isfinite(value)
 
 
-def short(record: dict[str, Any]) -> str:
+def short(record: dict[str, Any], *, speed_first: bool = False) -> str:
     """The numbers of a record on one line.
 
     >>> short({"loss": 1.23456, "step": 3})
     'loss 1.235'
     """
     labels = {"acc/token": "acc", "learning_rate": "lr", "grad_norm": "|g|", "audio_seconds_per_second": "audio s/s"}
-    labels |= {"tokens_per_second": "tokens/s"}
-    labels |= {"padding_percent": "padding %", "waiting_percent": "waiting %"}
-    parts = [f"{labels.get(name, name)} {_figure(record[name])}" for name in ORDER if name in record]
-    parts += [f"{name} {100 * record[name]:.2f} %" for name in ("wer", "cer") if name in record]
-    parts += [
-        f"{labels[name]} {record[name]:.0f}"
-        for name in (*SPEEDS.values(), "padding_percent", "waiting_percent")
-        if name in record
-    ]
-    if record.get("skipped"):
-        parts.append("skipped steps!")
-    return "  ".join(parts)
+    labels |= {"tokens_per_second": "tokens/s", "padding_percent": "padding %", "waiting_percent": "waiting %"}
+    figures = [f"{labels.get(name, name)} {_figure(record[name])}" for name in ORDER if name in record]
+    figures += [f"{name} {100 * record[name]:.2f} %" for name in ("wer", "cer") if name in record]
+    whole = (*SPEEDS.values(), "padding_percent", "waiting_percent")
+    speeds = [f"{labels[name]} {record[name]:.0f}" for name in whole if name in record]
+    parts = speeds + figures if speed_first else figures + speeds
+    return "  ".join(parts + ["skipped steps!"] * bool(record.get("skipped")))
 
 
 def _figure(value: float) -> str:

@@ -76,6 +76,8 @@ def _steps(cfg: TrainConfig, data: Prepared, step: int, total: int | None) -> st
     begun = f"from step {step} " if step else ""
     if total is None:
         return f"{begun}about {cfg.minutes:g} minutes, {epoch} steps an epoch, validated {every}"
+    if step >= total:
+        return f"at step {step} of {total}, nothing is left to train"
     time = "how long that takes is told with the first steps" if cfg.minutes is None else f"{cfg.minutes:g} minutes"
     return f"{begun}to step {total}, {epoch} an epoch, validated {every}; {time}"
 

@@ -1,7 +1,9 @@
 """What a run says first and last, as a terminal of 100 columns shows it."""
 
+import contextlib
 import dataclasses
 import importlib
+import io
 import os
 import pathlib
 import re
@@ -11,11 +13,13 @@ import sys
 
 import numpy as np
 import pytest
+import rich.console
 import soundfile
 
 from jaxasr import evaluate
 from jaxasr.checkpoint import write_atomically
 from jaxasr.config import to_yaml
+from jaxasr.logs import RunLog
 from jaxasr.parallel import Devices
 from jaxasr.screens import by_part, next_commands
 from jaxasr.train import train
@@ -154,3 +158,16 @@ def test_the_digits_by_their_recipe(tmp_path):
     evaluate = next(line.split(None, 1)[1] for line in done.stdout.splitlines() if line.startswith("  evaluate"))
     again = subprocess.run([sys.executable, *shlex.split(evaluate)[1:]], capture_output=True, text=True, check=True)
     assert "WER" in again.stdout
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_a_bar_tells_first_how_far_how_long_and_how_fast(width, tmp_path):
+    file = io.StringIO()
+    console = rich.console.Console(file=file, force_terminal=True, width=width, color_system=None)
+    record = {"loss": 0.24, "loss/ctc": 0.2, "grad_norm": 4.8, "audio_seconds_per_second": 96.4}
+    with contextlib.closing(RunLog(tmp_path, console)) as log:
+        log.advance(1234, 3077, 45.5)
+        log.steps(record, 1234, 3077, 45.5)
+    last = file.getvalue().rpartition("epoch")[2]
+    assert re.search(r" 45\.5 ━+ +1234/3077 \d+:\d\d:\d\d left \S+:\S+ audio s/s 96  loss 0\.", last)
+    assert ("|g| 4.800" in last) == (width == 200)
