@@ -2,6 +2,7 @@
 
 import dataclasses
 import sys
+import typing
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Annotated, Any, NamedTuple, TypeAlias, TypeVar
 
@@ -22,6 +23,7 @@ from jaxasr.config import (
     underscored,
 )
 from jaxasr.errors import ConfigError, exit_with_message
+from jaxasr.registry import did_you_mean
 from jaxasr.values import Words, coerce
 
 ConfigT = TypeVar("ConfigT")
@@ -39,6 +41,7 @@ def options_of(cls: type[ConfigT], argv: Sequence[str] | None, command: str) -> 
     """
     argv = sys.argv[1:] if argv is None else argv
     exit_with_message(_check_once, argv)
+    exit_with_message(_check_known, argv, ["help", *(name for name, _ in flags_of(cls))])
     return tyro.cli(cls, args=argv, prog=f"python -m jaxasr.{command}", config=(tyro.conf.FlagCreatePairsOff,))
 
 
@@ -50,6 +53,31 @@ def _check_once(argv: Sequence[str]) -> None:
         if _name(key) in seen:
             raise ConfigError(f"--{key}: given twice; once was expected; several values stand behind one flag.")
         seen.add(_name(key))
+
+
+def _check_known(argv: Sequence[str], known: Sequence[str]) -> None:
+    """Raises ConfigError for an option that is none of these, with the nearest that there is."""
+    for key in (word.removeprefix("--").partition("=")[0] for word in argv if word.startswith("--")):
+        if key.replace("-", "_") not in known:
+            near = did_you_mean(key.replace("-", "_"), known)
+            there = "" if near else f"there are {', '.join(known)}; "
+            raise ConfigError(f"--{key}: no such option; {there}correct or remove it.{near}")
+
+
+def flags_of(cls: type) -> Iterator[tuple[str, Any]]:
+    """Names and types of a command's options as tyro takes them: a switch stands alone, and parts have no prefix."""
+    hints = typing.get_type_hints(cls, include_extras=True)
+    for field in dataclasses.fields(cls):
+        hint, name = hints[field.name], field.name
+        if typing.get_origin(hint) is Annotated:
+            hint, *marks = typing.get_args(hint)
+            if tyro.conf.Positional in marks:
+                continue
+            name = next((mark.name for mark in marks if getattr(mark, "name", None)), name)
+        if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+            yield from flags_of(hint)
+        else:
+            yield f"no_{name}" if hint is bool and field.default else name, hint
 
 
 def _name(key: str) -> str:

@@ -5,7 +5,6 @@ choices such as `task=asr,encoder=sanm`, and the options that there are under it
 it what may stand there, divided by `|`; `/` is any file.
 """
 
-import dataclasses
 import functools
 import importlib
 import types
@@ -13,8 +12,7 @@ import typing
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
-import tyro
-
+from jaxasr.command_line import flags_of
 from jaxasr.config import flat_slot, is_optional, option_fields, sections, slots
 from jaxasr.errors import ConfigError
 from jaxasr.registry import did_you_mean
@@ -86,22 +84,9 @@ def _of_slots(cls: type, prefix: str, chosen: tuple[str, ...]) -> Iterator[list[
 
 
 def _of_flags(cls: type) -> Iterator[str]:
-    """The options of a dataclass as tyro takes them: a switch stands alone, and parts without a name have no prefix."""
-    hints = typing.get_type_hints(cls, include_extras=True)
-    for field in dataclasses.fields(cls):
-        hint, name = hints[field.name], field.name
-        if typing.get_origin(hint) is typing.Annotated:
-            hint, *marks = typing.get_args(hint)
-            if tyro.conf.Positional in marks:
-                continue
-            names = [mark.name for mark in marks if getattr(mark, "name", None) is not None]
-            name = names[0] if names else name
-        if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-            yield from _of_flags(hint)
-        elif hint is bool:
-            yield name if not field.default else f"no_{name}"
-        else:
-            yield f"{name}={'|'.join(_values(name, hint, ()))}"
+    """The options of a command's dataclass."""
+    for name, hint in flags_of(cls):
+        yield name if hint is bool else f"{name}={'|'.join(_values(name, hint, ()))}"
 
 
 def _values(name: str, hint: Any, switch: tuple[str, ...]) -> list[str]:

@@ -166,6 +166,17 @@ def test_an_option_stands_once_in_every_command(command, capsys):
     assert "error: --import: given twice; once was expected" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", sorted(COMMANDS.keys() - {"train"}))
+def test_an_option_is_known_in_every_command(command, capsys):
+    """The nearest one is named, or all are."""
+    for option, said in (("--hepl", "correct or remove it. Did you mean 'help'?"), ("--qqqq=1", "there are ")):
+        with pytest.raises(SystemExit) as ended:
+            main_of(command)([option])
+        assert ended.value.code == 2
+        name = option.partition("=")[0]
+        assert f"error: {name}: no such option; {said}" in capsys.readouterr().err
+
+
 # YAML
 
 
