@@ -160,8 +160,8 @@ def decode(options: DecodeOptions) -> list[Hypothesis]:
     """
     if not options.input and options.tune is None:
         raise ConfigError(
-            "INPUT: none; sound files, folders or manifests were expected; name what to decode, before --formats and "
-            "--allow_url, which take all that stands behind them."
+            "INPUT: none; sound files, folders or manifests were expected; name what to decode, before --formats, "
+            "--allow_url and --import, which take all that stands behind them."
         )
     check_batches(options)
     if not 0.0 <= options.extra_padding < math.inf:
