@@ -17,13 +17,13 @@ from jaxasr.config import (
     is_optional,
     option_fields,
     read_yaml,
+    refuse_unknown,
     sections,
     slots,
     to_yaml,
     underscored,
 )
 from jaxasr.errors import ConfigError, exit_with_message
-from jaxasr.registry import did_you_mean
 from jaxasr.values import Words, coerce
 
 ConfigT = TypeVar("ConfigT")
@@ -37,11 +37,13 @@ def options_of(cls: type[ConfigT], argv: Sequence[str] | None, command: str) -> 
     """The options of a command but `train`, from `argv` or else the program's own arguments.
 
     Raises:
-      SystemExit: `--help` was printed; or what is wrong with them was, such as an option that stands there twice.
+      SystemExit: `--help` was printed; or what is wrong with them: an option stands there twice, or there is none such.
     """
     argv = sys.argv[1:] if argv is None else argv
     exit_with_message(_check_once, argv)
-    exit_with_message(_check_known, argv, ["help", *(name for name, _ in flags_of(cls))])
+    known = ["help", *(name for name, _ in flags_of(cls))]
+    given = [word.removeprefix("--").partition("=")[0].replace("-", "_") for word in argv if word.startswith("--")]
+    exit_with_message(refuse_unknown, [name for name in given if name not in known], known, "--")
     return tyro.cli(cls, args=argv, prog=f"python -m jaxasr.{command}", config=(tyro.conf.FlagCreatePairsOff,))
 
 
@@ -53,15 +55,6 @@ def _check_once(argv: Sequence[str]) -> None:
         if _name(key) in seen:
             raise ConfigError(f"--{key}: given twice; once was expected; several values stand behind one flag.")
         seen.add(_name(key))
-
-
-def _check_known(argv: Sequence[str], known: Sequence[str]) -> None:
-    """Raises ConfigError for an option that is none of these, with the nearest that there is."""
-    for key in (word.removeprefix("--").partition("=")[0] for word in argv if word.startswith("--")):
-        if key.replace("-", "_") not in known:
-            near = did_you_mean(key.replace("-", "_"), known)
-            there = "" if near else f"there are {', '.join(known)}; "
-            raise ConfigError(f"--{key}: no such option; {there}correct or remove it.{near}")
 
 
 def flags_of(cls: type) -> Iterator[tuple[str, Any]]:

@@ -117,7 +117,7 @@ def build(default: Any, mapping: dict[str, Any], where: str) -> Any:
         inner = option_fields(type(entry))
         changes[flat] = build(entry, {k: mapping.pop(k) for k in inner if k in mapping}, where)
         known += inner
-    _refuse_unknown([k for k in mapping if k not in known], known, default, where)
+    refuse_unknown([k for k in mapping if k not in known], known, where, default)
     hints, registries = typing.get_type_hints(cls), slots(cls)
     for name, value in mapping.items():
         if name in registries:
@@ -156,7 +156,7 @@ def _section_value(default: Any, name: str, value: Any, where: str) -> Any:
     if says_none(" ".join(alone) if isinstance(alone, Words) else alone):
         options.pop(bare, None)
         known = list(option_fields(cls))
-        _refuse_unknown([option for option in options if option not in known], known, cls(), f"{where}{name}.")
+        refuse_unknown([option for option in options if option not in known], known, f"{where}{name}.", cls())
         if options:
             raise ConfigError(
                 f"{where}{name}.{next(iter(options))}: {name} is none; {where}{name}={bare.upper()} was expected "
@@ -205,9 +205,11 @@ def _refuse_withheld(part: Any, mapping: Mapping[str, Any], where: str) -> None:
             )
 
 
-def _refuse_unknown(names: Sequence[str], known: Sequence[str], default: Any, where: str) -> None:
+def refuse_unknown(names: Sequence[str], known: Sequence[str], where: str, default: Any = None) -> None:
+    """Raises ConfigError where there are names that are not known, with the nearest that is, or inside of `default`."""
     if names:
-        deeper = [path for path in paths(default) if path.endswith(f".{names[0]}")]
+        inside = () if default is None else paths(default)
+        deeper = [path for path in inside if path.endswith(f".{names[0]}")]
         near = f" Did you mean {' or '.join(map(repr, deeper))}?" if deeper else did_you_mean(names[0], known)
         there = f"there are {', '.join(sorted(known)) or 'none here'}; "
         raise ConfigError(f"{where}{names[0]}: no such option; {'' if near else there}correct or remove it.{near}")
