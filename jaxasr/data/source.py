@@ -154,8 +154,8 @@ def opened(path: str, where: str) -> io.FileIO:
 def _no_file(where: str, error: Exception) -> DataError:
     reason = error.strerror if isinstance(error, OSError) else error
     return DataError(
-        f"{where}: {reason}; a file was expected; check the path (a relative one starts at the "
-        "manifest's folder) and its permissions."
+        f"{where}: {reason}; a file was expected; check the path (in a manifest a relative one "
+        "starts at its folder) and its permissions."
     )
 
 
