@@ -29,6 +29,16 @@ def _own_caches(tmp_path_factory):
         yield
 
 
+def pytest_configure(config):
+    config.option.loadscopereorder = False  # xdist keeps the order of the files; older ones always do
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    """Large files first, or one worker would still be in the last of them when the other has nothing left to do."""
+    items.sort(key=lambda item: (-item.path.stat().st_size, str(item.path)))
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter):
     """What was skipped is said aloud, so that a green run does not look like more than it is."""
