@@ -303,8 +303,15 @@ def cut_out(utterance: Utterance) -> tuple[bytes, Header]:
         written = io.BytesIO()
         kind = ("FLAC", subtype) if whole_numbers else ("WAV", "FLOAT")
         soundfile.write(written, sound, header.rate, format=kind[0], subtype=kind[1])
-        content = written.getvalue()
+        content = written.getvalue() if whole_numbers else _without_time(written.getvalue())
     return content, Header(count, header.rate, header.channels)
+
+
+def _without_time(wav: bytes) -> bytes:
+    """A WAV file of floats without the time at which libsndfile wrote it: the same sound is the same bytes."""
+    if (chunk := wav.find(b"PEAK", 0, 64)) < 0:
+        return wav
+    return wav[: chunk + 12] + bytes(4) + wav[chunk + 16 :]
 
 
 def _bytes_of(path: str, where: str) -> bytes:

@@ -102,8 +102,10 @@ def test_the_same_command_goes_on_where_it_stopped(corpus, tmp_path, monkeypatch
     packed(corpus, tmp_path / "q")
     one, other = (manifest.read(tmp_path / name) for name in "pq")
     assert [dataclasses.replace(u, audio=u.audio.replace("/q/", "/p/")) for u in other] == one
-    assert [packs.sound(u.audio, "") for u in one] == [packs.sound(u.audio, "") for u in other]
-    assert sorted(os.listdir(tmp_path / "p")) == sorted(os.listdir(tmp_path / "q"))
+    sounds = [packs.sound(u.audio, "") for u in one]
+    assert sounds == [packs.sound(u.audio, "") for u in other]
+    floats = [sound for sound in sounds if b"PEAK" in sound[:64]]  # libsndfile's chunk with the time of writing
+    assert any(sound[sound.index(b"PEAK") + 12 :][:4] == bytes(4) for sound in floats)
 
 
 def test_what_is_there_stays(corpus, tmp_path):
