@@ -1,7 +1,6 @@
 """The pages' blocks that `<!-- run -->` stands above, as a reader would type them, page by page."""
 
 import doctest
-import gzip
 import itertools
 import os
 import pathlib
@@ -68,8 +67,6 @@ def desk(tmp_path_factory) -> pathlib.Path:
     for name, file in (("train", "text.txt"), ("test", "test.txt")):
         lines = (top / "data" / name / "text").read_text(encoding="utf-8").splitlines()
         (top / file).write_text("\n".join(line.partition(" ")[2] for line in lines) + "\n")
-    (top / "names.txt").write_text("SEVEN NINE\n")
-    (top / "more.txt.gz").write_bytes(gzip.compress((top / "text.txt").read_bytes()))
     (top / "tests").symlink_to(ROOT / "tests")
     (top / "jaxasr").mkdir()  # no package: Python finds the real one
     (top / "jaxasr" / "corpora").symlink_to(ROOT / "jaxasr" / "corpora")
