@@ -1,4 +1,4 @@
-"""Ctrl-C ends a command with a line and status 130, a full disk with one and 2, a reader that goes with none and 141."""
+"""How commands end: on Ctrl-C with 130, on a full disk with 2, a line each; with 141 where nobody reads any more."""
 
 import contextlib
 import importlib
