@@ -243,13 +243,13 @@ def print_summary(found: Estimated, console: rich.console.Console) -> None:
         )
 
 
+@exit_with_message
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line: `argv`, or else the program's own arguments."""
     options = options_of(NgramOptions, argv, "ngram")
     console = consoles.console(stderr=True)
     shown = console if options.progress == "auto" and console.is_terminal else None
-    found = exit_with_message(estimate, options, shown)
-    print_summary(found, consoles.console())
+    print_summary(estimate(options, shown), consoles.console())
 
 
 if __name__ == "__main__":

@@ -11,6 +11,18 @@ from jaxasr.nn.frontends.base import Frontend
 from jaxasr.nn.masking import length_mask, zero_padding
 from jaxasr.typing import Array, Float, Int, LengthsT
 
+LARGEST = {
+    "hop_ms": 1000.0,
+    "lfr_m": 100,
+    "lfr_n": 100,
+    "num_mels": 1000,
+    "window_ms": 1000.0,
+    "fft_size": 2**16,
+    "window": 2**16,
+    "width": 2**16,
+}
+"""Of a frontend's options, far above any use: a model whose options say more would be traced for hours."""
+
 
 @dataclasses.dataclass(frozen=True)
 class StackingFrontend(Frontend):
@@ -39,6 +51,9 @@ class StackingFrontend(Frontend):
                 f"--frontend: lfr_m={lfr_m}, lfr_n={lfr_n}; both are at least 1; --frontend.lfr_m=7 "
                 "--frontend.lfr_n=6 is FunASR's choice."
             )
+        for name, most in LARGEST.items():
+            if isinstance(value := getattr(self, name, None), int | float) and value > most:
+                raise ConfigError(f"--frontend.{name}={value}: at most {most} was expected; choose less.")
         return dataclasses.replace(self, lfr_m=lfr_m, lfr_n=lfr_n)
 
     @abc.abstractmethod
