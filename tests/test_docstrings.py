@@ -23,9 +23,9 @@ SHAPE = re.compile(r"\([^()]*\)|any shapes?\b")
 """As docstrings write it: (T, F), (U,)."""
 WITHOUT = re.compile(r"(?<![\w.])(np\.ndarray|jax\.Array|Array)(?!, ['\"])")
 """An array in an annotation that says nothing of its shape, as `Float[Array, "T F"]` does."""
-PLAIN = frozenset(
-    "str bytes int float bool None Any object Literal Sequence Iterable Iterator Collection Mapping tuple list dict set "
-    "np.ndarray jax.Array Array Float Int UInt32 Bool Key Params PyTree LengthsT".split()
+PLAIN = re.compile(
+    r"(str|bytes|int|float|bool|None|Any|object|Literal|Sequence|Iterable|Iterator|Collection|Mapping|tuple|list|dict|set"
+    r"|np\.ndarray|jax\.Array|Array|Float|Int|UInt32|Bool|Key|Params|PyTree|LengthsT|[\[\], |.])+"
 )
 """What the annotations of values are made of that can be written down in a line."""
 TAKES_MORE = {
@@ -110,9 +110,8 @@ def test_an_array_has_a_shape(said):
 
 
 def is_plain(annotation: str) -> bool:
-    """Whether nothing but plain values stands there; quoted are axes, `Literal`'s choices and classes to come."""
-    names = set(re.findall(r"[\w.]*\w", re.sub(r"'[^']*'", "", annotation)))
-    return bool(names) and names <= PLAIN
+    """Whether nothing but plain values stands there, beside axes and choices in quotes; quoted alone is a class."""
+    return PLAIN.fullmatch(re.sub(r"(?<=[\[ ])'[^']*'", "", annotation)) is not None
 
 
 def fits(function: Said) -> bool:
