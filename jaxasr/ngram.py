@@ -99,6 +99,10 @@ def read_sentences(path: str) -> Iterator[tuple[str, str]]:
 
     Raises:
       DataError: the file is a part of a Kaldi folder, or cannot be read.
+
+    >>> from jaxasr.corpora import digits
+    >>> next(read_sentences(str(digits() / "test")))[1]
+    'ZERO'
     """
     if pathlib.Path(path).is_dir() or tables.is_table(path):
         return ((f"{path}: {name}", text) for name, text in read_texts(path).items())

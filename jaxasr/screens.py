@@ -82,7 +82,12 @@ def short_of_warmup(schedule: Schedule, total: int | None) -> Iterator[str]:
 
 
 def by_part(params: Params) -> str:
-    """`12,345 (encoder 10,000, decoder 2,000, ctc 345)`: numbers of a tree of parameters, the largest parts first."""
+    """`12,345 (encoder 10,000, decoder 2,000, ctc 345)`: numbers of a tree of parameters, the largest parts first.
+
+    >>> from numpy import ones
+    >>> by_part({"encoder": {"kernel": ones((80, 256))}, "ctc": {"bias": ones(12)}})
+    '20,492 (encoder 20,480, ctc 12)'
+    """
     sizes: dict[str, int] = {}
     for path, leaf in leaves(params):
         part = path.removeprefix("params/").partition("/")[0]

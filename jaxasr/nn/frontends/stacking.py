@@ -78,8 +78,10 @@ def stack_frames(
 
     ``out[i] = concat(x[clip(i*n + j - (m-1)//2, 0, length-1)] for j in range(m))``, ceil(length / n) frames.
 
-    >>> stack_frames(jnp.arange(4.0).reshape(1, 4, 1), jnp.array([4]), 3, 2)[0].tolist()
-    [[[0.0, 0.0, 1.0], [1.0, 2.0, 3.0]]]
+    >>> from jax import jit
+    >>> x = jnp.array([[[0], [1], [2], [3]]])
+    >>> jit(stack_frames, static_argnums=(2, 3))(x, jnp.array([4]), 3, 2)[0].tolist()
+    [[[0, 0, 1], [1, 2, 3]]]
     """
     if m == 1 and n == 1:
         return x, lengths
@@ -99,6 +101,11 @@ def stack_stretch(
     Args:
       first: where in the stretch the sound's first frame stands; what lies before is not read. Below 0 it is not there.
       last: the same of its last frame.
+
+    >>> from jax import jit
+    >>> x = jnp.array([[[0], [1], [2], [3], [4], [5]]])
+    >>> jit(stack_stretch, static_argnums=(3, 4))(x, jnp.array([1]), jnp.array([5]), 3, 3).tolist()
+    [[[1, 1, 2], [3, 4, 5]]]
     """
     stacks = jnp.arange((x.shape[1] - m) // n + 1)[:, None] * n + jnp.arange(m)[None]  # (T2, m)
     read = jnp.clip(stacks.reshape(1, -1), first[:, None], jnp.minimum(last, x.shape[1] - 1)[:, None])
