@@ -23,7 +23,7 @@ from jaxasr.config import (
     to_yaml,
     underscored,
 )
-from jaxasr.errors import ConfigError, exit_with_message
+from jaxasr.errors import ConfigError
 from jaxasr.values import Words, coerce
 
 ConfigT = TypeVar("ConfigT")
@@ -37,13 +37,14 @@ def options_of(cls: type[ConfigT], argv: Sequence[str] | None, command: str) -> 
     """The options of a command but `train`, from `argv` or else the program's own arguments.
 
     Raises:
-      SystemExit: `--help` was printed; or what is wrong with them: an option stands there twice, or there is none such.
+      ConfigError: an option stands there twice, or there is none such.
+      SystemExit: `--help` was printed, or what else is wrong with them.
     """
     argv = sys.argv[1:] if argv is None else argv
-    exit_with_message(_check_once, argv)
+    _check_once(argv)
     known = ["help", *(name for name, _ in flags_of(cls))]
     given = [word.removeprefix("--").partition("=")[0].replace("-", "_") for word in argv if word.startswith("--")]
-    exit_with_message(refuse_unknown, [name for name in given if name not in known], known, "--")
+    refuse_unknown([name for name in given if name not in known], known, "--")
     return tyro.cli(cls, args=argv, prog=f"python -m jaxasr.{command}", config=(tyro.conf.FlagCreatePairsOff,))
 
 

@@ -20,7 +20,7 @@ from jaxasr import config, consoles
 from jaxasr.command_line import Imports, options_of
 from jaxasr.data import manifest, tables, textfile
 from jaxasr.data.cleaners import Cleaning, read_symbols
-from jaxasr.errors import ConfigError, exit_with_message, harmless, reader_may_go
+from jaxasr.errors import ConfigError, exit_with_message, harmless
 from jaxasr.scoring import ErrorCounts, Operation, Score, Step, UtteranceScore, align, characters, score_cleaned, words
 
 STYLES: Mapping[Operation, str] = {"equal": "", "substitute": "yellow", "delete": "red", "insert": "cyan"}
@@ -269,15 +269,15 @@ def _write(path: pathlib.Path, content: str) -> None:
         ) from error
 
 
+@exit_with_message
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line: `argv`, or else the program's own arguments."""
     options = options_of(EvaluateOptions, argv, "evaluate")
-    found = exit_with_message(evaluate, options)
+    found = evaluate(options)
     console = consoles.console()
-    with reader_may_go():
-        if said := str(cleaning_of(options)):
-            console.print(f"texts: {said}", highlight=False, markup=False, soft_wrap=True)
-        print_score(found, console, worst=options.worst)
+    if said := str(cleaning_of(options)):
+        console.print(f"texts: {said}", highlight=False, markup=False, soft_wrap=True)
+    print_score(found, console, worst=options.worst)
 
 
 if __name__ == "__main__":

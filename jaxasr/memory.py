@@ -68,7 +68,11 @@ def full_is_told() -> Iterator[None]:
 
 
 def bytes_on_device(tree: PyTree) -> int:
-    """Bytes on each device of arrays, or of shapes and types with their places."""
+    """Bytes on each device of arrays, or of shapes and types with their places.
+
+    >>> bytes_on_device({"kernel": jax.numpy.ones((2, 3)), "bias": jax.numpy.ones(3)})
+    36
+    """
     leaves = jax.tree.leaves(tree)
     return sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in leaves)
 

@@ -23,6 +23,32 @@ SHAPE = re.compile(r"\([^()]*\)|any shapes?\b")
 """As docstrings write it: (T, F), (U,)."""
 WITHOUT = re.compile(r"(?<![\w.])(np\.ndarray|jax\.Array|Array)(?!, ['\"])")
 """An array in an annotation that says nothing of its shape, as `Float[Array, "T F"]` does."""
+PLAIN = re.compile(
+    r"(str|bytes|int|float|bool|None|Any|object|Literal|Sequence|Iterable|Iterator|Collection|Mapping|tuple|list|dict|set"
+    r"|np\.ndarray|jax\.Array|Array|Float|Int|UInt32|Bool|Key|Params|PyTree|LengthsT|[\[\], |.])+"
+)
+"""What the annotations of values are made of that can be written down in a line."""
+TAKES_MORE = {
+    "jaxasr.convert.espnet.fields_of": "the whole configuration of a model",
+    "jaxasr.data.english.numbers_spelled": "inflect, which jaxasr does not require",
+    "jaxasr.data.packs.headers": "a pack",
+    "jaxasr.data.packs.sound": "a pack",
+    "jaxasr.data.packs.array_record": "array_record, which does not exist for every system",
+    "jaxasr.data.tables.read_texts": "a manifest",
+    "jaxasr.data.tables.read_lines": "a manifest",
+    "jaxasr.fetch.connected": "a network",
+    "jaxasr.info.lines": "all that is known of a model",
+    "jaxasr.memory.step_memory": "a compiled step, of which each backend says something else",
+    "jaxasr.memory.teller": "a run's source and its log",
+    "jaxasr.nn.decoders.transformer.read_memory": "a decoder's block in whose call it is",
+    "jaxasr.nn.decoders.transformer.scanned_blocks": "a decoder in whose call it is",
+    "jaxasr.nn.decoders.transformer.embedded": "a decoder in whose call it is",
+    "jaxasr.nn.fused.fused_attend": "a GPU",
+    "jaxasr.notebook.spectrogram": "a page to look at",
+}
+"""Functions of such values for which three lines are too few, by what else an example would take."""
+LINES = 3
+PARSER = doctest.DocTestParser()
 
 
 class Said(NamedTuple):
@@ -72,7 +98,8 @@ def test_what_raises_an_error_says_so(said):
 
 def annotations(function: ast.FunctionDef) -> Iterator[str]:
     arguments = function.args
-    for argument in [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]:
+    named = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
+    for argument in [*named, *filter(None, (arguments.vararg, arguments.kwarg))]:
         yield "" if argument.annotation is None else ast.unparse(argument.annotation)
     yield "" if function.returns is None else ast.unparse(function.returns)
 
@@ -80,6 +107,31 @@ def annotations(function: ast.FunctionDef) -> Iterator[str]:
 def test_an_array_has_a_shape(said):
     unshaped = [f.name for f in said if any(map(WITHOUT.search, annotations(f.node))) and not SHAPE.search(f.says)]
     assert unshaped == []
+
+
+def is_plain(annotation: str) -> bool:
+    """Whether nothing but plain values stands there, beside axes and choices in quotes; quoted alone is a class."""
+    return PLAIN.fullmatch(re.sub(r"(?<=[\[ ])'[^']*'", "", annotation)) is not None
+
+
+def fits(function: Said) -> bool:
+    """Whether it is a function by itself that makes something of plain values, so that a line can show what."""
+    *takes, gives = annotations(function.node)
+    shown = gives not in ("None", "Iterator[None]") and "Callable" not in gives
+    return function.name.startswith("jaxasr.") and shown and bool(takes) and all(map(is_plain, takes))
+
+
+def test_what_fits_in_three_lines_has_an_example(said):
+    fitting = [function for function in said if fits(function)]
+    assert len(fitting) > 200
+    without = {function.name for function in fitting if ">>> " not in function.says}
+    assert sorted(without - TAKES_MORE.keys()) == []
+    assert sorted(TAKES_MORE.keys() - without) == []  # no exception that is none any more
+
+
+def test_an_example_has_at_most_three_lines(said):
+    sources = {f.name: "".join(example.source for example in PARSER.get_examples(f.says)) for f in said}
+    assert {name: source for name, source in sources.items() if source.count("\n") > LINES} == {}
 
 
 def public_classes() -> set[type]:

@@ -231,7 +231,12 @@ def blocks(
 
 
 def excerpt(path: str, rate: int, first: int, count: int) -> np.ndarray:
-    """The first channel of `count` frames of a file from frame `first` on: float32 (S,), `rate` samples a second."""
+    """The first channel of `count` frames of a file from frame `first` on: float32 (S,), `rate` samples a second.
+
+    >>> from jaxasr.corpora import digits
+    >>> excerpt(str(digits() / "audio" / "test-theo.flac"), 16000, 0, 800).shape
+    (1600,)
+    """
     with _opened(path, path) as file:
         sound, from_rate = _mono(path, file, first, count, 0), file.samplerate
     return _resampled(sound, from_rate, rate, 1.0)

@@ -22,7 +22,7 @@ from jaxasr.data.checks.part import Finding, Need, Part, Settings
 from jaxasr.data.checks.reading import read
 from jaxasr.data.checks.table import Check, Result, chosen, known, run
 from jaxasr.data.tokenizer import CharTokenizer, Vocabulary, WordTokenizer
-from jaxasr.errors import ConfigError, exit_with_message, reader_may_go
+from jaxasr.errors import ConfigError, exit_with_message
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,16 +193,16 @@ def _writer(file: IO[str]) -> Callable[[Check, Finding], None]:
     return note
 
 
+@exit_with_message
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line: `argv`, or else the program's own arguments."""
     options = options_of(CheckOptions, argv, "data.check")
     errors = consoles.console(stderr=True)
-    found, copies, again = exit_with_message(check, options, errors if errors.is_terminal else None)
-    with reader_may_go():
-        if options.json:
-            print(json.dumps(_as_json(found, copies, again), ensure_ascii=False, indent=1))
-        else:
-            _show(options, found, copies, again)
+    found, copies, again = check(options, errors if errors.is_terminal else None)
+    if options.json:
+        print(json.dumps(_as_json(found, copies, again), ensure_ascii=False, indent=1))
+    else:
+        _show(options, found, copies, again)
     sys.exit((again or found).status)
 
 

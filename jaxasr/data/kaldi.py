@@ -57,7 +57,12 @@ def read(folder: str, need_text: bool, kind: Kind | None) -> Iterator[tuple[str,
 
 
 def read_texts(folder: str) -> Iterator[tuple[str, Utterance]]:
-    """As `read`, the transcripts alone."""
+    """As `read`, the transcripts alone.
+
+    >>> from jaxasr.corpora import digits
+    >>> next(read_texts(str(digits() / "test")))[1].text
+    'ZERO'
+    """
     path = os.path.join(folder, "text")
     rows = _table(path)
     for number, ((name, text), speaker) in enumerate(

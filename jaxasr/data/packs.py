@@ -131,7 +131,12 @@ def shard(number: int) -> str:
 
 
 def is_pack(folder: str) -> bool:
-    """Whether the folder has a pack's index."""
+    """Whether the folder has a pack's index.
+
+    >>> from jaxasr.corpora import digits
+    >>> is_pack(str(digits() / "test"))
+    False
+    """
     return os.path.exists(os.path.join(folder, INDEX))
 
 

@@ -130,6 +130,10 @@ def status(path: str, where: str) -> os.stat_result:
 
     Raises:
       DataError: there is none, or it is no regular file.
+
+    >>> from jaxasr.corpora import digits
+    >>> status(str(digits() / "LICENSE"), "LICENSE").st_size
+    815
     """
     check_name(path)
     try:
@@ -143,7 +147,13 @@ def status(path: str, where: str) -> os.stat_result:
 
 
 def opened(path: str, where: str) -> io.FileIO:
-    """A file, open for reading without a buffer; errors begin with `where`."""
+    """A file, open for reading without a buffer; errors begin with `where`.
+
+    >>> from jaxasr.corpora import digits
+    >>> with opened(str(digits() / "test" / "text"), "text") as file:
+    ...     print(file.read(11))
+    b'george-0-00'
+    """
     status(path, where)
     try:
         return open(path, "rb", buffering=0)
