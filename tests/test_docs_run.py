@@ -207,7 +207,7 @@ def features(top: pathlib.Path) -> None:
     write(top / "feats.csv", ["path,text", *["a.npy,ONE"] * 20])
     for name in ("train", "test"):
         folder = top / "fbank" / name
-        frames = {f"{name}-{n:02}": rng.normal(size=(60, 80)).astype(np.float32) for n in range(20)}
+        frames = {f"{name}-digit-{n:04}": rng.normal(size=(60, 80)).astype(np.float32) for n in range(20)}
         write(folder / "text", [f"{key} TWO" for key in frames])
         with kaldiio.WriteHelper(f"ark,scp:{folder}/feats.ark,{folder}/feats.scp") as file:
             for key, values in frames.items():
