@@ -96,16 +96,17 @@ def shell(folder: pathlib.Path, typed: str) -> str:
 
 
 def shortened(block: str) -> str:
-    """The same commands, where training takes 2 steps of one shape unless they say how many, and examples an epoch.
+    """The same commands, but training has one shape, and 2 steps unless it says how many; examples take an epoch.
 
-    Lines that name no workdir are one choice each, and begin anew.
+    Lines that train without a workdir are one choice each, and begin anew.
     """
     lines = []
     for line in re.sub(r" \\\n\s*", " ", block).splitlines():
-        if "jaxasr.train " in line and "--workdir" not in line:
-            lines.append("rm -rf exp/asr exp/digits" if re.search("--(print_config|help)", line) is None else "")
-        if not re.search("--(steps|print_config|help)", line):
-            line = line.replace("jaxasr.train ", "jaxasr.train --steps=2 --max_buckets=1 ")
+        if "jaxasr.train " in line and not re.search("--(print_config|help)", line):
+            if "--workdir" not in line:
+                lines.append("rm -rf exp/asr exp/digits")
+            few = "--max_buckets=1" if "--steps" in line else "--max_buckets=1 --steps=2"
+            line = line.replace("jaxasr.train ", f"jaxasr.train {few} ")
         lines.append(re.sub(r"(python examples/.*--epochs)=\d+", r"\1=1", line))
     return "\n".join(lines)
 
