@@ -78,7 +78,12 @@ def bytes_on_device(tree: PyTree) -> int:
 
 
 def shown(shape: BucketShape, source: Any) -> str:
-    """A bucket as it is told of: `16 rows x 12.00 s`."""
+    """A bucket as it is told of: `16 rows x 12.00 s`.
+
+    >>> from jaxasr.data.audio import SoundSource
+    >>> shown(BucketShape(rows=16, samples=192000, tokens=30), SoundSource(16000))
+    '16 rows x 12.00 s'
+    """
     length = f"{shape.samples / source.rate:.2f} s" if source.unit == "seconds" else f"{shape.samples} {source.unit}"
     return f"{shape.rows} rows x {length}"
 
