@@ -4,7 +4,6 @@ import dataclasses
 import itertools
 import json
 import os
-import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Annotated, Any, Literal
@@ -14,6 +13,7 @@ import tyro
 
 from jaxasr import config, consoles
 from jaxasr.command_line import options_of
+from jaxasr.commands import command
 from jaxasr.data import manifest
 from jaxasr.data.checks import advice, report
 from jaxasr.data.checks.advice import frames_needed
@@ -224,17 +224,15 @@ def next_command(options: CheckOptions, found: Checked) -> str:
     paths = [part.path for part in found.parts]
     if any(result.check.severity == "error" for result in found.results):
         copy = ["--fix=clean"] * any_left(found)
-        words = ["jaxasr.data.check", *paths, *copy, *_as_asked(options)]
-    elif options.model is not None:
-        words = ["jaxasr.decode", f"--model={options.model}", *paths, *config.import_flags(options.imports)]
-    else:
-        first = max(1, len(paths) - 2)  # behind those to train on
-        sets = {"--train": paths[:first], "--valid": paths[1:][-2:-1], "--test": paths[1:][-1:]}
-        advised = advice.options(found.parts[:first], found.parts[first:])
-        recipe = any(word.startswith("--config") for word in advised)  # which names sets of its own
-        named = [(flag, *some) for flag, some in sets.items() if some or recipe]
-        words = ["jaxasr.train", *itertools.chain(*named), *advised, "--workdir=exp/mine"]
-    return shlex.join(["python", "-m", *words])
+        return command("data.check", [*paths, *copy, *_as_asked(options)], options.imports)
+    if options.model is not None:
+        return command("decode", [f"--model={options.model}", *paths], options.imports)
+    first = max(1, len(paths) - 2)  # behind those to train on
+    sets = {"--train": paths[:first], "--valid": paths[1:][-2:-1], "--test": paths[1:][-1:]}
+    advised = advice.options(found.parts[:first], found.parts[first:])
+    recipe = any(word.startswith("--config") for word in advised)  # which names sets of its own
+    named = [(flag, *some) for flag, some in sets.items() if some or recipe]
+    return command("train", [*itertools.chain(*named), *advised, "--workdir=exp/mine"])
 
 
 def any_left(found: Checked) -> bool:
@@ -249,7 +247,6 @@ def _as_asked(options: CheckOptions) -> Iterator[str]:
     for name in ("sound", "model", "tokens", "tokenizer", "frame_ms", "max_seconds", "ignore"):
         if (value := getattr(options, name)) != getattr(CheckOptions, name):
             yield from (f"--{name}", *map(str, value if isinstance(value, tuple) else (value,)))
-    yield from config.import_flags(options.imports)
 
 
 def _as_json(found: Checked, copies: Sequence[Copy], again: Checked | None) -> dict[str, Any]:
