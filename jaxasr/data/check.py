@@ -218,11 +218,13 @@ def _show(options: CheckOptions, found: Checked, copies: Sequence[Copy], again: 
 def next_command(options: CheckOptions, found: Checked) -> str:
     """What makes sense after a check, to be copied: a clean copy, decoding by the model given, or a training.
 
-    Of several manifests the last is the test set, and of three or more the one before it is for validation.
+    Where all of a manifest is wrong, so that nothing is left for a copy, it is the same check of what was corrected. Of
+    several manifests the last is the test set, and of three or more the one before it is for validation.
     """
     paths = [part.path for part in found.parts]
     if any(result.check.severity == "error" for result in found.results):
-        words = ["jaxasr.data.check", *paths, "--fix=clean", *_as_asked(options)]
+        copy = ["--fix=clean"] * any_left(found)
+        words = ["jaxasr.data.check", *paths, *copy, *_as_asked(options)]
     elif options.model is not None:
         words = ["jaxasr.decode", f"--model={options.model}", *paths, *config.import_flags(options.imports)]
     else:
@@ -233,6 +235,13 @@ def next_command(options: CheckOptions, found: Checked) -> str:
         named = [(flag, *some) for flag, some in sets.items() if some or recipe]
         words = ["jaxasr.train", *itertools.chain(*named), *advised, "--workdir=exp/mine"]
     return shlex.join(["python", "-m", *words])
+
+
+def any_left(found: Checked) -> bool:
+    """Whether a clean copy of each manifest may have a line: none is wrong in all of them."""
+    rows = sum(len(part.rows) for part in found.parts)
+    errors = (result.number for result in found.results if result.check.severity == "error")
+    return all(part.rows for part in found.parts) and all(number < rows for number in errors)
 
 
 def _as_asked(options: CheckOptions) -> Iterator[str]:
