@@ -38,7 +38,12 @@ def section(cls: type, bare: str) -> Any:
 
 
 def option_fields(cls: type) -> dict[str, dataclasses.Field]:
-    """The fields that a user may set: all but resources and Flax's own two."""
+    """The fields that a user may set: all but resources and Flax's own two.
+
+    >>> from jaxasr.fsdp import Fsdp
+    >>> list(option_fields(Fsdp))
+    ['devices', 'min_size', 'rules']
+    """
     return {
         f.name: f
         for f in dataclasses.fields(cls)
@@ -47,7 +52,12 @@ def option_fields(cls: type) -> dict[str, dataclasses.Field]:
 
 
 def slots(cls: type) -> dict[str, Registry]:
-    """The slots among the fields of `cls`, by name."""
+    """The slots among the fields of `cls`, by name.
+
+    >>> from jaxasr.train_config import TrainConfig
+    >>> list(slots(TrainConfig))
+    ['task', 'optimizer', 'schedule', 'average', 'adapter']
+    """
     return {n: f.metadata["registry"] for n, f in option_fields(cls).items() if "registry" in f.metadata}
 
 
@@ -72,12 +82,22 @@ def named_files(config: Any) -> Iterator[str]:
 
 
 def flat_slot(cls: type) -> str | None:
-    """The slot whose options stand beside it and not below it, if there is one."""
+    """The slot whose options stand beside it and not below it, if there is one.
+
+    >>> from jaxasr.train_config import TrainConfig
+    >>> flat_slot(TrainConfig)
+    'task'
+    """
     return next((n for n in slots(cls) if option_fields(cls)[n].metadata["flat"]), None)
 
 
 def is_optional(cls: type, name: str) -> bool:
-    """Whether the option may be none."""
+    """Whether the option may be none.
+
+    >>> from jaxasr.train_config import TrainConfig
+    >>> is_optional(TrainConfig, "fsdp"), is_optional(TrainConfig, "seed")
+    (True, False)
+    """
     return type(None) in typing.get_args(typing.get_type_hints(cls)[name])
 
 
@@ -351,15 +371,6 @@ def import_modules(names: Sequence[str], where: str) -> None:
                 f"{where}: {name}: {error}; a module that can be imported was expected; run from the "
                 "folder that holds it, or put that folder on PYTHONPATH."
             ) from error
-
-
-def import_flags(names: Sequence[str]) -> list[str]:
-    """`--import=A B` as all commands take it, at the end of one: what followed would be another name.
-
-    >>> import_flags(["my_parts", "my_checks"])
-    ['--import=my_parts', 'my_checks']
-    """
-    return [f"--import={names[0]}", *names[1:]] if names else []
 
 
 def check_imported(mapping: Mapping[str, Any], where: str) -> None:

@@ -103,6 +103,9 @@ def read_inputs(paths: Sequence[str], kind: Kind, arrived: Mapping[str, str] | N
 
     Raises:
       DataError: a folder has no such files, or a path is nothing that can be read.
+
+    >>> read_inputs(["calls/zero.flac"], "sound")[0].id
+    'zero'
     """
     found: list[Utterance] = []
     suffixes, what = ((".npy",), "feature") if kind == "features" else (SUFFIXES, "sound")

@@ -102,7 +102,12 @@ def _shown_errors(utterance: UtteranceScore) -> int:
 
 
 def aligned(utterance: UtteranceScore) -> tuple[list[Step], str]:
-    """The alignment of an utterance, and what it aligns: words, or characters where the script has no spaces."""
+    """The alignment of an utterance, and what it aligns: words, or characters where the script has no spaces.
+
+    >>> wrong = ErrorCounts(1, 0, 0, 2)
+    >>> aligned(UtteranceScore("u1", "ONE TWO", "ONE TOO", wrong, wrong))[0][1]
+    Step(operation='substitute', reference='TWO', hypothesis='TOO')
+    """
     reference, hypothesis = utterance.reference, utterance.hypothesis or ""
     if _by_characters(utterance):
         return align(characters(reference, spaces=False), characters(hypothesis, spaces=False)), "characters"
@@ -110,7 +115,12 @@ def aligned(utterance: UtteranceScore) -> tuple[list[Step], str]:
 
 
 def worst_first(utterances: Iterable[UtteranceScore]) -> list[UtteranceScore]:
-    """The utterances that have errors, most errors first."""
+    """The utterances that have errors, most errors first.
+
+    >>> made = [UtteranceScore(str(n), "ONE TWO", None, *[ErrorCounts(n, 0, 0, 2)] * 2) for n in range(3)]
+    >>> [utterance.id for utterance in worst_first(made)]
+    ['2', '1']
+    """
     return sorted((u for u in utterances if _shown_errors(u)), key=lambda u: -_shown_errors(u))
 
 

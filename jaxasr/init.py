@@ -51,6 +51,9 @@ class Rule:
 
         Raises:
           ConfigError: it has more parts.
+
+        >>> Rule.parse("encoder::encoder/positions").excluded
+        ('encoder/positions',)
         """
         parts = text.split(":")
         if len(parts) > 3:
@@ -66,6 +69,9 @@ class Rule:
 
         Raises:
           ConfigError: a path of it has none below it, or none are left.
+
+        >>> Rule.parse("encoder").taken(["encoder/input/bias", "ctc/bias"])
+        ['encoder/input/bias']
         """
         paths = list(model)
         inside = [path for path in paths if under(path, self.source)]
@@ -89,7 +95,11 @@ class Rule:
         return taken
 
     def place(self, path: str) -> str:
-        """Where a parameter goes that it takes."""
+        """Where a parameter goes that it takes.
+
+        >>> Rule.parse("encoder:teacher").place("encoder/input/bias")
+        'teacher/input/bias'
+        """
         bare = path.removeprefix(STATS + "/")
         inside = f"{self.target}/{bare[len(self.source) :].strip('/')}".strip("/")
         return inside if bare == path else f"{STATS}/{inside}"
@@ -117,6 +127,10 @@ def planned(init: Init, model: Shapes, network: Shapes) -> Plan:
     Raises:
       ConfigError: a parameter has no place, two have one, one has another shape than its place, or, where there are no
         rules, one is missing.
+
+    >>> model, network = {"encoder/bias": (4,), "ctc/bias": (9,)}, {"encoder/bias": (4,), "ctc/bias": (7,)}
+    >>> planned(Init("exp/a", map=("encoder:",)), model, network)
+    Plan(sources={'encoder/bias': 'encoder/bias'}, drawn=['ctc/bias'], left_out=['ctc/bias'])
     """
     sources = _mapped(init, model, network) if init.map else _same(init, model, network)
     differing = [target for target, source in sources.items() if model[source] != network[target]]

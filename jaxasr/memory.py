@@ -25,7 +25,11 @@ class StepMemory(NamedTuple):
 
     @property
     def total(self) -> int:
-        """Bytes of all of it."""
+        """Bytes of all of it.
+
+        >>> StepMemory(100, 20, 30).total
+        150
+        """
         return sum(self)
 
     def __str__(self) -> str:
@@ -78,7 +82,12 @@ def bytes_on_device(tree: PyTree) -> int:
 
 
 def shown(shape: BucketShape, source: Any) -> str:
-    """A bucket as it is told of: `16 rows x 12.00 s`."""
+    """A bucket as it is told of: `16 rows x 12.00 s`.
+
+    >>> from jaxasr.data.audio import SoundSource
+    >>> shown(BucketShape(rows=16, samples=192000, tokens=30), SoundSource(16000))
+    '16 rows x 12.00 s'
+    """
     length = f"{shape.samples / source.rate:.2f} s" if source.unit == "seconds" else f"{shape.samples} {source.unit}"
     return f"{shape.rows} rows x {length}"
 

@@ -159,6 +159,9 @@ def read_options(options: Sequence[Option], conf: Mapping[str, Any], where: str,
 
     Raises:
       ConfigError: a key is unknown, or has a value that ours cannot do.
+
+    >>> read_options([same("n_head", "num_heads", 4), idle("seed")], {"n_head": 8, "seed": 1}, "config.yaml: ", [])
+    {'num_heads': 8}
     """
     known = {key: value for option in options for key, value in option.theirs.items()}
     for key in conf:

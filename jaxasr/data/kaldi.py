@@ -20,7 +20,11 @@ class _Span(NamedTuple):
 
 
 def script(kind: Kind | None) -> str:
-    """The file that lists what the utterances of a folder are read from."""
+    """The file that lists what the utterances of a folder are read from.
+
+    >>> script("features")
+    'feats.scp'
+    """
     return "feats.scp" if kind == "features" else "wav.scp"
 
 
@@ -31,6 +35,10 @@ def read(folder: str, need_text: bool, kind: Kind | None) -> Iterator[tuple[str,
 
     Raises:
       DataError: a file of the folder is missing, has lines that mean nothing, or does not fit the others.
+
+    >>> from jaxasr.corpora import digits
+    >>> next(read(str(digits() / "test"), need_text=True, kind="sound"))[1].seconds
+    0.298
     """
     owner = script(kind)
     if not os.path.exists(os.path.join(folder, owner)):

@@ -185,7 +185,11 @@ def check_seconds(where: str, seconds: float, most: float) -> None:
 
 
 def place(utterance: Utterance) -> str:
-    """How errors name an utterance."""
+    """How errors name an utterance.
+
+    >>> place(Utterance("zero", "test.flac", "ZERO"))
+    'test.flac (utterance zero)'
+    """
     return f"{utterance.audio} (utterance {utterance.id})"
 
 
@@ -204,6 +208,9 @@ def segment(utterance: Utterance, frames: int, rate: float) -> tuple[int, int]:
 
     Raises:
       DataError: it is not inside the file.
+
+    >>> segment(Utterance("zero", "test.flac", "ZERO", start=0.5, seconds=1.0), frames=16000, rate=8000)
+    (4000, 8000)
     """
     first = _frames(utterance.start, rate)
     end = frames

@@ -53,6 +53,9 @@ def audio_path(where: str, folder: str, value: str, kind: Kind | None) -> str:
 
     Raises:
       DataError: it names a shell command, a URL, or a file of another kind.
+
+    >>> audio_path("train.jsonl:3", "corpora/train", "../audio/zero.flac", "sound")
+    'corpora/audio/zero.flac'
     """
     if value.endswith("|"):
         raise DataError(

@@ -17,7 +17,7 @@ def keep_mask(
 ) -> Bool[Array, "B ..."]:
     """True with probability 1 - `rate`, independently of every other element; see `nn.noise.row_bits`.
 
-    >>> keep_mask(jax.random.key(0), (2, 4), 0.5).tolist()
+    >>> jax.jit(keep_mask, static_argnums=(1, 2))(jax.random.key(0), (2, 4), 0.5).tolist()
     [[False, False, True, True], [False, True, False, True]]
     """
     return row_bits(key, shape, rows) >= jnp.uint32(round(rate * 2**32))
