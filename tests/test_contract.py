@@ -1099,7 +1099,16 @@ def cut(example, parts):
     return example._replace(**{example._fields[1]: example.inputs[: len(example.inputs) // parts]})
 
 
-@pytest.mark.parametrize("mode", ["jit", "pmap"])
+def in_modes(*modes):
+    """Every task in every mode, `asr` alone fast by `pmap`: what that compiles is of no task's own."""
+    slow = pytest.mark.slow
+    return [
+        pytest.param(name, *mode, marks=slow if mode[0] == "pmap" and name != "asr" else ())
+        for name, mode in itertools.product(TASKS, modes)
+    ]
+
+
+@pytest.mark.parametrize(("case", "mode"), in_modes(("jit",), ("pmap",)), indirect=["case"])
 def test_task_loss_is_the_same_on_any_number_of_devices(case, mode):
     check_devices(case, mode)
 
@@ -1147,8 +1156,9 @@ def test_batch_norm_counts_the_frames_of_all_devices(batch_norm, mode):
 
 
 @pytest.mark.parametrize(
-    ("mode", "shapes", "changes"),
-    [("jit", (NARROW, NARROW, WIDE), {}), ("pmap", (NARROW, NARROW, NARROW), {"length_normalized_loss": True})],
+    ("case", "mode", "shapes", "changes"),
+    in_modes(("jit", (NARROW, NARROW, WIDE), {}), ("pmap", (NARROW, NARROW, NARROW), {"length_normalized_loss": True})),
+    indirect=["case"],
 )
 def test_task_batches_accumulate_to_one(case, mode, shapes, changes, monkeypatch):
     """Unequal batches update as one with all their rows, also where parts of the loss count different things."""

@@ -108,7 +108,7 @@ def test_what_a_tap_gives_back_goes_on():
 
 @pytest.mark.parametrize(
     ("encoder", "remat"),
-    [(ENCODERS[0], "dots"), (ENCODERS[1], True), (ENCODERS[2], "dots")],
+    [(ENCODERS[0], "dots"), pytest.param(ENCODERS[1], "dots", marks=pytest.mark.slow), (ENCODERS[2], True)],
     ids=["sanm", "sanm_conv2d", "transformer"],
 )
 def test_remat_changes_nothing(encoder, remat):
