@@ -39,7 +39,15 @@ def own():
     return made(TASK)
 
 
-@pytest.mark.parametrize("how", ["xavier_uniform", "xavier_normal", "kaiming_uniform", "kaiming_normal"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        "xavier_uniform",
+        "kaiming_normal",
+        pytest.param("xavier_normal", marks=pytest.mark.slow),
+        pytest.param("kaiming_uniform", marks=pytest.mark.slow),
+    ],
+)
 def test_weights_are_drawn_by_the_rule(how):
     params = with_init(how)
     assert params.keys() == own().keys()
