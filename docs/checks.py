@@ -14,6 +14,7 @@ HEAD = """# What is wrong with data
 Training itself reads whatever can be read and counts what it leaves out ([data.md](data.md#what-is-used)); a check
 finds what would be read and is wrong, and all of it at once. `python docs/checks.py` writes this page.
 
+<!-- run -->
 ```
 python -m jaxasr.data.check data/train data/test          # what is trained on first, test sets last
 python -m jaxasr.data.check data/train --model=exp/mine   # its token list, frame rate and sample rate count
@@ -47,6 +48,7 @@ each.
 
 A check is a function from a part (one manifest) to findings, in a module that `--import=MODULE` names:
 
+<!-- run -->
 ```python
 {example}
 ```

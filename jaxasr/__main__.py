@@ -4,7 +4,7 @@ import importlib
 import sys
 from collections.abc import Callable, Sequence
 
-from jaxasr.errors import ConfigError, exit_with_message, reader_may_go
+from jaxasr.errors import ConfigError, exit_with_message
 from jaxasr.launch import with_huge_pages
 from jaxasr.registry import did_you_mean
 
@@ -38,16 +38,13 @@ USAGE = "\n".join([
 ])  # fmt: skip
 
 
+@exit_with_message
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line: `argv`, or else the program's own arguments."""
-    exit_with_message(_run, list(sys.argv[1:] if argv is None else argv))
-
-
-def _run(argv: list[str]) -> None:
+    argv = list(sys.argv[1:] if argv is None else argv)
     first = argv[0] if argv else "--help"
     if first in ("-h", "--help", "--version", "--completion"):
-        with reader_may_go():
-            print(_about(first, argv[1:]))
+        print(_about(first, argv[1:]))
     else:
         if first == "train":
             with_huge_pages()

@@ -116,12 +116,20 @@ class Lora(Adapter):
 
 
 def kernels(params: Params, patterns: Sequence[str]) -> Iterator[tuple[str, Any]]:
-    """The dense kernels that the patterns name, behind their paths."""
+    """The dense kernels that the patterns name, behind their paths.
+
+    >>> [path for path, _ in kernels({"ff": {"in": {"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3)}}}, ["ff"])]
+    ['ff/in/kernel']
+    """
     return ((path, array) for path, array in leaves(params) if is_matrix(path, array) and matches(path, patterns))
 
 
 def is_matrix(path: str, array: Any) -> bool:
-    """Whether this is the kernel of a dense layer, or of a stack of them, of more than one column; no filter is."""
+    """Whether this is the kernel of a dense layer, or of a stack of them, of more than one column; no filter is.
+
+    >>> is_matrix("encoder/input/kernel", jnp.ones((80, 256)))
+    True
+    """
     *modules, name = path.split("/")
     dense = name == "kernel" and array.ndim == 2 + is_stacked(path) and min(array.shape[-2:]) > 1
     return dense and not set(modules[-1:]) & set(FILTERS)

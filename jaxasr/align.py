@@ -111,10 +111,11 @@ def alignable(task: Task, manifests: Sequence[str]) -> Selection:
     return found
 
 
+@exit_with_message
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line: `argv`, or else the program's own arguments."""
     options = options_of(AlignOptions, argv, "align")
-    exit_with_message(align, options)
+    align(options)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from jaxasr.config import (
     to_yaml,
     underscored,
 )
-from jaxasr.errors import ConfigError, exit_with_message
+from jaxasr.errors import ConfigError
 from jaxasr.values import Words, coerce
 
 ConfigT = TypeVar("ConfigT")
@@ -37,13 +37,14 @@ def options_of(cls: type[ConfigT], argv: Sequence[str] | None, command: str) -> 
     """The options of a command but `train`, from `argv` or else the program's own arguments.
 
     Raises:
-      SystemExit: `--help` was printed; or what is wrong with them: an option stands there twice, or there is none such.
+      ConfigError: an option stands there twice, or there is none such.
+      SystemExit: `--help` was printed, or what else is wrong with them.
     """
     argv = sys.argv[1:] if argv is None else argv
-    exit_with_message(_check_once, argv)
+    _check_once(argv)
     known = ["help", *(name for name, _ in flags_of(cls))]
     given = [key.replace("-", "_") for key in _flags_in(argv)]
-    exit_with_message(refuse_unknown, [name for name in given if name not in known], known, "--")
+    refuse_unknown([name for name in given if name not in known], known, "--")
     return tyro.cli(cls, args=argv, prog=f"python -m jaxasr.{command}", config=(tyro.conf.FlagCreatePairsOff,))
 
 
@@ -61,7 +62,12 @@ def _flags_in(argv: Sequence[str]) -> list[str]:
 
 
 def flags_of(cls: type) -> Iterator[tuple[str, Any]]:
-    """Names and types of a command's options as tyro takes them: a switch stands alone, and parts have no prefix."""
+    """Names and types of a command's options as tyro takes them: a switch stands alone, and parts have no prefix.
+
+    >>> from jaxasr.data.segmenter import Segmenter
+    >>> dict(flags_of(Segmenter))["max_segment"]
+    <class 'float'>
+    """
     hints = typing.get_type_hints(cls, include_extras=True)
     for field in dataclasses.fields(cls):
         hint, name = hints[field.name], field.name

@@ -26,6 +26,9 @@ def script(shell: str, modules: Mapping[str, str]) -> str:
 
     Raises:
       ConfigError: a shell that there is no script for.
+
+    >>> script("zsh", {}).splitlines()[-1]
+    'compdef _jaxasr jaxasr'
     """
     if shell not in SHELLS:
         raise ConfigError(

@@ -38,7 +38,12 @@ def section(cls: type, bare: str) -> Any:
 
 
 def option_fields(cls: type) -> dict[str, dataclasses.Field]:
-    """The fields that a user may set: all but resources and Flax's own two."""
+    """The fields that a user may set: all but resources and Flax's own two.
+
+    >>> from jaxasr.fsdp import Fsdp
+    >>> list(option_fields(Fsdp))
+    ['devices', 'min_size', 'rules']
+    """
     return {
         f.name: f
         for f in dataclasses.fields(cls)
@@ -47,7 +52,12 @@ def option_fields(cls: type) -> dict[str, dataclasses.Field]:
 
 
 def slots(cls: type) -> dict[str, Registry]:
-    """The slots among the fields of `cls`, by name."""
+    """The slots among the fields of `cls`, by name.
+
+    >>> from jaxasr.train_config import TrainConfig
+    >>> list(slots(TrainConfig))
+    ['task', 'optimizer', 'schedule', 'average', 'adapter']
+    """
     return {n: f.metadata["registry"] for n, f in option_fields(cls).items() if "registry" in f.metadata}
 
 
@@ -57,7 +67,12 @@ def sections(cls: type) -> dict[str, type]:
 
 
 def named_files(config: Any) -> Iterator[str]:
-    """What stands in the fields made with `naming_files`, of a configuration and of what its slots hold."""
+    """What stands in the fields made with `naming_files`, of a configuration and of what its slots hold.
+
+    >>> from jaxasr.data.tokenizer import BpeTokenizer
+    >>> list(named_files(BpeTokenizer(model="bpe.model")))
+    ['bpe.model']
+    """
     for name, field in option_fields(type(config)).items():
         value = getattr(config, name)
         if "names_files" in field.metadata:
@@ -67,12 +82,22 @@ def named_files(config: Any) -> Iterator[str]:
 
 
 def flat_slot(cls: type) -> str | None:
-    """The slot whose options stand beside it and not below it, if there is one."""
+    """The slot whose options stand beside it and not below it, if there is one.
+
+    >>> from jaxasr.train_config import TrainConfig
+    >>> flat_slot(TrainConfig)
+    'task'
+    """
     return next((n for n in slots(cls) if option_fields(cls)[n].metadata["flat"]), None)
 
 
 def is_optional(cls: type, name: str) -> bool:
-    """Whether the option may be none."""
+    """Whether the option may be none.
+
+    >>> from jaxasr.train_config import TrainConfig
+    >>> is_optional(TrainConfig, "fsdp"), is_optional(TrainConfig, "seed")
+    (True, False)
+    """
     return type(None) in typing.get_args(typing.get_type_hints(cls)[name])
 
 
@@ -107,7 +132,12 @@ def underscored(mapping: Mapping[Any, Any], where: str) -> dict[str, Any]:
 
 
 def build(default: Any, mapping: dict[str, Any], where: str) -> Any:
-    """`default` with what `mapping` says changed; `where` stands before an option's name in errors."""
+    """`default` with what `mapping` says changed; `where` stands before an option's name in errors.
+
+    >>> from jaxasr.fsdp import Fsdp
+    >>> build(Fsdp(), {"devices": 4}, "")
+    Fsdp(devices=4, min_size=65536, rules=())
+    """
     cls, mapping, changes = type(default), dict(mapping), {}
     _refuse_withheld(default, mapping, where)
     known, flat = list(option_fields(cls)), flat_slot(cls)
@@ -172,6 +202,10 @@ def entry_of(default: Any, name: str, choice: Any, where: str) -> Any:
     Raises:
       ConfigError: the choice is no name of the registry, is none where that is not allowed, or cannot be made from its
         defaults.
+
+    >>> from jaxasr.train_config import TrainConfig
+    >>> type(entry_of(TrainConfig(), "optimizer", "sgd", "--")).__name__
+    'Sgd'
     """
     now, registry = getattr(default, name), slots(type(default))[name]
     if choice is MISSING:
@@ -216,7 +250,12 @@ def refuse_unknown(names: Sequence[str], known: Sequence[str], where: str, defau
 
 
 def paths(config: Any, prefix: str = "") -> Iterator[str]:
-    """The name of every option, `encoder.num_layers` and the like."""
+    """The name of every option, `encoder.num_layers` and the like.
+
+    >>> from jaxasr.fsdp import Fsdp
+    >>> list(paths(Fsdp(), "fsdp."))
+    ['fsdp.devices', 'fsdp.min_size', 'fsdp.rules']
+    """
     flat, registries = flat_slot(type(config)), slots(type(config))
     for name in option_fields(type(config)):
         yield prefix + name
@@ -231,7 +270,12 @@ def paths(config: Any, prefix: str = "") -> Iterator[str]:
 
 
 def to_mapping(config: Any) -> dict[str, Any]:
-    """What `from_mapping` reads back as an equal configuration."""
+    """What `from_mapping` reads back as an equal configuration.
+
+    >>> from jaxasr.fsdp import Fsdp
+    >>> to_mapping(Fsdp(devices=4))
+    {'devices': 4, 'min_size': 65536, 'rules': []}
+    """
     registries, out = slots(type(config)), {}
     for name, field in option_fields(type(config)).items():
         value = getattr(config, name)
@@ -252,6 +296,10 @@ def changed(options: Any, default: Any = None) -> dict[str, Any]:
     """The options that differ from those of `default`, as YAML has them; None for the class's own defaults.
 
     `from_mapping` makes equal options of it. What is chosen for a slot is compared with its own defaults.
+
+    >>> from jaxasr.fsdp import Fsdp
+    >>> changed(Fsdp(devices=4))
+    {'devices': 4}
     """
     default = type(options)() if default is None else default
     registries, plain, out = slots(type(options)), to_mapping(options), {}
@@ -282,7 +330,14 @@ def _plain(value: Any, where: str) -> Any:
 
 
 def to_yaml(config: Any) -> str:
-    """`to_mapping` as text."""
+    """`to_mapping` as text.
+
+    >>> from jaxasr.fsdp import Fsdp
+    >>> print(to_yaml(Fsdp(devices=4)), end="")
+    devices: 4
+    min_size: 65536
+    rules: []
+    """
     return yaml.dump(to_mapping(config), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
 
 

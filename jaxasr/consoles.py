@@ -11,7 +11,11 @@ COLUMNS = 115
 
 
 def console(**options: Any) -> rich.console.Console:
-    """A console of rich's; in a notebook no terminal, even behind `!`: there a bar is a new line whenever it moves."""
+    """A console of rich's; in a notebook no terminal, even behind `!`: there a bar is a new line whenever it moves.
+
+    >>> console(stderr=True).stderr
+    True
+    """
     if NOTEBOOK not in os.environ:
         return rich.console.Console(**options)
     width = int(os.environ.get("COLUMNS") or COLUMNS)

@@ -25,7 +25,7 @@ from jaxasr.data.manifest import Utterance
 from jaxasr.data.segmenter import Segmenter
 from jaxasr.data.source import MAX_AUDIO_SECONDS, check_max_seconds, of_files
 from jaxasr.data.utterance import Kind, holds_features
-from jaxasr.errors import ConfigError, DataError, exit_with_message, harmless, reader_may_go
+from jaxasr.errors import ConfigError, DataError, exit_with_message, harmless
 from jaxasr.fetch import arrived, id_of, is_url
 from jaxasr.hypothesis import Hypothesis, with_words
 from jaxasr.inputs import check_batches, evaluation_inputs
@@ -103,6 +103,9 @@ def read_inputs(paths: Sequence[str], kind: Kind, arrived: Mapping[str, str] | N
 
     Raises:
       DataError: a folder has no such files, or a path is nothing that can be read.
+
+    >>> read_inputs(["calls/zero.flac"], "sound")[0].id
+    'zero'
     """
     found: list[Utterance] = []
     suffixes, what = ((".npy",), "feature") if kind == "features" else (SUFFIXES, "sound")
@@ -300,15 +303,14 @@ def check_times(formats: Sequence[str], search: str, told: bool) -> None:
         )
 
 
+@exit_with_message
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line: `argv`, or else the program's own arguments."""
     options = options_of(DecodeOptions, argv, "decode")
-    found = exit_with_message(decode, options)
-    lines = map(kaldi_text, found)
+    lines = map(kaldi_text, decode(options))
     if sys.stdout.isatty():
         lines = (f"{harmless(line[:-1])}\n" for line in lines)
-    with reader_may_go():
-        print("".join(lines), end="")
+    print("".join(lines), end="")
 
 
 if __name__ == "__main__":

@@ -5,11 +5,13 @@ traceback and exit with status 2.
 """
 
 import contextlib
+import functools
+import io
 import os
 import re
 import sys
 from collections.abc import Callable, Iterator
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TextIO, TypeVar
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
@@ -70,24 +72,70 @@ def show(value: object) -> str:
     return shown if len(shown) <= 60 else shown[:57] + "..."
 
 
-def exit_with_message(fn: Callable[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
-    """What `fn` returns; a JaxasrError becomes a line on stderr and exit status 2, Ctrl-C one and status 130."""
-    try:
-        return fn(*args, **kwargs)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        raise SystemExit(130) from None
-    except JaxasrError as error:
-        print(f"error: {harmless(str(error))}", file=sys.stderr)
-        raise SystemExit(2) from None
+class Printed:
+    """stdout, which tells when it takes no more; after that nothing is to be printed."""
+
+    def __init__(self, file: TextIO):
+        self._file = file
+        self.failed = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def write(self, text: str) -> int:
+        """As of any file, which says how much it took."""
+        with self._told():
+            return self._file.write(text)
+
+    def flush(self) -> None:
+        """As of any file."""
+        with self._told():
+            self._file.flush()
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError:  # the reader has gone, as `| head` does
+            self.failed = True
+            raise SystemExit(141) from None
+        except OSError as error:
+            self.failed = True
+            raise ConfigError(
+                f"stdout: {error.strerror}; room for what is printed was expected; make some, or print elsewhere."
+            ) from error
+
+    def drop_rest(self) -> None:
+        """Lets what is left, which would fail again when the program ends, go nowhere."""
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self._file.fileno())
+        os.close(nowhere)
 
 
-@contextlib.contextmanager
-def reader_may_go() -> Iterator[None]:
-    """Within it what prints to a reader that has gone, as `| head` does, ends the program with status 141."""
-    try:
-        yield
-        print(end="", flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left would fail again at exit
-        sys.exit(141)
+def exit_with_message(fn: Callable[P, Result]) -> Callable[P, Result]:
+    """`fn` as a program: a JaxasrError becomes a line on stderr and exit status 2, Ctrl-C one and status 130.
+
+    Where stdout takes no more, that is such an error; where its reader has gone, the status is 141 and nothing is said.
+    """
+
+    @functools.wraps(fn)
+    def program(*args: P.args, **kwargs: P.kwargs) -> Result:
+        now: Any = sys.stdout
+        printed: Any = now if isinstance(now, Printed) else Printed(now or io.StringIO())  # None where it is closed
+        try:
+            with contextlib.redirect_stdout(printed):
+                try:
+                    return fn(*args, **kwargs)
+                finally:
+                    printed.flush()
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            raise SystemExit(130) from None
+        except JaxasrError as error:
+            print(f"error: {harmless(str(error))}", file=sys.stderr)
+            raise SystemExit(2) from None
+        finally:
+            if printed.failed:
+                printed.drop_rest()
+
+    return program

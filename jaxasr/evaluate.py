@@ -20,7 +20,7 @@ from jaxasr import config, consoles
 from jaxasr.command_line import Imports, options_of
 from jaxasr.data import manifest, tables, textfile
 from jaxasr.data.cleaners import Cleaning, read_symbols
-from jaxasr.errors import ConfigError, exit_with_message, harmless, reader_may_go
+from jaxasr.errors import ConfigError, exit_with_message, harmless
 from jaxasr.scoring import ErrorCounts, Operation, Score, Step, UtteranceScore, align, characters, score_cleaned, words
 
 STYLES: Mapping[Operation, str] = {"equal": "", "substitute": "yellow", "delete": "red", "insert": "cyan"}
@@ -102,7 +102,12 @@ def _shown_errors(utterance: UtteranceScore) -> int:
 
 
 def aligned(utterance: UtteranceScore) -> tuple[list[Step], str]:
-    """The alignment of an utterance, and what it aligns: words, or characters where the script has no spaces."""
+    """The alignment of an utterance, and what it aligns: words, or characters where the script has no spaces.
+
+    >>> wrong = ErrorCounts(1, 0, 0, 2)
+    >>> aligned(UtteranceScore("u1", "ONE TWO", "ONE TOO", wrong, wrong))[0][1]
+    Step(operation='substitute', reference='TWO', hypothesis='TOO')
+    """
     reference, hypothesis = utterance.reference, utterance.hypothesis or ""
     if _by_characters(utterance):
         return align(characters(reference, spaces=False), characters(hypothesis, spaces=False)), "characters"
@@ -110,7 +115,12 @@ def aligned(utterance: UtteranceScore) -> tuple[list[Step], str]:
 
 
 def worst_first(utterances: Iterable[UtteranceScore]) -> list[UtteranceScore]:
-    """The utterances that have errors, most errors first."""
+    """The utterances that have errors, most errors first.
+
+    >>> made = [UtteranceScore(str(n), "ONE TWO", None, *[ErrorCounts(n, 0, 0, 2)] * 2) for n in range(3)]
+    >>> [utterance.id for utterance in worst_first(made)]
+    ['2', '1']
+    """
     return sorted((u for u in utterances if _shown_errors(u)), key=lambda u: -_shown_errors(u))
 
 
@@ -269,15 +279,15 @@ def _write(path: pathlib.Path, content: str) -> None:
         ) from error
 
 
+@exit_with_message
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line: `argv`, or else the program's own arguments."""
     options = options_of(EvaluateOptions, argv, "evaluate")
-    found = exit_with_message(evaluate, options)
+    found = evaluate(options)
     console = consoles.console()
-    with reader_may_go():
-        if said := str(cleaning_of(options)):
-            console.print(f"texts: {said}", highlight=False, markup=False, soft_wrap=True)
-        print_score(found, console, worst=options.worst)
+    if said := str(cleaning_of(options)):
+        console.print(f"texts: {said}", highlight=False, markup=False, soft_wrap=True)
+    print_score(found, console, worst=options.worst)
 
 
 if __name__ == "__main__":

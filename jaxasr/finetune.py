@@ -251,7 +251,12 @@ def token_axes(task: Task) -> dict[str, list[int]]:
 
 
 def with_new_tokens(values: np.ndarray, axes: Sequence[int], old: Vocabulary, new: Vocabulary) -> Known:
-    """A parameter of any shape for the tokens `new`, of which those in `old` are known: a row each on `axes`."""
+    """A parameter of any shape for the tokens `new`, of which those in `old` are known: a row each on `axes`.
+
+    >>> old, new = (Vocabulary(("<blank>", "<s>", "</s>", letter, "<unk>")) for letter in "ab")
+    >>> with_new_tokens(np.arange(5), [0], old, new).known.tolist()
+    [True, True, True, False, True]
+    """
     positions: Mapping[str, int] = {token: number for number, token in enumerate(old.tokens)}
     rows = np.array([positions.get(token, 0) for token in new.tokens])
     shared = np.array([token in positions for token in new.tokens])

@@ -78,6 +78,9 @@ def memory_of_device(fit: float | str) -> int:
 
     Raises:
       ConfigError: the device does not say how much it has.
+
+    >>> memory_of_device(0.5)
+    536870912
     """
     if not isinstance(fit, str):
         return round(fit * GIB)

@@ -12,7 +12,7 @@ import tyro
 
 from jaxasr import checkpoint, config
 from jaxasr.command_line import Imports, options_of
-from jaxasr.errors import exit_with_message, harmless, reader_may_go
+from jaxasr.errors import exit_with_message, harmless
 from jaxasr.logs import short
 from jaxasr.nn.batch_norm import STATS
 from jaxasr.params import opened_params
@@ -201,17 +201,17 @@ def info(options: InfoOptions) -> dict[str, Any]:
     return describe(options.model)
 
 
+@exit_with_message
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line: `argv`, or else the program's own arguments."""
     options = options_of(InfoOptions, argv, "info")
-    found = exit_with_message(info, options)
+    found = info(options)
     shown = list(lines(found))
     width = max(len(name) for name, _ in shown)
-    with reader_may_go():
-        if options.json:
-            print(json.dumps(found, ensure_ascii=False, indent=1))
-        else:
-            print("\n".join(f"{name:{width}}  {harmless(value)}" for name, value in shown))
+    if options.json:
+        print(json.dumps(found, ensure_ascii=False, indent=1))
+    else:
+        print("\n".join(f"{name:{width}}  {harmless(value)}" for name, value in shown))
 
 
 if __name__ == "__main__":

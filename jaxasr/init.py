@@ -117,6 +117,10 @@ def planned(init: Init, model: Shapes, network: Shapes) -> Plan:
     Raises:
       ConfigError: a parameter has no place, two have one, one has another shape than its place, or, where there are no
         rules, one is missing.
+
+    >>> model, network = {"encoder/bias": (4,), "ctc/bias": (9,)}, {"encoder/bias": (4,), "ctc/bias": (7,)}
+    >>> planned(Init("exp/a", map=("encoder:",)), model, network)
+    Plan(sources={'encoder/bias': 'encoder/bias'}, drawn=['ctc/bias'], left_out=['ctc/bias'])
     """
     sources = _mapped(init, model, network) if init.map else _same(init, model, network)
     differing = [target for target, source in sources.items() if model[source] != network[target]]

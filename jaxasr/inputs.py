@@ -238,9 +238,9 @@ def check_feasible(selection: Selection, frame_ms: float, limit: float) -> str:
     line = f"{frame_ms:g} ms per encoder frame; {100 * share:.2f} % of the utterances have too few frames for CTC"
     if share > limit:
         raise DataError(
-            f"--train: {line}; at most {100 * limit:g} % was expected; take a smaller --frontend.lfr_n (and lfr_m), "
-            "tokens that stand for more sound (--tokenizer=word), slower --preprocess.speeds, or raise "
-            "--max_infeasible."
+            f"--train: {line}; at most {100 * limit:g} % was expected; take shorter encoder frames (--frontend.lfr_n "
+            "and lfr_m, --encoder.subsampling), tokens that stand for more sound (--tokenizer=word), slower "
+            "--preprocess.speeds, or raise --max_infeasible."
         )
     return line
 

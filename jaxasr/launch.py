@@ -67,7 +67,11 @@ def is_command(started: Sequence[str], argv: Sequence[str]) -> bool:
 
 
 def tunables_for_huge_pages(environment: Mapping[str, str], policy: str) -> str | None:
-    """The value of GLIBC_TUNABLES that asks for them; None where it would change nothing."""
+    """The value of GLIBC_TUNABLES that asks for them; None where it would change nothing.
+
+    >>> print(tunables_for_huge_pages({}, "[always] madvise never"))
+    None
+    """
     given = environment.get(TUNABLES, "")
     if STARTED_AGAIN in environment or HUGE_PAGES in given or "[madvise]" not in policy or _glibc() < (2, 35):
         return None

@@ -243,6 +243,10 @@ def seam(before: Hypothesis, after: Hypothesis, cut: float, room: tuple[float, f
       cut: the middle of the sound that both have heard, in the seconds of `times`.
       room: the shares of either one's sound that the other has heard too, which say what tokens may be the same where
         times do not.
+
+    >>> before = Hypothesis("u1", "a b c", 0.0, [4, 5, 6])
+    >>> seam(before, Hypothesis("u1", "b c d", 0.0, [5, 6, 7]), 0.0, (1.0, 1.0))
+    (2, 1)
     """
     ends, begins = _middles(before), _middles(after)
     if ends is None or begins is None:
@@ -281,7 +285,12 @@ def _runs(same: Bool[Array, "M N"]) -> Float[np.ndarray, "M N"]:
 
 
 def together(name: str, parts: Sequence[Hypothesis]) -> Hypothesis:
-    """One hypothesis of several, one behind the other; of which some can tell times, none or all."""
+    """One hypothesis of several, one behind the other; of which some can tell times, none or all.
+
+    >>> parts = [Hypothesis("u1", "ONE", -1.0, [4]), Hypothesis("u1", "TWO", -2.0, [5])]
+    >>> together("call", parts)[:4]
+    ('call', 'ONE TWO', -3.0, [4, 5])
+    """
 
     def all_of(field: str) -> Any:
         found = [getattr(part, field) for part in parts]

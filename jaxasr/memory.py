@@ -68,13 +68,22 @@ def full_is_told() -> Iterator[None]:
 
 
 def bytes_on_device(tree: PyTree) -> int:
-    """Bytes on each device of arrays, or of shapes and types with their places."""
+    """Bytes on each device of arrays, or of shapes and types with their places.
+
+    >>> bytes_on_device({"kernel": jax.numpy.ones((2, 3)), "bias": jax.numpy.ones(3)})
+    36
+    """
     leaves = jax.tree.leaves(tree)
     return sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in leaves)
 
 
 def shown(shape: BucketShape, source: Any) -> str:
-    """A bucket as it is told of: `16 rows x 12.00 s`."""
+    """A bucket as it is told of: `16 rows x 12.00 s`.
+
+    >>> from jaxasr.data.audio import SoundSource
+    >>> shown(BucketShape(rows=16, samples=192000, tokens=30), SoundSource(16000))
+    '16 rows x 12.00 s'
+    """
     length = f"{shape.samples / source.rate:.2f} s" if source.unit == "seconds" else f"{shape.samples} {source.unit}"
     return f"{shape.rows} rows x {length}"
 

@@ -99,6 +99,10 @@ def read_sentences(path: str) -> Iterator[tuple[str, str]]:
 
     Raises:
       DataError: the file is a part of a Kaldi folder, or cannot be read.
+
+    >>> from jaxasr.corpora import digits
+    >>> next(read_sentences(str(digits() / "test")))[1]
+    'ZERO'
     """
     if pathlib.Path(path).is_dir() or tables.is_table(path):
         return ((f"{path}: {name}", text) for name, text in read_texts(path).items())
@@ -239,13 +243,13 @@ def print_summary(found: Estimated, console: rich.console.Console) -> None:
         )
 
 
+@exit_with_message
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line: `argv`, or else the program's own arguments."""
     options = options_of(NgramOptions, argv, "ngram")
     console = consoles.console(stderr=True)
     shown = console if options.progress == "auto" and console.is_terminal else None
-    found = exit_with_message(estimate, options, shown)
-    print_summary(found, consoles.console())
+    print_summary(estimate(options, shown), consoles.console())
 
 
 if __name__ == "__main__":

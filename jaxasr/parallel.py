@@ -261,7 +261,11 @@ def is_main_process() -> bool:
 
 
 def any_process(flag: bool) -> bool:
-    """Whether `flag` is set in any process; every process must ask at the same point."""
+    """Whether `flag` is set in any process; every process must ask at the same point.
+
+    >>> any_process(True)
+    True
+    """
     if jax.process_count() == 1:
         return flag
     from jax.experimental import multihost_utils
@@ -270,12 +274,20 @@ def any_process(flag: bool) -> bool:
 
 
 def all_processes(flag: bool) -> bool:
-    """Whether `flag` is set in every process; every process must ask at the same point."""
+    """Whether `flag` is set in every process; every process must ask at the same point.
+
+    >>> all_processes(False)
+    False
+    """
     return not any_process(not flag)
 
 
 def from_main_process(number: int) -> int:
-    """The main process's number, in every process."""
+    """The main process's number, in every process.
+
+    >>> from_main_process(7)
+    7
+    """
     if jax.process_count() == 1:
         return number
     from jax.experimental import multihost_utils

@@ -69,12 +69,20 @@ def sync_folder(folder: pathlib.Path) -> None:
 
 
 def flatten(params: Params) -> dict[str, np.ndarray]:
-    """Parameters, of any shapes, by their path, `encoder/first/attention/qkv/kernel`."""
+    """Parameters, of any shapes, by their path, `encoder/first/attention/qkv/kernel`.
+
+    >>> flatten({"ctc": {"kernel": np.eye(2), "bias": np.zeros(2)}})["ctc/bias"].tolist()
+    [0.0, 0.0]
+    """
     return {path: np.asarray(leaf) for path, leaf in leaves(params)}
 
 
 def shapes_by_path(params: Params) -> dict[str, tuple[int, ...]]:
-    """The shapes of parameters, which may be no arrays, by their paths."""
+    """The shapes of parameters, which may be no arrays, by their paths.
+
+    >>> shapes_by_path({"ctc": {"kernel": np.ones((4, 5)), "bias": np.ones(5)}})
+    {'ctc/bias': (5,), 'ctc/kernel': (4, 5)}
+    """
     return {path: leaf.shape for path, leaf in leaves(params)}
 
 

@@ -13,7 +13,11 @@ from jaxasr.typing import Params, PyTree
 
 
 def path_of(keys: Any) -> str:
-    """A parameter's place in the tree, `encoder/blocks/ff_norm/scale`."""
+    """A parameter's place in the tree, `encoder/blocks/ff_norm/scale`.
+
+    >>> path_of((jax.tree_util.DictKey("ctc"), jax.tree_util.DictKey("bias")))
+    'ctc/bias'
+    """
     return jax.tree_util.keystr(keys, simple=True, separator="/")
 
 
@@ -94,7 +98,11 @@ class Known(NamedTuple):
 
 
 def with_given(params: Any, given: Any) -> Any:
-    """`params` with those of `given` in their places."""
+    """`params` with those of `given` in their places.
+
+    >>> with_given({"ctc": 0, "encoder": {"a": 0, "b": 0}}, {"encoder": {"b": 1}})
+    {'ctc': 0, 'encoder': {'a': 0, 'b': 1}}
+    """
     if isinstance(params, Mapping):
         return {name: with_given(branch, given[name]) if name in given else branch for name, branch in params.items()}
     return jnp.where(given.known, given.values, params) if isinstance(given, Known) else given

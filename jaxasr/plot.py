@@ -135,10 +135,11 @@ def _body(task: SpeechTask, params: Params, utterance: Utterance, said: Hypothes
     return [head, el("div", player, figure, class_="look")]
 
 
+@exit_with_message
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line: `argv`, or else the program's own arguments."""
     options = options_of(PlotOptions, argv, "plot")
-    print(exit_with_message(plot, options))
+    print(plot(options))
 
 
 if __name__ == "__main__":

@@ -61,7 +61,11 @@ def spent(folder: str | pathlib.Path, compiled: Any, *, depth: int = 3) -> list[
 
 
 def op_names(text: str) -> Mapping[str, str | None]:
-    """For each instruction of a compiled program's text where it comes from; None for one that contains others."""
+    """For each instruction of a compiled program's text where it comes from; None for one that contains others.
+
+    >>> op_names('%sum.1 = f32[] reduce(%x), metadata={op_name="loss/sum"}')
+    {'sum.1': 'loss/sum'}
+    """
     found: dict[str, str | None] = {}
     for line in text.splitlines():
         if instruction := _INSTRUCTION.match(line):

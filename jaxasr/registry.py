@@ -24,22 +24,38 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def resource(default: Any = None) -> Any:
-    """A dataclass field for what only data can tell: no option, no part of equality or hash."""
+    """A dataclass field for what only data can tell: no option, no part of equality or hash.
+
+    >>> resource().compare
+    False
+    """
     return dataclasses.field(default=default, compare=False, repr=False, kw_only=True, metadata={"resource": True})
 
 
 def beside(name: str, default: Any) -> Any:
-    """A dataclass field with an option that changes nothing but beside the option `name`."""
+    """A dataclass field with an option that changes nothing but beside the option `name`.
+
+    >>> beside("beam", 10).metadata["beside"]
+    'beam'
+    """
     return dataclasses.field(default=default, metadata={"beside": name})
 
 
 def no_option(value: Any) -> Any:
-    """A dataclass field that has this value and no flag: one of a base class that changes nothing in this class."""
+    """A dataclass field that has this value and no flag: one of a base class that changes nothing in this class.
+
+    >>> no_option(3).init
+    False
+    """
     return dataclasses.field(default=value, init=False)
 
 
 def naming_files(default: Any = None) -> Any:
-    """A field, of a dataclass or a Linen module, that names files which a run goes on with only as they were."""
+    """A field, of a dataclass or a Linen module, that names files which a run goes on with only as they were.
+
+    >>> naming_files().metadata["names_files"]
+    True
+    """
     return dataclasses.field(default=default, metadata={"names_files": True})
 
 

@@ -21,7 +21,7 @@ from jaxasr import checkpoint, config
 from jaxasr.command_line import Imports, options_of
 from jaxasr.compiled import use_persistent_cache
 from jaxasr.data.pipeline import HostBatch
-from jaxasr.errors import CheckpointError, exit_with_message, reader_may_go
+from jaxasr.errors import CheckpointError, exit_with_message
 from jaxasr.finetune import given_params
 from jaxasr.gradients import GradientFn, make_gradient
 from jaxasr.inputs import groups
@@ -169,17 +169,12 @@ class ReplayOptions:
     imports: Imports = ()
 
 
+@exit_with_message
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line: `argv`, or else the program's own arguments."""
     options = options_of(ReplayOptions, argv, "replay")
-
-    def run() -> Found:
-        config.import_modules(options.imports, "--import")
-        return replay(options.file)
-
-    said = "\n".join(exit_with_message(run).lines())
-    with reader_may_go():
-        print(said)
+    config.import_modules(options.imports, "--import")
+    print("\n".join(replay(options.file).lines()))
 
 
 if __name__ == "__main__":

@@ -230,12 +230,13 @@ def report(options: ReportOptions) -> pathlib.Path:
     return output
 
 
+@exit_with_message
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line: `argv`, or else the program's own arguments."""
     options = options_of(ReportOptions, argv, "report")
     if not os.environ.get("JAX_PLATFORMS"):
         jax.config.update("jax_platforms", "cpu")  # the accelerator may be full of a run that is under way
-    print(exit_with_message(report, options))
+    print(report(options))
 
 
 if __name__ == "__main__":

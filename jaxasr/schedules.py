@@ -116,7 +116,8 @@ class Falling(Warmup):
 class WarmupLinear(Falling):
     """Linear warm-up to 1, over half of the run at most, then linearly down over the rest of it.
 
-    >>> float(WarmupLinear(warmup_steps=4)(jnp.array(1), jnp.array(100)))
+    >>> from jax import jit
+    >>> jit(WarmupLinear(warmup_steps=4))(1, 100).item()
     0.5
     """
 

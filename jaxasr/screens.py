@@ -3,14 +3,17 @@
 import math
 import pathlib
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from jaxasr.config import import_flags
+from jaxasr.data.textfile import few
+from jaxasr.inputs import Inputs
 from jaxasr.memory import bytes_on_device
 from jaxasr.parallel import Devices
 from jaxasr.paths import leaves
 from jaxasr.prepare import Prepared, amount
+from jaxasr.schedules import SCHEDULES, Schedule, WarmupRsqrt
 from jaxasr.session import machine
 from jaxasr.state import TrainState
 from jaxasr.stopping import DEFAULT_EPOCHS
@@ -38,18 +41,53 @@ def plan(
       total: its steps; None while minutes are not yet turned into them.
     """
     unit, _ = data.task.source.of_corpora
-    sets = [("valid", data.valid), *((f"test {path}", one) for path, one in zip(cfg.test, data.tests, strict=True))]
-    held_out = [f"{name} {len(one.selection.utterances)} utterances, {amount(one.size, unit)}" for name, one in sets]
+    sets = {"valid": data.valid} | {f"test {path}": one for path, one in zip(cfg.test, data.tests, strict=True)}
+    held_out = [
+        f"{name} {len(one.selection.utterances)} utterances, {amount(one.size, unit)}" for name, one in sets.items()
+    ]
     return [
         "held out: " + "; ".join([*held_out[:3], *[f"and {len(sets) - 3} more"] * (len(sets) > 3)]),
+        *beyond_tokens(sets),
         f"parameters: {by_part(abstract.params)}; the state takes {bytes_on_device(abstract) / 1e6:.1f} MB a device",
         f"devices: {_devices(devices)}",
         f"plan: {_steps(cfg, data, step, total)}; workdir {cfg.workdir}",
+        *short_of_warmup(cfg.schedule, total),
     ]
 
 
+def beyond_tokens(sets: Mapping[str, Inputs]) -> Iterator[str]:
+    """A line where held-out texts have tokens that are not on the list, so that no model can get them right."""
+    found = []
+    for name, inputs in sets.items():
+        texts = [unknown for u in inputs.selection.utterances if (unknown := inputs.task.unknown(u.text))]
+        if texts:
+            lacking = few(dict.fromkeys(token for unknown in texts for token in unknown))
+            found.append(f"{name} {len(texts)} of {len(inputs.selection.utterances)} texts ({lacking})")
+    if found:
+        yield (
+            f"warning: tokens that the list lacks, so that they count as errors: {'; '.join(found)}; smaller tokens "
+            "(--tokenizer), or more training text, help"
+        )
+
+
+def short_of_warmup(schedule: Schedule, total: int | None) -> Iterator[str]:
+    """A line where the run ends before its learning rate has risen.
+
+    >>> [*short_of_warmup(WarmupRsqrt(warmup_steps=500), 20)]
+    ['warning: --schedule=warmup_rsqrt: warm-up takes 500 steps, the run 20; take warmup_linear, or fewer']
+    """
+    if isinstance(schedule, WarmupRsqrt) and total is not None and total < schedule.warmup_steps:
+        name, steps = SCHEDULES.name_of(type(schedule)), schedule.warmup_steps
+        yield f"warning: --schedule={name}: warm-up takes {steps} steps, the run {total}; take warmup_linear, or fewer"
+
+
 def by_part(params: Params) -> str:
-    """`12,345 (encoder 10,000, decoder 2,000, ctc 345)`: numbers of a tree of parameters, the largest parts first."""
+    """`12,345 (encoder 10,000, decoder 2,000, ctc 345)`: numbers of a tree of parameters, the largest parts first.
+
+    >>> from numpy import ones
+    >>> by_part({"encoder": {"kernel": ones((80, 256))}, "ctc": {"bias": ones(12)}})
+    '20,492 (encoder 20,480, ctc 12)'
+    """
     sizes: dict[str, int] = {}
     for path, leaf in leaves(params):
         part = path.removeprefix("params/").partition("/")[0]

@@ -72,25 +72,23 @@ def train(
                 console.print(f"{error} --rollbacks={cfg.rollbacks}: back to the last good state.", soft_wrap=True)
 
 
+@exit_with_message
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line; without --train it trains on the bundled digits by the recipe `digits`."""
     argv = sys.argv[1:] if argv is None else list(argv)
     description = "Trains a model, averages its best validations and scores the test sets."
-
-    def run() -> None:
-        cfg = command_line.parse(
-            TrainConfig,
-            argv,
-            prog="python -m jaxasr.train",
-            description=description,
-            fallback=digits_recipe,
-            below=options_below,
-        )
-        if cfg is not None:
-            train(with_bundled_digits(cfg))
-
+    cfg = command_line.parse(
+        TrainConfig,
+        argv,
+        prog="python -m jaxasr.train",
+        description=description,
+        fallback=digits_recipe,
+        below=options_below,
+    )
+    if cfg is None:
+        return
     try:
-        exit_with_message(run)
+        train(with_bundled_digits(cfg))
     except Stopped as stopped:
         print(stopped, file=sys.stderr)
         if is_command(sys.orig_argv, sys.argv) and jax.process_count() == 1:

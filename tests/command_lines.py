@@ -24,7 +24,7 @@ from jaxasr.train_config import TrainConfig
 
 Main: TypeAlias = Callable[[Sequence[str]], None]
 ROOT = pathlib.Path(__file__).parent.parent
-FOREIGN = {"", "arecord", "cd", "cp", "ffmpeg", "gcloud", "git", "grep", "ls", "pip", "sha256sum", "source"}
+FOREIGN = {"", "arecord", "cd", "cp", "ffmpeg", "gcloud", "git", "grep", "ls", "pip", "printf", "sha256sum", "source"}
 """Programs of others, whose options nobody checks here, and none."""
 
 
@@ -72,7 +72,7 @@ def bare(words: Sequence[str]) -> Sequence[str]:
 
 
 def of_python(words: Sequence[str], whole: bool) -> str:
-    if words[0] == "-c":
+    if words[0] == "-c" or words[:2] == ["-m", "pytest"]:
         return ""
     if words[0] != "-m":
         return of_file(ROOT / words[0], words[1:])

@@ -2,11 +2,11 @@
 
 import ast
 import doctest
+import functools
 import importlib
 import inspect
 import pathlib
 import re
-import textwrap
 from collections.abc import Iterator
 from typing import Any, NamedTuple, get_type_hints
 
@@ -23,6 +23,35 @@ SHAPE = re.compile(r"\([^()]*\)|any shapes?\b")
 """As docstrings write it: (T, F), (U,)."""
 WITHOUT = re.compile(r"(?<![\w.])(np\.ndarray|jax\.Array|Array)(?!, ['\"])")
 """An array in an annotation that says nothing of its shape, as `Float[Array, "T F"]` does."""
+PLAIN = re.compile(
+    r"(str|bytes|int|float|bool|None|Any|object|Literal|Sequence|Iterable|Iterator|Collection|Mapping|tuple|list|dict"
+    r"|set|np\.ndarray|jax\.Array|Array|Float|Int|UInt32|Bool|Key|Params|PyTree|LengthsT|Shapes|Record|Kind|Utterance"
+    r"|BucketShape|TextExample|Vocabulary|Hypothesis|UtteranceScore|Search|Fusion|Init|Rule|Option|[\[\], |.])+"
+)
+"""What annotations are made of whose values can be written in a line: plain ones, and the package's short records."""
+TAKES_MORE = {
+    "jaxasr.convert.espnet.fields_of": "the whole configuration of a model",
+    "jaxasr.data.english.numbers_spelled": "inflect, which jaxasr does not require",
+    "jaxasr.data.packs.read": "a pack",
+    "jaxasr.data.packs.headers": "a pack",
+    "jaxasr.data.packs.sound": "a pack",
+    "jaxasr.data.packs.array_record": "array_record, which does not exist for every system",
+    "jaxasr.data.tables.read": "a manifest",
+    "jaxasr.data.tables.read_texts": "a manifest",
+    "jaxasr.data.tables.read_lines": "a manifest",
+    "jaxasr.fetch.connected": "a network",
+    "jaxasr.finetune.folder_of": "a model",
+    "jaxasr.info.lines": "all that is known of a model",
+    "jaxasr.memory.step_memory": "a compiled step, of which each backend says something else",
+    "jaxasr.memory.teller": "a run's source and its log",
+    "jaxasr.nn.decoders.transformer.read_memory": "a decoder's block in whose call it is",
+    "jaxasr.nn.decoders.transformer.scanned_blocks": "a decoder in whose call it is",
+    "jaxasr.nn.decoders.transformer.embedded": "a decoder in whose call it is",
+    "jaxasr.nn.fused.fused_attend": "a GPU",
+    "jaxasr.notebook.spectrogram": "a page to look at",
+}
+"""Functions of such values for which three lines are too few, by what else an example would take."""
+LINES = 3
 
 
 class Said(NamedTuple):
@@ -37,10 +66,15 @@ def module_of(file: pathlib.Path) -> str:
     return ".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
 
 
+@functools.cache
+def tree_of(file: pathlib.Path) -> ast.Module:
+    return ast.parse(file.read_text(encoding="utf-8"))
+
+
 def functions(file: pathlib.Path) -> Iterator[Said]:
     """The public ones of a file."""
     module = importlib.import_module(module_of(file))
-    tree = ast.parse(file.read_text(encoding="utf-8"))
+    tree = tree_of(file)
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and not node.name.startswith("_")]
     for owner, place in [(tree, module), *((node, getattr(module, node.name)) for node in classes)]:
         for node in owner.body:
@@ -72,7 +106,8 @@ def test_what_raises_an_error_says_so(said):
 
 def annotations(function: ast.FunctionDef) -> Iterator[str]:
     arguments = function.args
-    for argument in [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]:
+    named = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
+    for argument in [*named, *filter(None, (arguments.vararg, arguments.kwarg))]:
         yield "" if argument.annotation is None else ast.unparse(argument.annotation)
     yield "" if function.returns is None else ast.unparse(function.returns)
 
@@ -80,6 +115,32 @@ def annotations(function: ast.FunctionDef) -> Iterator[str]:
 def test_an_array_has_a_shape(said):
     unshaped = [f.name for f in said if any(map(WITHOUT.search, annotations(f.node))) and not SHAPE.search(f.says)]
     assert unshaped == []
+
+
+def is_plain(annotation: str) -> bool:
+    """Whether nothing but plain values stands there, beside axes and choices in quotes; quoted alone is a class."""
+    return PLAIN.fullmatch(re.sub(r"(?<=[\[ ])'[^']*'", "", annotation)) is not None
+
+
+def fits(function: Said) -> bool:
+    """Whether it is a function by itself that makes something of plain values, so that a line can show what."""
+    *takes, gives = annotations(function.node)
+    shown = gives not in ("None", "Iterator[None]") and "Callable" not in gives
+    return function.name.startswith("jaxasr.") and shown and bool(takes) and all(map(is_plain, takes))
+
+
+def test_what_fits_in_three_lines_has_an_example(said):
+    fitting = [function for function in said if fits(function)]
+    assert len(fitting) > 250
+    without = {function.name for function in fitting if ">>> " not in function.says}
+    assert sorted(without - TAKES_MORE.keys()) == []
+    assert sorted(TAKES_MORE.keys() - without) == []  # no exception that is none any more
+
+
+def test_an_example_has_at_most_three_lines(said):
+    read = doctest.DocTestParser().get_examples
+    sources = {f.name: "".join(example.source for example in read(f.says)) for f in said}
+    assert {name: source for name, source in sources.items() if source.count("\n") > LINES} == {}
 
 
 def public_classes() -> set[type]:
@@ -94,8 +155,8 @@ def public_classes() -> set[type]:
 
 
 def undocumented_fields(cls: type) -> list[str]:
-    (node,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
-    assert isinstance(node, ast.ClassDef)
+    body = tree_of(pathlib.Path(inspect.getfile(cls))).body
+    (node,) = (node for node in body if isinstance(node, ast.ClassDef) and node.name == cls.__name__)
     after = [*node.body[1:], None]
     fields = [
         (item.target.id, isinstance(behind, ast.Expr) and isinstance(behind.value, ast.Constant))

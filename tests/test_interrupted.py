@@ -1,4 +1,4 @@
-"""Ctrl-C ends a command with a line and status 130, and a reader that goes with none and 141."""
+"""How commands end: on Ctrl-C with 130, on a full disk with 2, a line each; with 141 where nobody reads any more."""
 
 import contextlib
 import importlib
@@ -56,6 +56,33 @@ def test_a_reader_may_stop_reading(monkeypatch):
         monkeypatch.setattr(sys, "stdout", pipe)
         with pytest.raises(SystemExit, match="141"):
             main(["--help"])
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_full_disk_is_told(command, monkeypatch, capsys):
+    function, arguments = WORK[command]
+    monkeypatch.setattr(importlib.import_module(MODULES[command]), function, lambda *_: print("a" * 10_000))
+    assert on_a_full_disk([command, *arguments], monkeypatch, capsys) == (2, FULL)
+
+
+def test_a_full_disk_is_told_at_the_end(monkeypatch, capsys):
+    assert on_a_full_disk(["--help"], monkeypatch, capsys) == (2, FULL)  # no more than Python keeps until then
+
+
+FULL = "error: stdout: No space left on device; room for what is printed was expected; make some, or print elsewhere.\n"
+
+
+def on_a_full_disk(words, monkeypatch, capsys) -> tuple[int, str]:
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        with pytest.raises(SystemExit) as ended:
+            main(words)
+    return ended.value.code, capsys.readouterr().err
+
+
+def test_stdout_may_be_closed(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    main(["--help"])
 
 
 def test_a_command_that_waits_is_interrupted_by_the_signal(tmp_path):

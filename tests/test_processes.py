@@ -337,7 +337,7 @@ import sys
 from jaxasr import config, errors, train, train_config
 from tests.test_train import FailsAt
 cfg = config.from_mapping(train_config.TrainConfig, config.read_yaml(sys.argv[1]), where="")
-errors.exit_with_message(train.train, cfg, collate_fn=FailsAt(9))
+errors.exit_with_message(train.train)(cfg, collate_fn=FailsAt(9))
 """
 
 
@@ -359,7 +359,7 @@ def test_a_coordinator_that_is_not_there_is_named():
     code = (
         "from jaxasr.parallel import start_processes\n"
         "from jaxasr.errors import exit_with_message\n"
-        f"exit_with_message(start_processes, '127.0.0.1:{free_port()}', 2, 1, timeout_seconds=1)\n"
+        f"exit_with_message(start_processes)('127.0.0.1:{free_port()}', 2, 1, timeout_seconds=1)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 2

@@ -21,6 +21,7 @@ from jaxasr.checkpoint import write_atomically
 from jaxasr.config import to_yaml
 from jaxasr.logs import RunLog
 from jaxasr.parallel import Devices
+from jaxasr.schedules import WarmupRsqrt
 from jaxasr.screens import by_part, next_commands
 from jaxasr.train import train
 
@@ -62,7 +63,8 @@ def faulty(folder: pathlib.Path) -> str:
 def test_a_run_says_what_will_happen_and_what_came_out(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", str(COLUMNS))
     monkeypatch.setattr(Devices, "all", lambda *_: Devices.first())
-    cfg = tiny.config(tmp_path, train=(faulty(tmp_path / "own"),), epochs=1, max_infeasible=0.2)
+    rising = WarmupRsqrt(warmup_steps=99)
+    cfg = tiny.config(tmp_path, train=(faulty(tmp_path / "own"),), epochs=1, max_infeasible=0.2, schedule=rising)
     train(cfg)
     text = capsys.readouterr().out
     first, last = screens(text)
@@ -77,7 +79,9 @@ def test_a_run_says_what_will_happen_and_what_came_out(tmp_path, monkeypatch, ca
         r"held out: valid \d+ utterances, 0.0\d h; test \S+ \d+ utterances",
         r"parameters: [\d,]+ \(encoder [\d,]+, .*\); the state takes \d+\.\d MB a device",
         r"devices: 1 x cpu \(.*, \d+ cores\), mesh data 1",
+        r"so that they count as errors: valid \d of 10 texts \('FOUR'\); smaller tokens",
         r"plan: to step \d+, \d+ an epoch, validated after every epoch",
+        r"warning: --schedule=warmup_rsqrt: warm-up takes 99 steps, the run \d+; take warmup_linear, or fewer",
         r"memory  \d+ rows x",
     ):
         assert re.search(part, said), (part, said)

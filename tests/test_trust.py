@@ -168,7 +168,7 @@ def test_an_error_is_a_line_that_commands_no_terminal(capsys):
         raise ConfigError("a\x1b[2J\nb\u202e 三\u3000é: wrong")
 
     with pytest.raises(SystemExit):
-        exit_with_message(fail)
+        exit_with_message(fail)()
     assert capsys.readouterr().err == "error: a\\x1b[2J\\nb\\u202e 三\u3000é: wrong\n"
 
 

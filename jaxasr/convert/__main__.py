@@ -81,10 +81,11 @@ def _to_funasr(options: ConvertOptions) -> tuple[list[tuple[str, str]], list[str
     return rows, [f'python -c "from funasr import AutoModel; print({load})"']
 
 
+@exit_with_message
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line: `argv`, or else the program's own arguments."""
     options = options_of(ConvertOptions, argv, "convert")
-    show(*exit_with_message(convert, options))
+    show(*convert(options))
 
 
 def show(rows: Sequence[tuple[str, str]], commands: Sequence[str]) -> None:

@@ -37,6 +37,9 @@ def positions(attention: str, rel_pos_type: str) -> Option:
     """What three of their keys say together; `attention` is the second one's name, `rel_pos_type` the third's default.
 
     What is told as `legacy_rel_pos` and `legacy_rel_selfattn` is `legacy` too.
+
+    >>> positions("selfattention_layer_type", "latest").read("rel_pos", "rel_selfattn", "latest")
+    {'positions': 'relative'}
     """
     keys = ("pos_enc_layer_type", attention, "rel_pos_type")
 
@@ -58,7 +61,11 @@ def positions(attention: str, rel_pos_type: str) -> Option:
 
 
 def intermediate(first: int = 0) -> tuple[Option, ...]:
-    """Of intermediate CTC, which here is the task's; their first block has number 1 - `first`."""
+    """Of intermediate CTC, which here is the task's; their first block has number 1 - `first`.
+
+    >>> intermediate(first=-1)[0].read([6, 9])
+    {'interctc_layers': [5, 8]}
+    """
 
     def read(layers: Any) -> dict[str, Any]:
         return {"interctc_layers": [layer + first for layer in layers or ()]}
@@ -73,7 +80,11 @@ def intermediate(first: int = 0) -> tuple[Option, ...]:
 
 
 def one_for_all(theirs: str, ours: str, default: Any) -> Option:
-    """A number, or as many as blocks, which must be the same; text has them with `_` in between."""
+    """A number, or as many as blocks, which must be the same; text has them with `_` in between.
+
+    >>> one_for_all("linear_units", "d_ff", 2048).read("1024_1024")
+    {'d_ff': 1024}
+    """
 
     def read(value: Any) -> dict[str, Any]:
         values = value.split("_") if isinstance(value, str) else value if isinstance(value, list | tuple) else [value]
@@ -85,7 +96,11 @@ def one_for_all(theirs: str, ours: str, default: Any) -> Option:
 
 
 def shifted(size: int) -> Option:
-    """The size of a SAN-M memory and its shift to the past: none looks back only, one below 0 is 0."""
+    """The size of a SAN-M memory and its shift to the past: none looks back only, one below 0 is 0.
+
+    >>> shifted(11).read(11, -1)
+    {'kernel_size': 11, 'shift': 0}
+    """
 
     def read(size: Any, shift: Any) -> dict[str, Any]:
         return {"kernel_size": size, "shift": (size - 1) // 2 if shift is None else max(shift, 0)}

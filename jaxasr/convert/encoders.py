@@ -40,7 +40,11 @@ AFTER_CONV2D = Layout(
 
 
 def convolutions(subsampling: str) -> list[Rule]:
-    """Of the convolutions of this name and the dense layer behind them."""
+    """Of the convolutions of this name and the dense layer behind them.
+
+    >>> [rule.ours for rule in convolutions("conv2d")][::2]
+    ['subsampling/conv0/kernel', 'subsampling/conv1/kernel', 'subsampling/out/kernel']
+    """
     return [
         *(
             rule

@@ -30,6 +30,10 @@ def read_tokens(listed: Sequence[str], where: str) -> Tokens:
     Raises:
       CheckpointError: it is in another order, or a special token is missing or one of ours is there.
       ConfigError: it holds a token twice, or one with white space.
+
+    >>> tokens = read_tokens(["<blank>", "<unk>", "a", "<sos/eos>"], "config.yaml")
+    >>> tokens.vocabulary.tokens, tokens.rows.tolist()
+    (('<blank>', '<s>', '</s>', 'a', '<unk>'), [0, 3, 3, 2, 1])
     """
     tokens = [str(token) for token in listed]
     special = {*Vocabulary.FIRST[1:]} & {*tokens}

@@ -44,7 +44,11 @@ class Rule(NamedTuple):
 
 
 def within(rules: Sequence[Rule], theirs: str, ours: str) -> list[Rule]:
-    """The rules of a part inside a model, where its names begin with `theirs` and its paths with `ours`."""
+    """The rules of a part inside a model, where its names begin with `theirs` and its paths with `ours`.
+
+    >>> within([Rule("linear.weight", "out/kernel")], "encoder.embed", "encoder/embed")[0][:2]
+    ('encoder.embed.linear.weight', 'encoder/embed/out/kernel')
+    """
 
     def moved(path: str | None) -> str | None:
         if path is None:
@@ -63,6 +67,10 @@ def exactly(rules: Sequence[Rule], shapes: Params) -> list[Rule]:
 
     Raises:
       ConfigError: there is a parameter without a rule.
+
+    >>> rules = [Rule("a.weight", "a/kernel"), Rule("b.weight", "b/kernel"), Rule("c.weight", None)]
+    >>> [rule.theirs for rule in exactly(rules, {"a": {"kernel": np.ones(2)}})]
+    ['a.weight', 'c.weight']
     """
     leaves = dict(paths.leaves(shapes))
     kept = [rule for rule in rules if rule.ours is None or _places(rule, leaves)]
@@ -76,7 +84,11 @@ def exactly(rules: Sequence[Rule], shapes: Params) -> list[Rule]:
 
 
 def left_out(tensors: Iterable[str], rules: Sequence[Rule]) -> list[str]:
-    """Of these names of theirs, those that the rules know and the network has not."""
+    """Of these names of theirs, those that the rules know and the network has not.
+
+    >>> left_out(["a.weight", "c.weight"], [Rule("a.weight", "a/kernel"), Rule("c.weight", None)])
+    ['c.weight']
+    """
     patterns = [_pattern(rule.theirs) for rule in rules if rule.ours is None]
     return [name for name in tensors if any(pattern.fullmatch(name) for pattern in patterns)]
 
@@ -114,6 +126,10 @@ def convert_params(tensors: Mapping[str, np.ndarray], rules: Sequence[Rule], sha
     Raises:
       CheckpointError: a tensor of theirs has no rule, or another shape or dtype than its rule needs; the layers of a
         stack are not numbered 0, 1, ... or differ in shape; with `shapes`, anything is missing or of another shape.
+
+    >>> tensors = {"layers.0.bias": np.zeros(2), "layers.1.bias": np.ones(2)}
+    >>> convert_params(tensors, [Rule("layers.{i}.bias", "blocks/bias[i]")])["blocks"]["bias"].tolist()
+    [[0.0, 0.0], [1.0, 1.0]]
     """
     if shapes is not None:
         _check(tensors, rules, shapes)
@@ -191,6 +207,10 @@ def theirs_of(params: Params, rules: Sequence[Rule]) -> dict[str, np.ndarray]:
 
     Raises:
       CheckpointError: there is a parameter without a rule, or a rule without one.
+
+    >>> params = {"blocks": {"bias": np.array([[0.0, 0.0], [1.0, 1.0]])}}
+    >>> theirs_of(params, [Rule("layers.{i}.bias", "blocks/bias[i]")])["layers.1.bias"].tolist()
+    [1.0, 1.0]
     """
     leaves = dict(paths.leaves(params))
     parts: dict[str, list[np.ndarray]] = {}

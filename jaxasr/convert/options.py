@@ -63,7 +63,11 @@ class UnlikeOursError(Exception):
 
 
 def same(theirs: str, ours: str, default: Any, values: Mapping[Any, Any] | None = None) -> Option:
-    """One key, one field; `values` has their values' names here, where not all are the same. The first is written."""
+    """One key, one field; `values` has their values' names here, where not all are the same. The first is written.
+
+    >>> same("normalize_before", "norm", True, {True: "pre", False: "post"}).read(False)
+    {'norm': 'post'}
+    """
 
     def read(value: Any) -> dict[str, Any]:
         if values is None:
@@ -88,6 +92,9 @@ def fixed(theirs: str, default: Any, *values: Any) -> Option:
     """A key that must be what ours always does: `default`, or one of `values` where those are given.
 
     The first is written, where it is not the default.
+
+    >>> fixed("activation", "swish", "swish", "silu").read("silu")
+    {}
     """
     allowed = values or (default,)
 
@@ -103,12 +110,19 @@ def idle(theirs: str, default: Any = ...) -> Option:
     """A key that changes nothing in a trained model, or is read elsewhere, or told by the shapes of tensors.
 
     With a `default` it is told where it is another.
+
+    >>> idle("ctc_type", "builtin").theirs
+    {'ctc_type': 'builtin'}
     """
     return Option({theirs: default}, lambda _: {}, lambda _: {})
 
 
 def equal(theirs: str, ours: str, default: Any, *others: str) -> tuple[Option, ...]:
-    """Keys that are one field: the first one's value counts, the others say the same, or are left out."""
+    """Keys that are one field: the first one's value counts, the others say the same, or are left out.
+
+    >>> [option.read(4) for option in equal("heads", "num_heads", 4, "src_heads")]
+    [{'num_heads': 4}, {}]
+    """
 
     def alike(key: str) -> Option:
         return Option({key: default}, lambda _: {}, lambda fields: {key: fields[ours]}, like=theirs)
@@ -125,6 +139,9 @@ def section(theirs: Mapping[str, Any], name: str, where: str) -> Mapping[str, An
 
     Raises:
       ConfigError: they are no mapping.
+
+    >>> section({"encoder": "sanm", "encoder_conf": {"num_blocks": 50}}, "encoder", "config.yaml: ")
+    {'num_blocks': 50}
     """
     conf = theirs.get(f"{name}_conf") or {}
     if not isinstance(conf, Mapping):
@@ -142,6 +159,9 @@ def read_options(options: Sequence[Option], conf: Mapping[str, Any], where: str,
 
     Raises:
       ConfigError: a key is unknown, or has a value that ours cannot do.
+
+    >>> read_options([same("n_head", "num_heads", 4), idle("seed")], {"n_head": 8, "seed": 1}, "config.yaml: ", [])
+    {'num_heads': 8}
     """
     known = {key: value for option in options for key, value in option.theirs.items()}
     for key in conf:

@@ -53,6 +53,9 @@ def load(content: bytes, path: object) -> Any:
     Raises:
       CheckpointError: it asks for anything else.
       ValueError, LookupError, TypeError, AttributeError: it is damaged.
+
+    >>> load(dump({"a": np.zeros((2, 3), np.float32)}), "model.pt")["a"].size
+    (2, 3)
     """
     return _Machine(path).run(content)
 
@@ -241,6 +244,9 @@ def dump(tensors: Mapping[str, np.ndarray]) -> bytes:
 
     Raises:
       CheckpointError: torch has no such dtype.
+
+    >>> load(dump({"a": np.zeros(2, np.float32), "b": np.zeros(2, np.int64)}), "model.pt").keys()
+    dict_keys(['a', 'b'])
     """
     dictionary = _symbol("collections.OrderedDict") + b")R"
     items = b"".join(

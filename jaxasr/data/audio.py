@@ -197,6 +197,11 @@ def read(utterance: Utterance, rate: int, *, channel: int | None = None, speed: 
 
     `channel` None takes the mean of the channels. A speed above 1 is shorter and higher, as sox's `speed`; it
     costs nothing beside the resampling. S is `resampled_length` of the segment's frames.
+
+    >>> from jaxasr.corpora import digits
+    >>> utterance = Utterance("zero", str(digits() / "audio" / "test-theo.flac"), "ZERO", seconds=0.25)
+    >>> read(utterance, 16000).shape
+    (4000,)
     """
     where = place(utterance)
     with _opened(utterance.audio, where) as file:
@@ -231,7 +236,12 @@ def blocks(
 
 
 def excerpt(path: str, rate: int, first: int, count: int) -> np.ndarray:
-    """The first channel of `count` frames of a file from frame `first` on: float32 (S,), `rate` samples a second."""
+    """The first channel of `count` frames of a file from frame `first` on: float32 (S,), `rate` samples a second.
+
+    >>> from jaxasr.corpora import digits
+    >>> excerpt(str(digits() / "audio" / "test-theo.flac"), 16000, 0, 800).shape
+    (1600,)
+    """
     with _opened(path, path) as file:
         sound, from_rate = _mono(path, file, first, count, 0), file.samplerate
     return _resampled(sound, from_rate, rate, 1.0)
@@ -287,6 +297,11 @@ def cut_out(utterance: Utterance) -> tuple[bytes, Header]:
 
     Raises:
       DataError: the utterance cannot be read to its end.
+
+    >>> from jaxasr.corpora import digits
+    >>> utterance = Utterance("zero", str(digits() / "audio" / "test-theo.flac"), "ZERO", seconds=0.25)
+    >>> cut_out(utterance)[1]
+    Header(frames=2000, rate=8000, channels=1)
     """
     where = place(utterance)
     with _opened(utterance.audio, where) as file:

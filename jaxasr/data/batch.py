@@ -136,7 +136,11 @@ AnyAsrBatch: TypeAlias = AsrBatch | AsrFeatureBatch
 
 
 def layout(shape: BucketShape, width: int | None) -> AnyAsrBatch:
-    """(dimensions, type) of each array of a batch; `width` is F where features are given, None for audio."""
+    """(dimensions, type) of each array of a batch; `width` is F where features are given, None for audio.
+
+    >>> layout(BucketShape(rows=8, samples=16000, tokens=20), None).inputs[0]
+    (8, 16000)
+    """
     B, S, U = shape
     others = ((B,), np.int32), ((B, U), np.int32), ((B,), np.int32), ((B,), np.float32)
     if width is None:
@@ -177,13 +181,21 @@ class Collate:
 
 
 def text_layout(shape: BucketShape) -> TextBatch:
-    """(dimensions, type) of each array of a batch."""
+    """(dimensions, type) of each array of a batch.
+
+    >>> text_layout(BucketShape(rows=8, samples=20, tokens=20)).tokens[0]
+    (8, 20)
+    """
     B, _, U = shape
     return TextBatch(((B, U), np.int32), ((B,), np.int32), ((B,), np.float32))
 
 
 def collate_text(examples: Sequence[TextExample], shape: BucketShape) -> TextBatch:
-    """As `Collate`, of text."""
+    """As `Collate`, of text.
+
+    >>> collate_text([TextExample("u1", np.array([4, 5]))], BucketShape(rows=1, samples=3, tokens=3)).tokens.tolist()
+    [[4, 5, -1]]
+    """
     _check_rows(examples, shape)
     batch = TextBatch(*(np.zeros(*array) for array in text_layout(shape)))
     batch.tokens.fill(-1)

@@ -62,6 +62,10 @@ def choose(
       uses: (N,) how often each entry comes in an epoch, on average; None for once.
 
     Shapes grow in both dimensions, so what fits one fits every later one.
+
+    >>> seconds = np.array([1, 1, 2, 4]) * 16000
+    >>> choose(seconds, np.array([2, 3, 5, 9]), batch_samples=64000, max_buckets=2, rows_multiple=1)
+    [BucketShape(rows=2, samples=16000, tokens=3), BucketShape(rows=1, samples=64000, tokens=9)]
     """
     if not len(samples):
         return []

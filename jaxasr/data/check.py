@@ -15,14 +15,15 @@ import tyro
 from jaxasr import config, consoles
 from jaxasr.command_line import options_of
 from jaxasr.data import manifest
-from jaxasr.data.checks import report
+from jaxasr.data.checks import advice, report
+from jaxasr.data.checks.advice import frames_needed
 from jaxasr.data.checks.fix import Copy, check_free, fix
 from jaxasr.data.checks.hearing import Ears
 from jaxasr.data.checks.part import Finding, Need, Part, Settings
 from jaxasr.data.checks.reading import read
 from jaxasr.data.checks.table import Check, Result, chosen, known, run
 from jaxasr.data.tokenizer import CharTokenizer, Vocabulary, WordTokenizer
-from jaxasr.errors import ConfigError, exit_with_message, reader_may_go
+from jaxasr.errors import ConfigError, exit_with_message
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,12 +139,11 @@ def settings_of(options: CheckOptions) -> Settings:
         vocabulary = Vocabulary.from_file(options.tokens)
         plain = dataclasses.replace(plain, unknown=lambda text: vocabulary.unknown(tokenizer.tokens(text)))
     if (frame_ms := options.frame_ms) is not None:
-
-        def needed(text: str) -> int:
-            tokens = tokenizer.tokens(text)
-            return len(tokens) + sum(one == other for one, other in itertools.pairwise(tokens))
-
-        plain = dataclasses.replace(plain, needed=needed, frames=lambda seconds: int(1000 * seconds / frame_ms + 1e-6))
+        plain = dataclasses.replace(
+            plain,
+            needed=lambda text: frames_needed(tokenizer.tokens(text)),
+            frames=lambda seconds: int(1000 * seconds / frame_ms + 1e-6),
+        )
     return plain
 
 
@@ -193,16 +193,16 @@ def _writer(file: IO[str]) -> Callable[[Check, Finding], None]:
     return note
 
 
+@exit_with_message
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line: `argv`, or else the program's own arguments."""
     options = options_of(CheckOptions, argv, "data.check")
     errors = consoles.console(stderr=True)
-    found, copies, again = exit_with_message(check, options, errors if errors.is_terminal else None)
-    with reader_may_go():
-        if options.json:
-            print(json.dumps(_as_json(found, copies, again), ensure_ascii=False, indent=1))
-        else:
-            _show(options, found, copies, again)
+    found, copies, again = check(options, errors if errors.is_terminal else None)
+    if options.json:
+        print(json.dumps(_as_json(found, copies, again), ensure_ascii=False, indent=1))
+    else:
+        _show(options, found, copies, again)
     sys.exit((again or found).status)
 
 
@@ -218,8 +218,7 @@ def _show(options: CheckOptions, found: Checked, copies: Sequence[Copy], again: 
 def next_command(options: CheckOptions, found: Checked) -> str:
     """What makes sense after a check, to be copied: a clean copy, decoding by the model given, or a training.
 
-    Of several manifests the last is the test set, and of three or more the one before it is for validation. What is
-    known to be less than an hour is trained on with the recipe for so little.
+    Of several manifests the last is the test set, and of three or more the one before it is for validation.
     """
     paths = [part.path for part in found.parts]
     if any(result.check.severity == "error" for result in found.results):
@@ -227,11 +226,12 @@ def next_command(options: CheckOptions, found: Checked) -> str:
     elif options.model is not None:
         words = ["jaxasr.decode", f"--model={options.model}", *paths, *config.import_flags(options.imports)]
     else:
-        train, valid, test = paths[: max(1, len(paths) - 2)], paths[1:][-2:-1], paths[1:][-1:]
-        sets = {"--train": train, "--valid": valid, "--test": test}
-        words = ["jaxasr.train", *(word for flag, some in sets.items() if some for word in (flag, *some))]
-        little = bool(sum(part.seconds.sum() for part in found.parts) < 3600)  # NaN, where a length is unknown, is not
-        words += ["--config=an4_sanm", "--tokenizer=char"] * little + ["--workdir=exp/mine"]
+        first = max(1, len(paths) - 2)  # behind those to train on
+        sets = {"--train": paths[:first], "--valid": paths[1:][-2:-1], "--test": paths[1:][-1:]}
+        advised = advice.options(found.parts[:first], found.parts[first:])
+        recipe = any(word.startswith("--config") for word in advised)  # which names sets of its own
+        named = [(flag, *some) for flag, some in sets.items() if some or recipe]
+        words = ["jaxasr.train", *itertools.chain(*named), *advised, "--workdir=exp/mine"]
     return shlex.join(["python", "-m", *words])
 
 

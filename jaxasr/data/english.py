@@ -38,6 +38,7 @@ def numbers_spelled(text: str) -> str:
     cleaners have them); 3.14 three point one four; -5 minus five; 21st twenty first; 1990s nineteen nineties; 5% five
     percent; $12.50 twelve dollars fifty cents; 5€ five euros; $-5 minus five dollars; $3.5 million and $3.5m three
     point five million dollars; 007 zero zero seven. Any other mark between two numbers becomes a space.
+
     """
     return NUMBER.sub(_read, text)
 

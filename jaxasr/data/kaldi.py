@@ -20,7 +20,11 @@ class _Span(NamedTuple):
 
 
 def script(kind: Kind | None) -> str:
-    """The file that lists what the utterances of a folder are read from."""
+    """The file that lists what the utterances of a folder are read from.
+
+    >>> script("features")
+    'feats.scp'
+    """
     return "feats.scp" if kind == "features" else "wav.scp"
 
 
@@ -31,6 +35,10 @@ def read(folder: str, need_text: bool, kind: Kind | None) -> Iterator[tuple[str,
 
     Raises:
       DataError: a file of the folder is missing, has lines that mean nothing, or does not fit the others.
+
+    >>> from jaxasr.corpora import digits
+    >>> next(read(str(digits() / "test"), need_text=True, kind="sound"))[1].seconds
+    0.298
     """
     owner = script(kind)
     if not os.path.exists(os.path.join(folder, owner)):
@@ -57,7 +65,12 @@ def read(folder: str, need_text: bool, kind: Kind | None) -> Iterator[tuple[str,
 
 
 def read_texts(folder: str) -> Iterator[tuple[str, Utterance]]:
-    """As `read`, the transcripts alone."""
+    """As `read`, the transcripts alone.
+
+    >>> from jaxasr.corpora import digits
+    >>> next(read_texts(str(digits() / "test")))[1].text
+    'ZERO'
+    """
     path = os.path.join(folder, "text")
     rows = _table(path)
     for number, ((name, text), speaker) in enumerate(

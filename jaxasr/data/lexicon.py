@@ -22,6 +22,9 @@ def parsed(lines: Sequence[str], source: str, *, first: bool) -> Lexicon:
 
     Raises:
       DataError: a word without tokens, with `source` and line.
+
+    >>> parsed(["HELLO HH AH L OW", "HELLO HH EH L OW"], "lexicon.txt", first=True)
+    {'HELLO': ('HH', 'AH', 'L', 'OW')}
     """
     found: dict[str, tuple[str, ...]] = {}
     for number, line in enumerate(lines, 1):

@@ -54,7 +54,11 @@ def _without_collections() -> Iterator[None]:
 
 
 def with_ids(manifests: Iterable[Iterable[tuple[str, Utterance]]]) -> list[list[Utterance]]:
-    """The utterances of each, of which one without an id gets its file's name; every id stands once in all of them."""
+    """The utterances of each, of which one without an id gets its file's name; every id stands once in all of them.
+
+    >>> with_ids([[("text:1", Utterance("", "audio/zero.flac", "ZERO"))]])[0][0].id
+    'zero'
+    """
     seen: dict[str, str] = {}
     found = [[_claimed(seen, where, utterance) for where, utterance in manifest] for manifest in manifests]
     return [[u if u.id else _with_id(u, number, seen) for number, u in enumerate(us, 1)] for us in found]

@@ -51,6 +51,9 @@ def draw(corpora: np.ndarray, weights: Sequence[float], seed: int, epoch: int) -
     Args:
       corpora: (N,) the corpus of each utterance, an index into `weights`.
       weights: what the corpora's shares are by; none for every utterance once.
+
+    >>> draw(np.array([0, 0, 0, 1]), [0.5, 0.5], seed=0, epoch=0).indices.tolist()
+    [0, 1, 3, 3]
     """
     if not weights:
         return Drawn(np.arange(len(corpora)), np.zeros(len(corpora), np.int64))

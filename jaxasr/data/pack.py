@@ -264,11 +264,12 @@ def _verify(path: str, digests: Sequence[bytes]) -> None:
 # Command line ------------------------------------------------------------------------------------------------
 
 
+@exit_with_message
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line: `argv`, or else the program's own arguments."""
     options = options_of(PackOptions, argv, "data.pack")
     errors = consoles.console(stderr=True)
-    done = exit_with_message(pack, options, errors if errors.is_terminal else None)
+    done = pack(options, errors if errors.is_terminal else None)
     console, folder = consoles.console(markup=False, highlight=False, soft_wrap=True), options.paths[-1]
     console.print(f"{folder}: {done.utterances} utterances in {done.shards} shards")
     if done.faults:

@@ -131,7 +131,12 @@ def shard(number: int) -> str:
 
 
 def is_pack(folder: str) -> bool:
-    """Whether the folder has a pack's index."""
+    """Whether the folder has a pack's index.
+
+    >>> from jaxasr.corpora import digits
+    >>> is_pack(str(digits() / "test"))
+    False
+    """
     return os.path.exists(os.path.join(folder, INDEX))
 
 
@@ -237,7 +242,11 @@ def sound(path: str, where: str) -> bytes:
 
 
 def record(utterance: Utterance, content: bytes) -> bytes:
-    """A record: a line of JSON that says what it is, and a sound file."""
+    """A record: a line of JSON that says what it is, and a sound file.
+
+    >>> record(Utterance("zero", "zero.flac", "ZERO"), b"fLaC").splitlines()[-1]
+    b'fLaC'
+    """
     said = {"id": utterance.id, "text": utterance.text, "speaker": utterance.speaker}
     return json.dumps(said, ensure_ascii=False).encode() + b"\n" + content
 

@@ -127,6 +127,9 @@ def loudness(audio: np.ndarray, hop: int) -> np.ndarray:
     """The power of each frame, (T,) of sound (S,), in dB of full scale; at least -100.
 
     It is that of `hop` samples without their mean, and of the two frames on either side.
+
+    >>> loudness(0.1 * np.tile([1.0, -1.0], 8), 4).round(1).tolist()
+    [-20.0, -20.0, -20.0, -20.0]
     """
     whole = np.pad(audio, (0, -len(audio) % hop), mode="edge").reshape(-1, hop)
     power = np.pad(whole.var(axis=1), 2, mode="edge")

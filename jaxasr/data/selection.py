@@ -219,6 +219,11 @@ def split_valid(utterances: Sequence[Utterance], share: float = 0.05) -> tuple[l
 
     Raises:
       DataError: there are fewer than two utterances.
+
+    >>> said = [Utterance(f"{n}", "a.flac", "ZERO", speaker) for n, speaker in enumerate(["ann", "bob", "cem", "dee"])]
+    >>> train, valid, how = split_valid(said, 0.25)
+    >>> [u.speaker for u in valid], how
+    (['dee'], '1 of 4 speakers')
     """
     if len(utterances) < 2:
         raise DataError(

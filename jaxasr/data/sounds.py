@@ -35,6 +35,10 @@ def find(path: str, sample_rate: int, option: str) -> tuple[SoundFile, ...]:
 
     Raises:
       DataError: there is none, or one of them cannot be read to its end or holds no sample.
+
+    >>> from jaxasr.corpora import digits
+    >>> find(str(digits() / "audio" / "test-theo.flac"), 8000, "--noises")[0].rate
+    8000
     """
     where = f"{option}={path}"
     listed = list(_listed(where, path))
@@ -96,6 +100,10 @@ def inside(where: str, folder: str, suffixes: tuple[str, ...] = SUFFIXES) -> Ite
 
     Raises:
       DataError: a folder cannot be read.
+
+    >>> from jaxasr.corpora import digits
+    >>> len(list(inside("--noises", str(digits() / "audio"))))
+    18
     """
 
     def refuse(error: OSError) -> None:

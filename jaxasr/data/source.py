@@ -130,6 +130,10 @@ def status(path: str, where: str) -> os.stat_result:
 
     Raises:
       DataError: there is none, or it is no regular file.
+
+    >>> from jaxasr.corpora import digits
+    >>> status(str(digits() / "LICENSE"), "LICENSE").st_size
+    815
     """
     check_name(path)
     try:
@@ -143,7 +147,13 @@ def status(path: str, where: str) -> os.stat_result:
 
 
 def opened(path: str, where: str) -> io.FileIO:
-    """A file, open for reading without a buffer; errors begin with `where`."""
+    """A file, open for reading without a buffer; errors begin with `where`.
+
+    >>> from jaxasr.corpora import digits
+    >>> with opened(str(digits() / "test" / "text"), "text") as file:
+    ...     print(file.read(11))
+    b'george-0-00'
+    """
     status(path, where)
     try:
         return open(path, "rb", buffering=0)
@@ -175,7 +185,11 @@ def check_seconds(where: str, seconds: float, most: float) -> None:
 
 
 def place(utterance: Utterance) -> str:
-    """How errors name an utterance."""
+    """How errors name an utterance.
+
+    >>> place(Utterance("zero", "test.flac", "ZERO"))
+    'test.flac (utterance zero)'
+    """
     return f"{utterance.audio} (utterance {utterance.id})"
 
 
@@ -194,6 +208,9 @@ def segment(utterance: Utterance, frames: int, rate: float) -> tuple[int, int]:
 
     Raises:
       DataError: it is not inside the file.
+
+    >>> segment(Utterance("zero", "test.flac", "ZERO", start=0.5, seconds=1.0), frames=16000, rate=8000)
+    (4000, 8000)
     """
     first = _frames(utterance.start, rate)
     end = frames

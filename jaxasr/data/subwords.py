@@ -24,6 +24,9 @@ def train(
     Raises:
       ConfigError: the texts cannot have as many sub-words, or not as few.
       DataError: there is no text.
+
+    >>> pieces(train(["ten ten", "net"], size=5, algorithm="bpe", character_coverage=1.0, symbols=()))
+    ['en', 'e', 'n', 't', '▁']
     """
     from sentencepiece import SentencePieceTrainer
 
@@ -91,26 +94,45 @@ def read(path: str | os.PathLike[str]) -> bytes:
 
 @functools.lru_cache(maxsize=4)
 def processor(model: bytes) -> "SentencePieceProcessor":
-    """The model ready for use; kept, so that what travels to workers need not hold it."""
+    """The model ready for use; kept, so that what travels to workers need not hold it.
+
+    >>> model = train(["ten ten", "net"], size=5, algorithm="bpe", character_coverage=1.0, symbols=())
+    >>> processor(model).vocab_size()
+    6
+    """
     from sentencepiece import SentencePieceProcessor
 
     return SentencePieceProcessor(model_proto=model)  # pyright: ignore[reportCallIssue]
 
 
 def pieces(model: bytes) -> list[str]:
-    """What the model cuts texts into, in its order, without its control symbols and `<unk>`."""
+    """What the model cuts texts into, in its order, without its control symbols and `<unk>`.
+
+    >>> pieces(train(["ten ten", "net"], size=5, algorithm="bpe", character_coverage=1.0, symbols=("<noise>",)))
+    ['<noise>', 'en', 'e', 'n', 't', '▁']
+    """
     sp = processor(model)
     special = (sp.is_control, sp.is_unknown, sp.is_unused)
     return [sp.id_to_piece(i) for i in range(sp.vocab_size()) if not any(is_special(i) for is_special in special)]
 
 
 def split(model: bytes, text: str) -> list[str]:
-    """Pieces of the text; characters that the model has no piece for stand as they are, runs of them together."""
+    """Pieces of the text; characters that the model has no piece for stand as they are, runs of them together.
+
+    >>> model = train(["ten ten", "net"], size=5, algorithm="bpe", character_coverage=1.0, symbols=())
+    >>> split(model, "ten net")
+    ['▁', 't', 'en', '▁', 'n', 'e', 't']
+    """
     return processor(model).encode(" ".join(text.split()), out_type=str)
 
 
 def join(model: bytes, tokens: Iterable[str]) -> str:
-    """The text of pieces; what is no piece of the model stands as it is, `<unk>` too."""
+    """The text of pieces; what is no piece of the model stands as it is, `<unk>` too.
+
+    >>> model = train(["ten ten", "net"], size=5, algorithm="bpe", character_coverage=1.0, symbols=())
+    >>> join(model, ["▁te", "n", "▁", "<unk>"])
+    '▁ten <unk>'
+    """
     sp = processor(model)
     unknown = sp.id_to_piece(sp.unk_id())
     shown = sp.decode([UNKNOWN if token == unknown else token for token in tokens])

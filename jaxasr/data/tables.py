@@ -166,7 +166,11 @@ def _fields(row: Mapping[str, Any]) -> _Fields:
 
 @functools.lru_cache  # rows of one file have the same names, or few kinds of them
 def fields_among(row: tuple[str, ...]) -> _Fields:
-    """Which of a row's fields have the sound, the text, the id and the speaker."""
+    """Which of a row's fields have the sound, the text, the id and the speaker.
+
+    >>> fields_among(("audio_filepath", "text", "duration"))
+    _Fields(audio='audio_filepath', text='text', id=None, speaker=None)
+    """
     return _Fields(*(next((name for name in names if name in row), None) for names in (AUDIO, TEXT, ID, SPEAKER)))
 
 

@@ -35,7 +35,11 @@ def each_line(path: str | os.PathLike[str]) -> Iterator[str]:
 
 
 def blank_line(where: str) -> DataError:
-    """The error of a blank line at `where`."""
+    """The error of a blank line at `where`.
+
+    >>> str(blank_line("text:3"))
+    'text:3: a blank line; blank lines may only end a file; remove it.'
+    """
     return DataError(f"{where}: a blank line; blank lines may only end a file; remove it.")
 
 
@@ -170,7 +174,11 @@ def claim(seen: dict[str, str], name: str, where: str) -> None:
 
 
 def twice(where: str, name: str, first: str) -> DataError:
-    """The error of an id at `where` that stands at `first` already."""
+    """The error of an id at `where` that stands at `first` already.
+
+    >>> str(twice("text:7", "theo-1", "text:2"))
+    "text:7: id 'theo-1' is already at text:2; ids are used once; rename or remove one."
+    """
     return DataError(f"{where}: id {show(name)} is already at {first}; ids are used once; rename or remove one.")
 
 

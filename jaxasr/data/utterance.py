@@ -53,6 +53,9 @@ def audio_path(where: str, folder: str, value: str, kind: Kind | None) -> str:
 
     Raises:
       DataError: it names a shell command, a URL, or a file of another kind.
+
+    >>> audio_path("train.jsonl:3", "corpora/train", "../audio/zero.flac", "sound")
+    'corpora/audio/zero.flac'
     """
     if value.endswith("|"):
         raise DataError(
@@ -70,6 +73,9 @@ def check_name(path: str) -> str:
 
     Raises:
       DataError: it is not UTF-8.
+
+    >>> check_name("audio/théo.flac")
+    'audio/théo.flac'
     """
     try:
         path.encode()
@@ -104,6 +110,10 @@ def check_kind(where: str, path: str, kind: Kind | None) -> None:
 
 
 def folder_of(path: str) -> str:
-    """The folder that a manifest's relative paths start at."""
+    """The folder that a manifest's relative paths start at.
+
+    >>> os.path.relpath(folder_of("data/../digits"))
+    'digits'
+    """
     # Resolved before "../" is taken away, so that a linked folder's "../audio" is beside what it links to.
     return os.path.realpath(path)

@@ -101,6 +101,11 @@ def attend(
 
     Args:
       bias: added to the scaled scores.
+
+    >>> q = k = v = jnp.array([[[[1.0], [9.0]]]])
+    >>> mask = jnp.array([[[True, False], [True, True]]])
+    >>> jax.jit(attend, static_argnums=(4, 5))(q, k, v, mask, None, 0.0)[0].tolist()
+    [[[[1.0], [9.0]]]]
     """
     return _attend(q, k, v, mask, None if key is None else Drawn(key, row_index(len(q))), rate, bias)
 

@@ -82,7 +82,11 @@ def leave_moments(module: nn.Module, moments: Moments | None) -> None:
 
 
 def gathered(left: Mapping[str, Any]) -> Moments | None:
-    """All that was left in these variables, as trees like that of the running statistics."""
+    """All that was left in these variables, as trees like that of the running statistics.
+
+    >>> gathered({"moments": {"norm": {"of_submodules": ({"mean": 3.0}, {"mean": 2.0})}}})
+    Moments(total={'norm': {'mean': 3.0}}, count={'norm': {'mean': 2.0}})
+    """
 
     def of(branch: Mapping[str, Any], part: int) -> PyTree:
         found = dict(branch["of_submodules"][part]) if "of_submodules" in branch else {}
@@ -92,7 +96,12 @@ def gathered(left: Mapping[str, Any]) -> Moments | None:
 
 
 def running(stats: PyTree, totals: PyTree, counts: PyTree) -> PyTree:
-    """Running statistics after a batch of these `Moments`; those of a layer that saw no frame stay."""
+    """Running statistics after a batch of these `Moments`; those of a layer that saw no frame stay.
+
+    >>> stats, total, count = {"mean": jnp.array([8.0])}, {"mean": jnp.array([6.0])}, {"mean": jnp.array(2.0)}
+    >>> jax.jit(running)(stats, total, count)["mean"].tolist()
+    [7.5]
+    """
 
     def after(old: Array, total: Array, count: Array) -> Array:
         mean = total / jnp.maximum(count, 1e-9)[..., None]
@@ -102,16 +111,28 @@ def running(stats: PyTree, totals: PyTree, counts: PyTree) -> PyTree:
 
 
 def split_stats(params: Params) -> tuple[Params, PyTree | None]:
-    """What gradients move, and the running statistics; None where a network has none."""
+    """What gradients move, and the running statistics; None where a network has none.
+
+    >>> split_stats({"encoder": 1, "batch_stats": 2})
+    ({'encoder': 1}, 2)
+    """
     return {name: branch for name, branch in params.items() if name != STATS}, params.get(STATS)
 
 
 def with_stats(params: Params, stats: PyTree | None) -> Params:
-    """The parameters and running statistics as one tree, which is what a network is saved as."""
+    """The parameters and running statistics as one tree, which is what a network is saved as.
+
+    >>> with_stats({"encoder": 1}, 2)
+    {'encoder': 1, 'batch_stats': 2}
+    """
     return params if stats is None else {**params, STATS: stats}
 
 
 def variables_of(params: Params) -> Mapping[str, Any]:
-    """Flax's variables of such a tree."""
+    """Flax's variables of such a tree.
+
+    >>> variables_of({"encoder": 1, "batch_stats": 2})
+    {'params': {'encoder': 1}, 'batch_stats': 2}
+    """
     params, stats = split_stats(params)
     return {"params": params} if stats is None else {"params": params, STATS: stats}

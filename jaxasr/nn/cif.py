@@ -20,6 +20,10 @@ def integrate_and_fire(
 
     Args:
       begun: what the first token had of weight before the first frame; None for nothing.
+
+    >>> x, alphas = jnp.array([[[1.0], [2.0], [4.0]]]), jnp.array([[0.5, 1.0, 0.5]])
+    >>> jax.jit(integrate_and_fire, static_argnums=2)(x, alphas, 2).tolist()
+    [[[1.5], [3.0]]]
     """
     total = running_sum(alphas, begun)[:, None]  # (B, 1, T + 1)
     token = jnp.arange(num_tokens, dtype=jnp.float32)[None, :, None]
@@ -30,7 +34,7 @@ def integrate_and_fire(
 def ends(alphas: Float[Array, "B T"], lengths: Int[Array, "B"], num_tokens: int) -> Int[Array, "B U"]:
     """The frame in which each of the first `num_tokens` tokens ends; a row's last one for those that end behind it.
 
-    >>> ends(jnp.array([[0.5, 0.5, 0.5, 0.5]]), jnp.array([4]), 2).tolist()
+    >>> jax.jit(ends, static_argnums=2)(jnp.array([[0.5, 0.5, 0.5, 0.5]]), jnp.array([4]), 2).tolist()
     [[1, 3]]
     """
     token = jnp.arange(1, num_tokens + 1, dtype=jnp.float32)[None, :, None]
@@ -46,6 +50,9 @@ def fires(alphas: Float[Array, "B T"], counts: Float[Array, "B"] | Int[Array, "B
     Args:
       counts: how many tokens the weights are worth. A sum that rounding leaves below it, by less than a thousandth of a
         token, is taken for it, so that the last token fires.
+
+    >>> jax.jit(fires)(jnp.array([[0.5, 0.75, 0.75]]), jnp.array([2])).tolist()
+    [[0.5, 1.25, 1.0]]
     """
     total = lax.cummax(running_sum(alphas), axis=1)  # XLA adds in pairs: rounding may let a sum fall
     counts = counts[:, None].astype(jnp.float32)
@@ -56,7 +63,7 @@ def fires(alphas: Float[Array, "B T"], counts: Float[Array, "B"] | Int[Array, "B
 def running_sum(alphas: Float[Array, "B T"], begun: Float[Array, "B"] | None = None) -> Float[jax.Array, "B T+1"]:
     """In float32, before the first frame, where it is 0 or `begun`, and after each.
 
-    >>> running_sum(jnp.array([[0.5, 0.25]])).tolist()
+    >>> jax.jit(running_sum)(jnp.array([[0.5, 0.25]])).tolist()
     [[0.0, 0.5, 0.75]]
     """
     total = jnp.pad(jnp.cumsum(alphas.astype(jnp.float32), axis=1), ((0, 0), (1, 0)))
@@ -66,7 +73,7 @@ def running_sum(alphas: Float[Array, "B T"], begun: Float[Array, "B"] | None = N
 def scaled_to(alphas: Float[Array, "B T"], counts: Float[Array, "B"] | Int[Array, "B"]) -> Float[Array, "B T"]:
     """The weights, so scaled that they add up to `counts`; those of a row that has none stay 0.
 
-    >>> scaled_to(jnp.array([[0.5, 0.5]]), jnp.array([2.0])).tolist()
+    >>> jax.jit(scaled_to)(jnp.array([[0.5, 0.5]]), jnp.array([2.0])).tolist()
     [[1.0, 1.0]]
     """
     total = jnp.sum(alphas, axis=1)
@@ -76,7 +83,12 @@ def scaled_to(alphas: Float[Array, "B T"], counts: Float[Array, "B"] | Int[Array
 def with_tail(
     x: Float[Array, "B T D"], alphas: Float[Array, "B T"], lengths: Int[Array, "B"], tail: float | Float[Array, "B 1"]
 ) -> tuple[Float[Array, "B T+1 D"], Float[Array, "B T+1"]]:
-    """One frame of zeros more, of weight `tail` where the row ends, so that a last token that is nearly whole fires."""
+    """One frame of zeros more, of weight `tail` where the row ends, so that a last token that is nearly whole fires.
+
+    >>> x, alphas = jnp.array([[[1.0], [2.0]]]), jnp.array([[0.5, 0.0]])
+    >>> [y.tolist() for y in jax.jit(with_tail)(x, alphas, jnp.array([1]), 0.25)]
+    [[[[1.0], [2.0], [0.0]]], [[0.5, 0.25, 0.0]]]
+    """
     ends = jnp.arange(alphas.shape[1] + 1)[None, :] == lengths[:, None]
     alphas = jnp.pad(alphas, ((0, 0), (0, 1))) + jnp.where(ends, jnp.asarray(tail, alphas.dtype), 0.0)
     return jnp.pad(x, ((0, 0), (0, 1), (0, 0))), alphas

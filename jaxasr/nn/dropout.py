@@ -15,7 +15,11 @@ from jaxasr.typing import Array, Bool, Key, UInt32
 def keep_mask(
     key: Key, shape: tuple[int, ...], rate: float, rows: UInt32[Array, "B"] | None = None
 ) -> Bool[Array, "B ..."]:
-    """True with probability 1 - `rate`, independently of every other element; see `nn.noise.row_bits`."""
+    """True with probability 1 - `rate`, independently of every other element; see `nn.noise.row_bits`.
+
+    >>> jax.jit(keep_mask, static_argnums=(1, 2))(jax.random.key(0), (2, 4), 0.5).tolist()
+    [[False, False, True, True], [False, True, False, True]]
+    """
     return row_bits(key, shape, rows) >= jnp.uint32(round(rate * 2**32))
 
 
@@ -23,6 +27,9 @@ def dropped(x: Array, key: Key, rate: float, rows: UInt32[Array, "B"] | None = N
     """`x` with elements zeroed with probability `rate`, the others scaled by 1 / (1 - rate).
 
     The gradient draws the mask again, which on a CPU is cheaper than to keep it.
+
+    >>> jax.jit(dropped, static_argnums=2)(jnp.array([[1.0, 2.0, 3.0, 4.0]]), jax.random.key(0), 0.5).tolist()
+    [[0.0, 0.0, 6.0, 8.0]]
     """
     return _dropped(x, key, row_index(len(x)) if rows is None else rows, rate)
 
@@ -31,6 +38,9 @@ def relu_dropped(x: Array, key: Key, rate: float) -> Array:
     """``dropped(relu(x), key, rate)``, x of any shape (B, ...).
 
     Its gradient flows where what comes out is not 0, and needs nothing else.
+
+    >>> jax.jit(relu_dropped, static_argnums=2)(jnp.array([[1.0, 2.0, -3.0, 4.0]]), jax.random.key(0), 0.5).tolist()
+    [[0.0, 0.0, 0.0, 8.0]]
     """
     return _relu_dropped(x, key, row_index(len(x)), rate)
 

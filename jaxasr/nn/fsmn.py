@@ -17,6 +17,10 @@ def depthwise_filter(x: Float[Array, "B T D"], kernel: Float[Array, "K D"], past
 
     A sum of shifted products, added up in float32: XLA fuses it into one pass on every backend, and on a CPU a
     depthwise convolution takes 18 times as long.
+
+    >>> x, kernel = jnp.array([[[1.0], [2.0], [3.0]]]), jnp.array([[1.0], [10.0]])
+    >>> jax.jit(depthwise_filter, static_argnums=2)(x, kernel, 1).tolist()
+    [[[10.0], [21.0], [32.0]]]
     """
     return _filter(x, kernel, past)
 

@@ -14,7 +14,11 @@ _AMPERE = 8.0
 
 
 def fused_holds(q: Float[Array, "B H T K"], v: Float[Array, "B H S K"]) -> bool:
-    """Whether `fused_attend` may compute these: on a GPU, in 16 bits, and once it was seen to do so rightly."""
+    """Whether `fused_attend` may compute these: on a GPU, in 16 bits, and once it was seen to do so rightly.
+
+    >>> fused_holds(jnp.array([[[[1.0], [2.0]]]]), jnp.array([[[[1.0], [2.0]]]]))
+    False
+    """
     narrow = q.dtype == v.dtype and q.dtype in (jnp.bfloat16, jnp.float16)
     return narrow and q.shape[2] > 1 and jax.default_backend() == "gpu" and _agrees(q.dtype.name, q.shape[3])
 

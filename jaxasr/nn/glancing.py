@@ -16,6 +16,11 @@ def glanced(
     In each row they are as many as `ratio` of the number that `logits`, said without any, have wrong, rounded down;
     which ones is drawn from all of the row's tokens, those that are right among them (Gao et al., 2022,
     https://arxiv.org/abs/2206.08317, section 2; after Qian et al., 2021, https://arxiv.org/abs/2008.07905).
+
+    >>> from jax import jit, random
+    >>> logits, targets = jnp.array([[[1.0, 0.0]] * 4]), jnp.array([[0, 1, 1, 1]])
+    >>> int(jit(glanced)(random.key(0), logits, targets, jnp.array([4]), 0.7).sum())
+    2
     """
     correct, count = token_accuracy(logits, targets, target_lengths)
     number = jnp.floor(jnp.float32(ratio) * (count - correct))

@@ -17,6 +17,11 @@ def label_smoothing_loss(
     KL(p || softmax(logits)) in nats, float32, with p = 1 - smoothing on the target and smoothing / (V - 1)
     elsewhere (Szegedy et al., 2016, https://arxiv.org/abs/1512.00567, section 7). As in FunASR the entropy of p
     is taken off, so the minimum is 0.
+
+    >>> logits, targets = jnp.array([[[0.0, 0.0]]]), jnp.array([[1]])
+    >>> loss = jax.jit(label_smoothing_loss, static_argnums=3)(logits, targets, jnp.array([1]), 0.0)
+    >>> round(loss.item(), 3)
+    0.693
     """
     real = length_mask(target_lengths, targets.shape[1])
     # Padding is cleared before the softmax: masked after it alone, a NaN there would come back in the gradient.
@@ -40,6 +45,10 @@ def consistency_loss(logits: Float[Array, "B2 T V"], lengths: Int[Array, "B"]) -
 
     The mean of KL(p || q) and KL(q || p) in nats, float32; each view learns from the other as it is, for no gradient
     flows through the first argument of either (Yao et al., 2025, https://arxiv.org/abs/2410.05101, section 3.1).
+
+    >>> views = jnp.array([[[0.0, 1.0]], [[1.0, 0.0]]])
+    >>> round(jax.jit(consistency_loss)(views, jnp.array([1])).item(), 3)
+    0.462
     """
     pairs = logits.reshape(-1, 2, *logits.shape[1:]).astype(jnp.float32)
     real = length_mask(lengths, logits.shape[1])[:, None, :, None]
@@ -65,8 +74,9 @@ def token_accuracy(
 ) -> tuple[Float[Array, "B"], Float[Array, "B"]]:
     """How many tokens of each row have the highest score, and how many there are.
 
-    >>> token_accuracy(jnp.eye(3)[None], jnp.array([[0, 1, 1]]), jnp.array([3]))[0].tolist()
-    [2.0]
+    >>> logits, targets = jnp.array([[[1.0, 0.0], [1.0, 0.0]]]), jnp.array([[0, 1]])
+    >>> [x.tolist() for x in jax.jit(token_accuracy)(logits, targets, jnp.array([2]))]
+    [[1.0], [2.0]]
     """
     real = length_mask(target_lengths, targets.shape[1])
     correct = (jnp.argmax(logits, axis=2) == targets) & real

@@ -17,8 +17,8 @@ def length_mask(lengths: Int[Array, "B"], size: int) -> Bool[Array, "B T"]:
 def zero_padding(x: Array, lengths: Int[Array, "B"]) -> Array:
     """`x` (B, T, ...) with everything after each row's length set to 0, whatever stood there (NaN too).
 
-    >>> zero_padding(jnp.ones((2, 2)), jnp.array([1, 2])).tolist()
-    [[1.0, 0.0], [1.0, 1.0]]
+    >>> zero_padding(jnp.array([[5, 6], [7, 8]]), jnp.array([1, 2])).tolist()
+    [[5, 0], [7, 8]]
     """
     return zero_where_not(x, length_mask(lengths, x.shape[1]))
 
@@ -26,7 +26,7 @@ def zero_padding(x: Array, lengths: Int[Array, "B"]) -> Array:
 def zero_where_not(x: Array, mask: Bool[Array, "B T"]) -> Array:
     """`x` (B, T, ...) with everything set to 0 that is not in the mask.
 
-    >>> zero_where_not(jnp.ones((1, 2)), jnp.array([[True, False]])).tolist()
-    [[1.0, 0.0]]
+    >>> zero_where_not(jnp.array([[5, 6], [7, 8]]), jnp.array([[True, False], [False, True]])).tolist()
+    [[5, 0], [0, 8]]
     """
     return jnp.where(mask.reshape(x.shape[:2] + (1,) * (x.ndim - 2)), x, jnp.zeros((), x.dtype))

@@ -17,14 +17,23 @@ def sinusoids_interleaved(length: int, width: int) -> Float[np.ndarray, "T D"]:
 
 
 def sinusoids_of(positions: Int[np.ndarray, "T"], width: int) -> Float[np.ndarray, "T D"]:
-    """The same for any positions, negative ones too."""
+    """The same for any positions, negative ones too.
+
+    >>> print(sinusoids_of(np.array([-1, 1]), 2).round(3))
+    [[-0.841  0.54 ]
+     [ 0.841  0.54 ]]
+    """
     return np.stack(sines_and_cosines(positions, width), axis=-1).reshape(len(positions), -1)[:, :width]
 
 
 def sines_and_cosines(
     positions: Int[np.ndarray, "T"], width: int
 ) -> tuple[Float[np.ndarray, "T D/2"], Float[np.ndarray, "T D/2"]]:
-    """The same apart; of an odd width there is a cosine beside its last sine here."""
+    """The same apart; of an odd width there is a cosine beside its last sine here.
+
+    >>> print(*(x.round(3) for x in sines_and_cosines(np.array([1]), 4)))
+    [[0.841 0.01 ]] [[0.54 1.  ]]
+    """
     angle = positions[:, None] * np.exp(np.arange(0, width, 2) * -(np.log(10_000.0) / width))
     return np.sin(angle).astype(np.float32), np.cos(angle).astype(np.float32)
 
@@ -34,6 +43,9 @@ def sinusoids_halves(length: int, width: int) -> Float[np.ndarray, "T D"]:
 
     Raises:
       ConfigError: the width is odd or below 4.
+
+    >>> print(sinusoids_halves(1, 6).round(3))
+    [[0.841 0.01  0.    0.54  1.    1.   ]]
     """
     if width % 2 or width < 4:
         raise ConfigError(
@@ -48,6 +60,11 @@ def sinusoids_halves_from(first: Int[Array, ""], length: int, width: int) -> Flo
 
     By the angles' sum, over three digits to the base 256: float32 angles would be coarse. `first` lies between
     -`length` and 2**24 - `length`.
+
+    >>> from jax import jit
+    >>> rows = jit(sinusoids_halves_from, static_argnums=(1, 2))(3, 2, 4)
+    >>> np.allclose(rows, sinusoids_halves(5, 4)[3:], atol=1e-6)
+    True
     """
     digits = [(first + length) // 256**k % 256 for k in range(3)]
     parts = [_halves(np.arange(256) * 256**k, width) for k in range(3)]

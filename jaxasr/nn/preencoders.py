@@ -149,7 +149,11 @@ def _halved(x: Float[Array, "N S C"]) -> Float[Array, "N S2 C"]:
 
 
 def band_edges(scale: str, sample_rate: int) -> Float[np.ndarray, "C 2"]:
-    """Lower and upper edge of each band pass, as shares of the sample rate."""
+    """Lower and upper edge of each band pass, as shares of the sample rate.
+
+    >>> (16000 * band_edges("mel", 16000)[[0, -1]]).round().tolist()
+    [[30.0, 59.0], [7672.0, 8000.0]]
+    """
     if scale == "mel":
         mels = np.linspace(1125.0 * np.log(30.0 / 700.0 + 1.0), 1125.0 * np.log(sample_rate / 1400.0 + 1.0), BANDS + 2)
         hz = 700.0 * (np.exp(mels / 1125.0) - 1.0)

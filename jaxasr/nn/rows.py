@@ -29,6 +29,9 @@ def row_index(rows: int) -> UInt32[Array, "B"]:
 
     Noise drawn from (key, this index) is the same however many devices share the batch, and in however many parts they
     compute it. What is traced apart from the code around it (`jax.jit`, `jax.custom_vjp`) must be given it.
+
+    >>> row_index(3).tolist()
+    [0, 1, 2]
     """
     if (part := _PART.get()) is not None:
         views = rows // len(part)  # of each row, side by side
@@ -94,5 +97,9 @@ def repeat_rows(x: Array, views: int) -> Array:
 
 
 def sum_over_devices(x: Array) -> Array:
-    """`x` of any shape, added up over the devices inside `parallel.pmapped`; elsewhere it is the whole already."""
+    """`x` of any shape, added up over the devices inside `parallel.pmapped`; elsewhere it is the whole already.
+
+    >>> sum_over_devices(jnp.array([1, 2])).tolist()
+    [1, 2]
+    """
     return lax.psum(x, DATA_AXIS) if inside_pmapped() else x

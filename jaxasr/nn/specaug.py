@@ -199,6 +199,11 @@ def warp_points(
     """A frame of each row and where it moves, fewer than `window` frames back to `window` ahead, as in ESPnet.
 
     The frame is at least `window` from both ends; rows of 2 `window` frames or fewer have none and stay.
+
+    >>> from jax import jit
+    >>> uniforms, lengths = jnp.array([[0.5, 0.5], [0.5, 0.5]]), jnp.array([40, 10])
+    >>> [x.tolist() for x in jit(warp_points, static_argnums=2)(uniforms, lengths, 5)]
+    [[20, 0], [21, 0]]
     """
     center = window + _below(lengths - 2 * window, uniforms[:, 0])
     warped = center - window + 1 + _below(2 * window, uniforms[:, 1])
@@ -213,6 +218,11 @@ def warped_in_time(
 
     Each part is interpolated by cubic convolution (Keys, 1981, a = -0.75) with its end frames repeated beyond
     it, the centres of frames being what is placed: torch's `interpolate(mode="bicubic", align_corners=False)`.
+
+    >>> from jax import jit
+    >>> x = jnp.array([[[0.0], [0.0], [1.0], [1.0]]])
+    >>> [round(*y, 2) for y in jit(warped_in_time)(x, *jnp.array([[4], [2], [3]])).tolist()[0]]
+    [0.0, 0.0, 0.0, 1.0]
     """
     B, T, F = x.shape
     frame, center, warped, end = jnp.arange(T)[None], center[:, None], warped[:, None], lengths[:, None]

@@ -51,6 +51,9 @@ def conv2d(x: Float[Array, "B T F C"], kernel: Float[Array, "K K C D"], stride: 
 
     `conv2d_by_taps` on a CPU, unless there are 25 taps over few channels or a single channel
     (benchmarks/results/conv2d_2core.json); XLA's own elsewhere.
+
+    >>> conv2d(jnp.ones((1, 5, 5, 1)), jnp.ones((3, 3, 1, 2)), 2).shape
+    (1, 2, 2, 2)
     """
     few_channels = x.shape[3] == 1 or (kernel.shape[0] > 3 and x.shape[3] <= 128)
     lowered = conv2d_by_xla if jax.default_backend() != "cpu" or few_channels else conv2d_by_taps
@@ -60,7 +63,11 @@ def conv2d(x: Float[Array, "B T F C"], kernel: Float[Array, "K K C D"], stride: 
 def conv2d_by_xla(
     x: Float[Array, "B T F C"], kernel: Float[Array, "K K C D"], stride: int
 ) -> Float[Array, "B T2 F2 D"]:
-    """The convolution by XLA's own operation."""
+    """The convolution by XLA's own operation.
+
+    >>> conv2d_by_xla(jnp.ones((1, 3, 5, 1)), jnp.ones((3, 3, 1, 1)), 2).tolist()
+    [[[[9.0], [9.0]]]]
+    """
     layout = ("NHWC", "HWIO", "NHWC")
     inputs = jnp.asarray(x), jnp.asarray(kernel)
     return lax.conv_general_dilated(*inputs, (stride, stride), "VALID", dimension_numbers=layout)
@@ -69,7 +76,11 @@ def conv2d_by_xla(
 def conv2d_by_taps(
     x: Float[Array, "B T F C"], kernel: Float[Array, "K K C D"], stride: int
 ) -> Float[Array, "B T2 F2 D"]:
-    """The convolution as the sum of one product for each place in the window."""
+    """The convolution as the sum of one product for each place in the window.
+
+    >>> jax.jit(conv2d_by_taps, static_argnums=2)(jnp.ones((1, 3, 5, 1)), jnp.ones((3, 3, 1, 1)), 2).tolist()
+    [[[[9.0], [9.0]]]]
+    """
     B, T, F, C = x.shape
     size = kernel.shape[0]
     time, freq = ((n - size) // stride * stride + 1 for n in (T, F))  # from the first window's tap to the last one's

@@ -23,22 +23,45 @@ class Format(NamedTuple):
 
 
 def kaldi_text(said: Hypothesis) -> str:
-    """A line of Kaldi's `text`."""
+    """A line of Kaldi's `text`.
+
+    >>> print(kaldi_text(Hypothesis("u1", "ONE TWO", -1.0, [4, 5])), end="")
+    u1 ONE TWO
+    """
     return f"{said.id} {said.text}".rstrip() + "\n"
 
 
 def json_line(said: Hypothesis) -> str:
-    """`as_json` in a line (JSON Lines)."""
+    """`as_json` in a line (JSON Lines).
+
+    >>> print(json_line(Hypothesis("u1", "ONE TWO", -1.0, [4, 5])), end="")
+    {"id": "u1", "text": "ONE TWO", "score": -1.0, "tokens": [4, 5]}
+    """
     return json.dumps(as_json(said), ensure_ascii=False) + "\n"
 
 
 def json_file(said: Hypothesis) -> str:
-    """`as_json` as a file of its own."""
+    """`as_json` as a file of its own.
+
+    >>> print(json_file(Hypothesis("u1", "ONE", -1.0, [4])), end="")
+    {
+     "id": "u1",
+     "text": "ONE",
+     "score": -1.0,
+     "tokens": [
+      4
+     ]
+    }
+    """
     return json.dumps(as_json(said), ensure_ascii=False, indent=1) + "\n"
 
 
 def as_json(said: Hypothesis) -> dict[str, Any]:
-    """What is there of it; seconds to the millisecond, confidences to four digits."""
+    """What is there of it; seconds to the millisecond, confidences to four digits.
+
+    >>> as_json(Hypothesis("u1", "ONE", -1.0, [4], confidences=[0.98765]))
+    {'id': 'u1', 'text': 'ONE', 'score': -1.0, 'tokens': [4], 'confidences': [0.9877]}
+    """
     row: dict[str, Any] = said._asdict() | {
         "score": said.score if math.isfinite(said.score) else None,
         "confidences": said.confidences and [round(p, 4) for p in said.confidences],
@@ -56,13 +79,23 @@ def as_json(said: Hypothesis) -> dict[str, Any]:
 
 
 def ctm(said: Hypothesis) -> str:
-    """NIST's time-marked words, as Kaldi writes them: utterance, channel, start, duration, word, confidence."""
+    """NIST's time-marked words, as Kaldi writes them: utterance, channel, start, duration, word, confidence.
+
+    >>> from jaxasr.hypothesis import Word
+    >>> said = Hypothesis("u1", "ONE", -1.0, [4], words=[Word("ONE", 0.25, 0.75, 0.9)])
+    >>> print(ctm(said), end="")
+    u1 1 0.250 0.500 ONE 0.9000
+    """
     rows = [(round(w.start, 3), round(w.end, 3), w) for w in said.words or ()]
     return "".join(f"{said.id} 1 {start:.3f} {end - start:.3f} {w.text} {w.confidence:.4f}\n" for start, end, w in rows)
 
 
 def textgrid(said: Hypothesis) -> str:
-    """Praat's text file of the tiers `words` and `tokens`, in which what nothing is said in is an empty interval."""
+    """Praat's text file of the tiers `words` and `tokens`, in which what nothing is said in is an empty interval.
+
+    >>> textgrid(Hypothesis("u1", "", 0.0, [], seconds=1.5)).splitlines()[3:5]
+    ['xmin = 0', 'xmax = 1.5']
+    """
     words = [(round(w.start, 6), round(w.end, 6), w.text) for w in said.words or ()]
     tokens = [
         (round(start, 6), round(end, 6), piece)

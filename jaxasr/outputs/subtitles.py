@@ -32,6 +32,10 @@ def cues(said: Hypothesis) -> list[Cue]:
     """The words of a hypothesis in their order, each in one cue; none overlaps the next.
 
     A word, or what no white space divides, that is longer than a line or lasts longer than cues do stands alone.
+
+    >>> from jaxasr.hypothesis import Word
+    >>> cues(Hypothesis("u1", "ONE", -1.0, [4], words=[Word("ONE", 0.25, 0.75, 0.9)], seconds=9.0))
+    [Cue(start=0.25, end=1.25, lines=['ONE'])]
     """
     groups: list[list[_Spaced]] = []
     for spaced in _spaced(said):
@@ -80,7 +84,15 @@ def _spaced(said: Hypothesis) -> list[_Spaced]:
 
 
 def srt(said: Hypothesis) -> str:
-    """SubRip."""
+    """SubRip.
+
+    >>> from jaxasr.hypothesis import Word
+    >>> said = Hypothesis("u1", "ONE", -1.0, [4], words=[Word("ONE", 0.25, 0.75, 0.9)], seconds=9.0)
+    >>> print(srt(said).rstrip())
+    1
+    00:00:00,250 --> 00:00:01,250
+    ONE
+    """
     return "".join(
         f"{number}\n{clock(cue.start, ',')} --> {clock(cue.end, ',')}\n" + "\n".join(cue.lines) + "\n\n"
         for number, cue in enumerate(cues(said), 1)
@@ -88,7 +100,13 @@ def srt(said: Hypothesis) -> str:
 
 
 def vtt(said: Hypothesis) -> str:
-    """WebVTT (https://www.w3.org/TR/webvtt1), in which & and < begin something else than text."""
+    """WebVTT (https://www.w3.org/TR/webvtt1), in which & and < begin something else than text.
+
+    >>> from jaxasr.hypothesis import Word
+    >>> said = Hypothesis("u1", "ONE", -1.0, [4], words=[Word("ONE", 0.25, 0.75, 0.9)], seconds=9.0)
+    >>> vtt(said).splitlines()
+    ['WEBVTT', '', '00:00:00.250 --> 00:00:01.250', 'ONE', '']
+    """
     return "WEBVTT\n\n" + "".join(
         f"{clock(cue.start, '.')} --> {clock(cue.end, '.')}\n" + "\n".join(map(_escaped, cue.lines)) + "\n\n"
         for cue in cues(said)
@@ -96,7 +114,13 @@ def vtt(said: Hypothesis) -> str:
 
 
 def tsv(said: Hypothesis) -> str:
-    """A table of start and end in milliseconds, and text."""
+    """A table of start and end in milliseconds, and text.
+
+    >>> from jaxasr.hypothesis import Word
+    >>> said = Hypothesis("u1", "ONE", -1.0, [4], words=[Word("ONE", 0.25, 0.75, 0.9)], seconds=9.0)
+    >>> tsv(said).split()
+    ['start', 'end', 'text', '250', '1250', 'ONE']
+    """
     rows = [(_ms(cue.start), _ms(cue.end), " ".join(cue.lines)) for cue in cues(said)]
     return "".join(f"{start}\t{end}\t{text}\n" for start, end, text in [("start", "end", "text"), *rows])
 

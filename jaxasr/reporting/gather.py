@@ -93,7 +93,11 @@ class Log:
 
 
 def bucket_of(record: Record) -> tuple[Any, ...]:
-    """What tells the bucket of a record from others."""
+    """What tells the bucket of a record from others.
+
+    >>> bucket_of({"split": "memory", "rows": 8, "seconds": 2.0, "tokens": 12})
+    (8, 2.0, 12)
+    """
     return record.get("rows"), record.get("seconds"), record.get("tokens")
 
 

@@ -48,7 +48,11 @@ class Panel(NamedTuple):
 
 
 def png(values: Float[np.ndarray, "R T"], colour: tuple[int, int, int]) -> bytes:
-    """A picture of `colour` whose opacity is the value, by a palette of 256 entries (PNG, third edition, W3C, 2025)."""
+    """A picture of `colour` whose opacity is the value, by a palette of 256 entries (PNG, third edition, W3C, 2025).
+
+    >>> png(np.eye(2), (0, 0, 0))[1:4]
+    b'PNG'
+    """
     rows, columns = values.shape
     pixels = np.rint(255 * np.clip(values, 0.0, 1.0)).astype(np.uint8)
     lines = np.concatenate([np.zeros((rows, 1), np.uint8), pixels], axis=1).tobytes()  # filter 0 before every row
@@ -63,7 +67,11 @@ def _chunk(kind: bytes, content: bytes) -> bytes:
 
 
 def spectrogram(sound: np.ndarray, rate: int) -> Panel:
-    """The power of windows of 25 ms of int16 (S,), in dB below the strongest, low frequencies at the bottom."""
+    """The power of windows of 25 ms of int16 (S,), in dB below the strongest, low frequencies at the bottom.
+
+    >>> spectrogram(np.zeros(8000, np.int16), 8000).ticks
+    [(1.0, '0 kHz'), (0.5, '2 kHz'), (0.0, '4 kHz')]
+    """
     size, hop = round(0.025 * rate), max(round(0.005 * rate), len(sound) // MOST_COLUMNS)
     padded = np.pad(sound.astype(np.float32) / 32768.0, (size // 2, size))
     frames = np.lib.stride_tricks.sliding_window_view(padded, size)[: max(len(sound), 1) : hop]

@@ -28,7 +28,11 @@ def el(name: str, /, *children: Any, **attributes: Any) -> Html:
 
 
 def join(children: Any) -> Html:
-    """The children one after the other; None is nothing."""
+    """The children one after the other; None is nothing.
+
+    >>> str(join(["1 < 2", None, el("b", "!")]))
+    '1 &lt; 2<b>!</b>'
+    """
     return Html("".join(_child(child) for child in children))
 
 
@@ -57,7 +61,11 @@ def _text(value: Any) -> str:
 def table(
     headings: list[Any], rows: list[list[Any]], *, text: Collection[int] = (0,), class_: str | None = None
 ) -> Html:
-    """A table whose columns `text` are that and whose others are numbers, under each other by their digits."""
+    """A table whose columns `text` are that and whose others are numbers, under each other by their digits.
+
+    >>> '<td class="number">3</td>' in table(["set", "WER"], [["test", 3]])
+    True
+    """
 
     def cells(row: list[Any]) -> list[Html]:
         names = ["th" if i == 0 and 0 in text and cell != "" else "td" for i, cell in enumerate(row)]
@@ -73,7 +81,11 @@ def table(
 
 
 def head_of(headings: Sequence[Any], numbers: Collection[int]) -> Html:
-    """A table's first line; one without words heads nothing."""
+    """A table's first line; one without words heads nothing.
+
+    >>> str(head_of(["set"], []))
+    '<thead><tr><th scope="col">set</th></tr></thead>'
+    """
     return el(
         "thead",
         el(

@@ -125,7 +125,12 @@ def _seen(task: SpeechTask, params: Params, batch: Any) -> _Seen:
 
 
 def last_attention(sown: Any) -> Any:
-    """The weights (B, H, U, T) of the decoder's last attention to the encoder; None where it sows none."""
+    """The weights (B, H, U, T) of the decoder's last attention to the encoder; None where it sows none.
+
+    >>> weights = jnp.array([[[[0.25, 0.75]]]])
+    >>> last_attention({"intermediates": {"decoder": {"memory_attention": (weights,)}}}).tolist()
+    [[[[0.25, 0.75]]]]
+    """
     leaves = jax.tree_util.tree_leaves_with_path(sown.get("intermediates", {}).get("decoder", {}))
     found = [leaf for path, leaf in leaves if "memory_attention" in jax.tree_util.keystr(path)]
     if not found:
@@ -156,7 +161,11 @@ def decode_validation(run: Run, task: Task, params: Params) -> Scored:
 
 
 def flac_uri(sound: np.ndarray, rate: int) -> str:
-    """The int16 sound (S,), losslessly, as an address that a page can play."""
+    """The int16 sound (S,), losslessly, as an address that a page can play.
+
+    >>> flac_uri(np.zeros(800, np.int16), 8000)[:28]
+    'data:audio/flac;base64,ZkxhQ'
+    """
     file = io.BytesIO()
     soundfile.write(file, sound, rate, format="FLAC", subtype="PCM_16")
     return "data:audio/flac;base64," + base64.b64encode(file.getvalue()).decode()

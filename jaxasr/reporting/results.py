@@ -235,7 +235,12 @@ def _sound(example: Example, rate: int, *, room: int) -> tuple[Html, int]:
 
 
 def player(name: str, sound: np.ndarray, rate: int) -> tuple[Html, int]:
-    """What plays int16 sound (S,), and how many bytes of it are in it."""
+    """What plays int16 sound (S,), and how many bytes of it are in it.
+
+    >>> html, size = player("test-1", np.zeros(800, np.int16), 8000)
+    >>> html.endswith(' aria-label="test-1, 0.10 seconds"></audio>')
+    True
+    """
     uri = flac_uri(sound, rate)
     label = f"{name}, {len(sound) / rate:.2f} seconds"
     return el("audio", src=uri, controls=True, preload="metadata", aria_label=label), len(uri)

@@ -33,7 +33,13 @@ class WordErrors:
 
 
 def by_word(utterances: Iterable[UtteranceScore]) -> list[WordErrors]:
-    """Every word that is in a reference or a hypothesis, the most errors first; of equals the rarer word first."""
+    """Every word that is in a reference or a hypothesis, the most errors first; of equals the rarer word first.
+
+    >>> from jaxasr.scoring import ErrorCounts, UtteranceScore
+    >>> heard = UtteranceScore("u1", "ONE TWO", "ONE TOO", ErrorCounts(1, 0, 0, 2), ErrorCounts(1, 0, 0, 6))
+    >>> [(entry.word, dict(entry.heard_as)) for entry in by_word([heard])]
+    [('TWO', {'TOO': 1}), ('ONE', {})]
+    """
     found: dict[str, WordErrors] = {}
     for utterance in utterances:
         for operation, reference, hypothesis in aligned(utterance)[0]:

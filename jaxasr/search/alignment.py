@@ -29,6 +29,10 @@ def ctc_align(
 
     A row that no path can say, for it has too few frames or logits of -inf or NaN, has the score -inf,
     log-probabilities of -inf and spans of NaN. No tokens fit in any number of frames.
+
+    >>> logits = jnp.array([[[9.0, 0.0], [0.0, 9.0], [0.0, 9.0], [9.0, 0.0]]])
+    >>> jax.jit(ctc_align)(logits, jnp.array([4]), jnp.array([[1]]), jnp.array([1])).spans.tolist()
+    [[[1.0, 3.0]]]
     """
     said = length_mask(token_lengths, tokens.shape[1])
     labels = _labels(jnp.where(said, tokens, blank_id), blank_id)

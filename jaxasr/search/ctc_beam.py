@@ -102,6 +102,11 @@ def ctc_beam(
     Args:
       eos: what scorers know the end by.
       left_out: tokens that are never said, such as sos and eos.
+
+    >>> logits = jnp.array([[[9.0, 0.0], [0.0, 9.0], [9.0, 0.0]]])
+    >>> found = jax.jit(ctc_beam, static_argnums=2)(logits, jnp.array([3]), Search("ctc_beam", beam=2))
+    >>> found.tokens.tolist()
+    [[1, -1, -1]]
     """
     rows, T, V = logits.shape
     K, scorer = search.beam, Sum(fusion.scorers)

@@ -19,6 +19,11 @@ def ctc_greedy(logits: Float[Array, "B T V"], lengths: Int[Array, "B"], *, blank
     """The best path, repeats merged and blanks dropped; scored by that path's log-probability.
 
     A token spans the frames that say it; its log-probability is that of the surest among them.
+
+    >>> logits = jnp.array([[[0.0, 9.0], [0.0, 9.0], [9.0, 0.0], [0.0, 9.0]]])
+    >>> found = jax.jit(ctc_greedy)(logits, jnp.array([4]))
+    >>> found.tokens.tolist(), found.spans.tolist()
+    ([[1, 1, -1, -1]], [[[0.0, 2.0], [3.0, 4.0], [0.0, 0.0], [0.0, 0.0]]])
     """
     log_probs = jax.nn.log_softmax(logits.astype(jnp.float32))
     mask = length_mask(lengths, logits.shape[1])
@@ -40,6 +45,11 @@ def parallel_greedy(
 
     Args:
       spans: where each token was heard, in encoded frames; None where that is not known.
+
+    >>> logits = jnp.array([[[0.0, 9.0, 0.0], [0.0, 0.0, 9.0]]])
+    >>> found = jax.jit(parallel_greedy, static_argnames="left_out")(logits, jnp.array([2]), left_out=(2,))
+    >>> found.tokens.tolist()
+    [[1, -1]]
     """
     log_probs = jax.nn.log_softmax(logits.astype(jnp.float32))
     mask = length_mask(lengths, logits.shape[1])
@@ -82,6 +92,10 @@ def of_frames(
     Args:
       place: the token that each frame is of; beyond the last one for none.
       said: the tokens that there are.
+
+    >>> place, said, x = jnp.array([[0, 0, 1]]), jnp.array([[True, True]]), jnp.array([[-3.0, -1.0, -2.0]])
+    >>> jax.jit(of_frames)(place, said, x, None)[0].tolist()
+    [[-1.0, -2.0]]
     """
     rows = jnp.arange(place.shape[0])[:, None]
     empty = jnp.full(said.shape, jnp.inf, jnp.float32)

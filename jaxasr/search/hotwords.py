@@ -139,6 +139,10 @@ def automaton(phrases: dict[tuple[int, ...], float], begins: np.ndarray, ends: n
     Args:
       begins, ends: bool (V,), for each token whether a word begins with it, or ends with it, whatever stands beside it.
       eos: the token that ends a hypothesis, and with it a word.
+
+    >>> anywhere = np.ones(8, bool)
+    >>> automaton({(5, 6): 2.0}, anywhere, anywhere, eos=2).enter.tolist()
+    [0.0, 0.0, 2.0, 4.0]
     """
     begins = begins.copy()
     begins[eos] = True

@@ -52,7 +52,12 @@ class Limits(NamedTuple):
 
 
 def limits(search: Search, lengths: Int[Array, "B"], frames: int) -> Limits:
-    """ESPnet's: a ratio of a row's own encoded frames, or below 0 a number."""
+    """ESPnet's: a ratio of a row's own encoded frames, or below 0 a number.
+
+    >>> search, lengths = Search("joint", maxlenratio=0.5), jnp.array([4, 10])
+    >>> jax.jit(limits, static_argnums=(0, 2))(search, lengths, 10).most.tolist()
+    [2, 5]
+    """
 
     def least_of(length: int) -> int:
         return int(search.minlenratio * length) if search.minlenratio >= 0.0 else -int(search.minlenratio)

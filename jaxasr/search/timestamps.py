@@ -29,6 +29,10 @@ def spans_of_weights(alphas: Float[Array, "B T"], lengths: Int[Array, "B"], num_
     Args:
       alphas: as in `Predicted`, the frame of the tail included.
       lengths: the real frames, where the last token ends at the latest.
+
+    >>> alphas = jnp.array([[0.5, 0.5, 0.5, 0.5]])
+    >>> jax.jit(spans_of_weights, static_argnums=2)(alphas, jnp.array([4]), 2).tolist()
+    [[[0.0, 2.0], [2.0, 4.0]]]
     """
     total, tokens = _rising_sum(alphas), jnp.arange(num_tokens, dtype=jnp.float32)
     spans = jnp.stack([_where(total, tokens, "right"), _where(total, tokens + 1.0, "left")], axis=-1)
@@ -52,6 +56,11 @@ def spans_of_fires(
       alphas: 0 in the padding.
       counts: tokens without an end, at most `num_tokens`.
       frame_ms: milliseconds from one frame to the next.
+
+    >>> alphas = jnp.array([[0.5, 0.5, 0.5, 0.5, 0.5, 0.5]])
+    >>> spans = jax.jit(spans_of_fires, static_argnums=(3, 4))(alphas, jnp.array([6]), jnp.array([2]), 2, 60.0)
+    >>> spans.tolist()
+    [[[0.5, 2.5], [2.5, 6.0]]]
     """
     shift, silence, longest = (ms / frame_ms for ms in (SHIFT_MS, SILENCE_MS, LONGEST_MS))
     place = _fires(cif.scaled_to(alphas, counts + 1), lengths, counts + 1, num_tokens + 1)

@@ -58,6 +58,11 @@ def text_part(
 
     Args:
       by_token: the loss is a mean over tokens, eos among them, not over rows.
+
+    >>> from jax import jit
+    >>> x, y, one = jnp.array([[[0.0, 0.0]]]), jnp.array([[1]]), jnp.array([1])
+    >>> round(jit(lambda x: text_part(x, y, one, one, label_smoothing=0.0, by_token=True))(x).value.item(), 3)
+    0.693
     """
     loss = label_smoothing_loss(logits, targets, lengths, label_smoothing)
     return Mean(jnp.sum(loss * weights), _units(lengths, weights, by_token))
@@ -66,7 +71,13 @@ def text_part(
 def accuracy_part(
     logits: Float[Array, "B U V"], targets: Int[Array, "B U"], lengths: Int[Array, "B"], weights: Float[Array, "B"]
 ) -> Mean:
-    """The share of tokens that a decoder has right."""
+    """The share of tokens that a decoder has right.
+
+    >>> from jax import jit
+    >>> logits, targets = jnp.array([[[1.0, 0.0], [0.0, 1.0]]]), jnp.array([[0, 0]])
+    >>> jit(accuracy_part)(logits, targets, jnp.array([2]), jnp.array([1.0])).value.item()
+    0.5
+    """
     correct, count = token_accuracy(logits, targets, lengths)
     return Mean(jnp.sum(correct * weights), jnp.sum(count * weights))
 
@@ -78,6 +89,10 @@ def count_parts(
 
     Args:
       by_token: the loss is a mean over tokens, not over rows.
+
+    >>> parts = count_parts(jnp.array([2.5]), jnp.array([4]), jnp.array([1.0]), by_token=True)
+    >>> [part.value.item() for part in parts]
+    [0.375, 1.5]
     """
     off = jnp.sum(count_loss(counts, lengths) * weights)
     return Mean(off, _units(lengths, weights, by_token)), Mean(off, jnp.sum(weights))
@@ -104,7 +119,8 @@ def with_sos_eos(
 ) -> tuple[Int[Array, "B U2"], Int[Array, "B U2"], Int[Array, "B"]]:
     """What the decoder reads (sos, tokens, then eos), what it should say (tokens, eos, then -1), and lengths + 1.
 
-    >>> [x.tolist() for x in with_sos_eos(jnp.array([[7, 8]]), jnp.array([2]))]
+    >>> from jax import jit
+    >>> [x.tolist() for x in jit(with_sos_eos)(jnp.array([[7, 8]]), jnp.array([2]))]
     [[[1, 7, 8]], [[7, 8, 2]], [3]]
     """
     real = length_mask(lengths, tokens.shape[1])

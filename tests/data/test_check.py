@@ -13,9 +13,9 @@ import pytest
 from jaxasr import checkpoint, corpora
 from jaxasr.data import check, manifest
 from jaxasr.data.check import CheckOptions
-from jaxasr.data.checks import CHECKS
+from jaxasr.data.checks import CHECKS, advice
 from jaxasr.data.checks.hearing import Ears
-from jaxasr.data.checks.part import Part, Settings
+from jaxasr.data.checks.part import Part, Row, Settings
 from jaxasr.data.checks.texts import mended
 from jaxasr.data.tokenizer import Vocabulary
 from jaxasr.errors import DataError
@@ -149,27 +149,48 @@ def test_the_command(corpus, capsys):
     shown = capsys.readouterr().out
     assert status.value.code == 3
     assert "m.jsonl:2" in shown and "zero-width" in shown and "without --model or --tokens: unknown-symbols" in shown
-    assert shown.endswith(
-        "\nNext:\n  python -m jaxasr.train --train m.jsonl --config=an4_sanm --tokenizer=char --workdir=exp/mine\n"
-    )
+    options = "--valid --test --config=an4_sanm --tokenizer=char --encoder.subsampling=conv2d --workdir=exp/mine"
+    assert shown.endswith(f"\nNext:\n  python -m jaxasr.train --train m.jsonl {options}\n")
 
 
 @pytest.mark.parametrize(
     ("paths", "sets"),
     [
-        ("a", "--train a"),
-        ("a b", "--train a --test b"),
+        ("a", "--train a --valid --test"),
+        ("a b", "--train a --valid --test b"),
         ("a b c", "--train a --valid b --test c"),
         ("a b c d", "--train a b --valid c --test d"),
     ],
 )
 def test_a_training_comes_next(paths, sets):
-    parts = [Part(path, "none", Settings("no"), Ears(1)) for path in paths.split()]
-    for seconds, recipe in ((900, " --config=an4_sanm --tokenizer=char"), (4000, ""), (np.nan, "")):
-        for part in parts:
-            part.__dict__["seconds"] = np.array([seconds / len(parts)])
-        told = check.next_command(CheckOptions(("k",)), check.Checked(parts, [], 0, {}))
-        assert told == f"python -m jaxasr.train {sets}{recipe} --workdir=exp/mine"
+    parts = [of_texts(800, "good day", "good day", path=path) for path in paths.split()]
+    told = check.next_command(CheckOptions(("k",)), check.Checked(parts, [], 0, {}))
+    assert told == f"python -m jaxasr.train {sets} --config=an4_sanm --workdir=exp/mine"
+
+
+def of_texts(seconds: float, *texts: str, path: str = "a") -> Part:
+    """A manifest of utterances of so many seconds in all."""
+    rows = [Row(line, "", "", text, line, seconds=seconds / len(texts)) for line, text in enumerate(texts, 1)]
+    return Part(path, "none", Settings("no"), Ears(1), rows=rows)
+
+
+@pytest.mark.parametrize(
+    ("parts", "options"),
+    [
+        ([of_texts(9, "one two", "two", "one")], "--config=an4_sanm"),
+        ([of_texts(9, "one two"), of_texts(9, "two one two")], "--config=an4_sanm"),
+        ([of_texts(9, "a day", "to go")], "--config=an4_sanm --tokenizer=char"),
+        ([of_texts(9, "a day"), of_texts(9, "to go")], "--config=an4_sanm --tokenizer=char"),
+        ([of_texts(0.5, "a day", "to go")], "--config=an4_sanm --tokenizer=char --encoder.subsampling=conv2d"),
+        ([of_texts(9, "一样", "一行")], "--config=an4_sanm --tokenizer=char --best_metric=cer"),
+        ([of_texts(4000, "a day", "to go")], ""),
+        ([of_texts(np.nan, "a day", "to go")], ""),
+        ([of_texts(4000, "一样", "一行")], "--best_metric=cer"),
+        ([of_texts(4000, *["it comes faster than frames"] * 4000)], "--tokenizer=bpe"),
+    ],
+)
+def test_a_training_suits_the_texts(parts, options):
+    assert " ".join(advice.options(parts[:1], parts[1:])) == options
 
 
 def test_a_copy_or_decoding_comes_next(corpus):

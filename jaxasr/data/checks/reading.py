@@ -44,7 +44,13 @@ def _none(part: Part, came: str) -> Part:
 
 
 def read_file(path: str) -> tuple[TextFile, list[str]]:
-    """What a text file is like, and all its lines without their ends."""
+    """What a text file is like, and all its lines without their ends.
+
+    >>> from jaxasr.corpora import digits
+    >>> file, lines = read_file(str(digits() / "test" / "text"))
+    >>> file.lines == len(lines), lines[0]
+    (True, 'george-0-00 ZERO')
+    """
     try:
         status(path, path)
         data = unpacked(path)

@@ -84,6 +84,10 @@ def known(names: Iterable[str]) -> set[str]:
 
     Raises:
       ConfigError: one is not.
+
+    >>> import jaxasr.data.check
+    >>> known(["bom"])
+    {'bom'}
     """
     for name in names:
         if name not in CHECKS:

@@ -145,6 +145,9 @@ def attending_layers(decoder: Any, option: str) -> tuple[int, int]:
 
     Raises:
       ConfigError: more are asked for than there are, or none.
+
+    >>> attending_layers(ParaformerSanmDecoder(num_layers=16, attention_layers=12), "--decoder")
+    (12, 4)
     """
     attending = decoder.num_layers if decoder.attention_layers is None else decoder.attention_layers
     if not 1 <= attending <= decoder.num_layers:
@@ -156,7 +159,11 @@ def attending_layers(decoder: Any, option: str) -> tuple[int, int]:
 
 
 def empty_cache(decoder: Any, blocks: tuple[int, int], rows: int, dtype: Any) -> SanmCache:
-    """The memory of blocks with attention, and without, that have seen nothing."""
+    """The memory of blocks with attention, and without, that have seen nothing.
+
+    >>> empty_cache(SanmDecoder(d_model=8, kernel_size=5), (2, 0), 3, jnp.float32).attending.before.shape
+    (2, 3, 4, 8)
+    """
     shape = (rows, decoder.kernel_size - 1, decoder.d_model)
     empty = [LayerCache(jnp.zeros((layers, *shape), dtype)) if layers else None for layers in blocks]
     return SanmCache(*empty)  # type: ignore[arg-type]

@@ -108,7 +108,12 @@ def embedded(
 def readable(
     memory: Float[Array, "B T D"], lengths: Int[Array, "B"]
 ) -> tuple[Float[Array, "B T D"], Bool[Array, "B 1 T"]]:
-    """Encoded frames without what stands in their padding, a NaN of which no weight of 0 would stop, and their mask."""
+    """Encoded frames without what stands in their padding, a NaN of which no weight of 0 would stop, and their mask.
+
+    >>> from jax import jit
+    >>> [x.tolist() for x in jit(readable)(jnp.array([[[3.0], [7.0]]]), jnp.array([1]))]
+    [[[[3.0], [0.0]]], [[[True, False]]]]
+    """
     return zero_padding(memory, lengths), length_mask(lengths, memory.shape[1])[:, None, :]
 
 

@@ -14,14 +14,23 @@ INT16_SCALE = 32768.0
 
 
 def as_float(inputs: Array, lengths: Int[Array, "B"]) -> Float[Array, "B S"]:
-    """Sound, int16 or float (B, S), as float32 in [-1, 1], zeros in the padding."""
+    """Sound, int16 or float (B, S), as float32 in [-1, 1], zeros in the padding.
+
+    >>> sound = jnp.array([[16384, -32768, 5]], jnp.int16)
+    >>> jax.jit(as_float)(sound, jnp.array([2])).tolist()
+    [[0.5, -1.0, 0.0]]
+    """
     audio = jnp.asarray(inputs)
     scale = 1.0 if jnp.issubdtype(audio.dtype, jnp.floating) else 1.0 / INT16_SCALE
     return zero_padding(audio.astype(jnp.float32) * scale, lengths)
 
 
 def hops(audio: Float[Array, "B S"], window: int, hop: int) -> list[Float[Array, "B T H"]]:
-    """Every whole window, cut where the windows after it begin: side by side the pieces are the windows."""
+    """Every whole window, cut where the windows after it begin: side by side the pieces are the windows.
+
+    >>> [x.tolist() for x in hops(jnp.array([[0, 1, 2, 3, 4, 5]]), window=4, hop=2)]
+    [[[[0, 1], [2, 3]]], [[[2, 3], [4, 5]]]]
+    """
     parts = -(-window // hop)
     T = max((audio.shape[1] - window) // hop + 1, 1)
     needed = (T - 1 + parts) * hop
@@ -31,13 +40,21 @@ def hops(audio: Float[Array, "B S"], window: int, hop: int) -> list[Float[Array,
 
 
 def joined(pieces: Sequence[Float[Array, "B T H"]], size: int) -> Float[Array, "B T W"]:
-    """Pieces of windows side by side, with zeros behind them up to `size`."""
+    """Pieces of windows side by side, with zeros behind them up to `size`.
+
+    >>> jax.jit(joined, static_argnums=1)([jnp.array([[[0, 1]]]), jnp.array([[[2]]])], 4).tolist()
+    [[[0, 1, 2, 0]]]
+    """
     rest = size - sum(piece.shape[-1] for piece in pieces)
     return jnp.concatenate([*pieces, jnp.zeros((*pieces[0].shape[:-1], rest), pieces[0].dtype)], axis=-1)
 
 
 def power_spectrum(frames: Float[Array, "B T W"]) -> Float[Array, "B T K"]:
-    """Squared magnitudes of a Fourier transform."""
+    """Squared magnitudes of a Fourier transform.
+
+    >>> jax.jit(power_spectrum)(jnp.array([[[1.0, 0.0, -1.0, 0.0]]])).tolist()
+    [[[0.0, 4.0, 0.0]]]
+    """
     spectrum = jnp.fft.rfft(frames)
     return jnp.square(spectrum.real) + jnp.square(spectrum.imag)
 

@@ -31,7 +31,11 @@ def mel_filterbank(
 def slaney_filterbank(
     num_mels: int, fft_size: int, sample_rate: int, low_hz: float, high_hz: float, *, htk: bool
 ) -> Float[np.ndarray, "K F"]:
-    """librosa's triangles, linear in Hz and each of the same area, over all bins of a power spectrum."""
+    """librosa's triangles, linear in Hz and each of the same area, over all bins of a power spectrum.
+
+    >>> slaney_filterbank(3, 16, 8000, 0.0, 4000.0, htk=False).argmax(axis=0).tolist()
+    [1, 3, 5]
+    """
     nyquist = sample_rate / 2
     high_hz = high_hz if high_hz > 0 else nyquist + high_hz
     _check_band(low_hz, high_hz, sample_rate)

@@ -11,6 +11,18 @@ from jaxasr.nn.frontends.base import Frontend
 from jaxasr.nn.masking import length_mask, zero_padding
 from jaxasr.typing import Array, Float, Int, LengthsT
 
+LARGEST = {
+    "hop_ms": 1000.0,
+    "lfr_m": 100,
+    "lfr_n": 100,
+    "num_mels": 1000,
+    "window_ms": 1000.0,
+    "fft_size": 2**16,
+    "window": 2**16,
+    "width": 2**16,
+}
+"""Of a frontend's options, far above any use: a model whose options say more would be traced for hours."""
+
 
 @dataclasses.dataclass(frozen=True)
 class StackingFrontend(Frontend):
@@ -39,6 +51,9 @@ class StackingFrontend(Frontend):
                 f"--frontend: lfr_m={lfr_m}, lfr_n={lfr_n}; both are at least 1; --frontend.lfr_m=7 "
                 "--frontend.lfr_n=6 is FunASR's choice."
             )
+        for name, most in LARGEST.items():
+            if isinstance(value := getattr(self, name, None), int | float) and value > most:
+                raise ConfigError(f"--frontend.{name}={value}: at most {most} was expected; choose less.")
         return dataclasses.replace(self, lfr_m=lfr_m, lfr_n=lfr_n)
 
     @abc.abstractmethod
@@ -63,8 +78,10 @@ def stack_frames(
 
     ``out[i] = concat(x[clip(i*n + j - (m-1)//2, 0, length-1)] for j in range(m))``, ceil(length / n) frames.
 
-    >>> stack_frames(jnp.arange(4.0).reshape(1, 4, 1), jnp.array([4]), 3, 2)[0].tolist()
-    [[[0.0, 0.0, 1.0], [1.0, 2.0, 3.0]]]
+    >>> from jax import jit
+    >>> x = jnp.array([[[0], [1], [2], [3]]])
+    >>> jit(stack_frames, static_argnums=(2, 3))(x, jnp.array([4]), 3, 2)[0].tolist()
+    [[[0, 0, 1], [1, 2, 3]]]
     """
     if m == 1 and n == 1:
         return x, lengths
@@ -84,6 +101,11 @@ def stack_stretch(
     Args:
       first: where in the stretch the sound's first frame stands; what lies before is not read. Below 0 it is not there.
       last: the same of its last frame.
+
+    >>> from jax import jit
+    >>> x = jnp.array([[[0], [1], [2], [3], [4], [5]]])
+    >>> jit(stack_stretch, static_argnums=(3, 4))(x, jnp.array([1]), jnp.array([5]), 3, 3).tolist()
+    [[[1, 1, 2], [3, 4, 5]]]
     """
     stacks = jnp.arange((x.shape[1] - m) // n + 1)[:, None] * n + jnp.arange(m)[None]  # (T2, m)
     read = jnp.clip(stacks.reshape(1, -1), first[:, None], jnp.minimum(last, x.shape[1] - 1)[:, None])

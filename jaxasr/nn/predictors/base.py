@@ -162,6 +162,10 @@ def weights(
 
     Raises:
       ConfigError: no weight could be above 0.
+
+    >>> logits = jnp.array([[[0.0], [0.0], [0.0]]])
+    >>> jax.jit(weights, static_argnums=(2, 3))(logits, jnp.array([2]), 1.0, 0.25).tolist()
+    [[0.25, 0.25, 0.0]]
     """
     if not 0.0 <= noise_threshold < smooth_factor:  # else every weight is 0, and so is its gradient
         raise ConfigError(

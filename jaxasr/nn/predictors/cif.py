@@ -33,7 +33,11 @@ class CifPredictor(Predictor):
 
 
 def windows(x: Float[Array, "B T D"], left: int, right: int) -> Float[Array, "B T K*D"]:
-    """Each frame with those around it, from the first on; zeros outside."""
+    """Each frame with those around it, from the first on; zeros outside.
+
+    >>> windows(jnp.array([[[1.0], [2.0], [3.0]]]), 1, 1).tolist()
+    [[[0.0, 1.0, 2.0], [1.0, 2.0, 3.0], [2.0, 3.0, 0.0]]]
+    """
     padded = jnp.pad(x, ((0, 0), (left, right), (0, 0)))
     return jnp.concatenate([padded[:, k : k + x.shape[1]] for k in range(left + 1 + right)], axis=-1)
 

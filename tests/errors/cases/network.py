@@ -119,6 +119,7 @@ CASES = {
     "two masks a frame": lambda: SpecAugment(time_masks_per_frame=2.0).check(),
     "no token list": lambda: AsrTask().num_tokens("a") and AsrTask().network(),
     "stacks of no frames": lambda: WavFrontend(lfr_m=0).for_encoder(1),
+    "stacks of ten million frames": lambda: WavFrontend(lfr_m=10_000_000).for_encoder(1),
     "features of no width": lambda: GivenFeatures(width=0).for_encoder(1),
     "a hop below a sample": lambda: WavFrontend(hop_ms=0.01).output_lengths(8000, 8000),
     "a band above half the rate": lambda: mel_filterbank(80, 512, 8000, 20.0, 8000.0),

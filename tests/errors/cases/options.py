@@ -1,10 +1,12 @@
 """Options, YAML files and registries."""
 
 import dataclasses
+import io
 from typing import Any
 
 from jaxasr import command_line, completion, config
 from jaxasr.__main__ import known_command
+from jaxasr.errors import Printed
 from jaxasr.registry import Registry
 from jaxasr.train_config import TrainConfig
 from tests.errors.files import write
@@ -48,6 +50,11 @@ class Unnamed(Whole):
     """Not registered."""
 
 
+class Full(io.StringIO):
+    def write(self, text: str) -> int:
+        raise OSError(28, "No space left on device")
+
+
 def parse(*argv: str, cls: type = TrainConfig) -> None:
     command_line.parse(cls, argv, prog="prog", description="")
 
@@ -59,6 +66,7 @@ def yaml(content: str) -> None:
 CASES = {
     "a command that does not exist": lambda: known_command("trian"),
     "a shell that has no script": lambda: completion.script("bsh", {}),
+    "stdout on a full disk": lambda: Printed(Full()).write("a"),
     "a word before any flag": lambda: parse("sanm"),
     "a flag twice": lambda: parse("--seed=1", "--seed=2"),
     "an option twice, with - and with _": lambda: yaml("batch-seconds: 1\nbatch_seconds: 2\n"),
