@@ -49,6 +49,7 @@ from jaxasr.tasks.asr_search import by_joint
 from jaxasr.tasks.base import Mean
 from jaxasr.train_config import TrainConfig
 
+from .slow import slow
 from .unoptimised import UNOPTIMISED
 
 # Compiling is nearly all that these tests cost: a fifth of it without optimisation.
@@ -207,11 +208,8 @@ def encoder_case(name):
     return encoder, variables, padded(x, LENGTHS, 0.0), encode
 
 
-SLOW_ENCODERS = {"transformer, linear", "transformer, conv2d2", "transformer, conv2d6"}
-"""Of which the fast tests have the subsampling of another case, or FunASR's numbers for each row alone."""
 every_encoder = pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=pytest.mark.slow if name in SLOW_ENCODERS else ()) for name in ENCODER_CASES],
+    "name", slow(ENCODER_CASES, "transformer, linear", "transformer, conv2d2", "transformer, conv2d6")
 )
 
 
@@ -369,7 +367,7 @@ def decoder_steps(name):
     return step
 
 
-every_decoder = pytest.mark.parametrize("name", list(DECODERS))
+every_decoder = pytest.mark.parametrize("name", slow(DECODERS, "dynamic_conv", "lightweight_conv2d"))
 ALL_TOKENS = np.full(3, 6)
 
 
@@ -1106,9 +1104,9 @@ def cut(example, parts):
 
 def in_modes(*modes):
     """Every task in every mode, `asr` alone fast by `pmap`: what that compiles is of no task's own."""
-    slow = pytest.mark.slow
+    mark = pytest.mark.slow
     return [
-        pytest.param(name, *mode, marks=slow if mode[0] == "pmap" and name != "asr" else ())
+        pytest.param(name, *mode, marks=mark if mode[0] == "pmap" and name != "asr" else ())
         for name, mode in itertools.product(TASKS, modes)
     ]
 
