@@ -53,7 +53,7 @@ GROUPS = {
     "nn": Group("② batches to features, log-probabilities, loss", "nn", (4, 12)),
     BELOW_ALL: Group(
         "of command lines and files, registries, errors: used by all",
-        "command_line config values recipes registry paths params checksums typing errors launch consoles "
+        "command_line config values recipes registry paths params checksums typing errors launch consoles commands "
         "versions watch board",
         (0, 12),
     ),

@@ -373,15 +373,6 @@ def import_modules(names: Sequence[str], where: str) -> None:
             ) from error
 
 
-def import_flags(names: Sequence[str]) -> list[str]:
-    """`--import=A B` as all commands take it, at the end of one: what followed would be another name.
-
-    >>> import_flags(["my_parts", "my_checks"])
-    ['--import=my_parts', 'my_checks']
-    """
-    return [f"--import={names[0]}", *names[1:]] if names else []
-
-
 def check_imported(mapping: Mapping[str, Any], where: str) -> None:
     """Raises ConfigError where a module is not imported yet that options from elsewhere name under `imports`.
 

@@ -57,7 +57,11 @@ class Fsdp:
                 )
 
     def spec(self, path: str, shape: Sequence[int]) -> P:
-        """How an array of a state is divided; what belongs to a parameter has its path behind its own."""
+        """How an array of a state is divided; what belongs to a parameter has its path behind its own.
+
+        >>> tuple(Fsdp(devices=4).spec("encoder/blocks/ff/in/kernel", (12, 256, 1024)))
+        (None, None, 'fsdp')
+        """
         dimension = self._dimension(path, shape) if self.devices > 1 else None
         return P() if dimension is None else P(*dimension * (None,), FSDP_AXIS)
 

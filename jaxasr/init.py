@@ -51,6 +51,9 @@ class Rule:
 
         Raises:
           ConfigError: it has more parts.
+
+        >>> Rule.parse("encoder::encoder/positions").excluded
+        ('encoder/positions',)
         """
         parts = text.split(":")
         if len(parts) > 3:
@@ -66,6 +69,9 @@ class Rule:
 
         Raises:
           ConfigError: a path of it has none below it, or none are left.
+
+        >>> Rule.parse("encoder").taken(["encoder/input/bias", "ctc/bias"])
+        ['encoder/input/bias']
         """
         paths = list(model)
         inside = [path for path in paths if under(path, self.source)]
@@ -89,7 +95,11 @@ class Rule:
         return taken
 
     def place(self, path: str) -> str:
-        """Where a parameter goes that it takes."""
+        """Where a parameter goes that it takes.
+
+        >>> Rule.parse("encoder:teacher").place("encoder/input/bias")
+        'teacher/input/bias'
+        """
         bare = path.removeprefix(STATS + "/")
         inside = f"{self.target}/{bare[len(self.source) :].strip('/')}".strip("/")
         return inside if bare == path else f"{STATS}/{inside}"

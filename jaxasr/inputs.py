@@ -340,7 +340,11 @@ class Position(NamedTuple):
 
     @property
     def epochs(self) -> float:
-        """Epochs until here, parts of one too."""
+        """Epochs until here, parts of one too.
+
+        >>> Position(epoch=1, batch=5, batches=10).epochs
+        1.5
+        """
         return self.epoch + self.batch / self.batches
 
     @property

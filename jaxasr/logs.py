@@ -6,7 +6,6 @@ import json
 import math
 import os
 import pathlib
-import shlex
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,7 +19,7 @@ import rich.text
 
 from jaxasr.bars import bar
 from jaxasr.board import Board
-from jaxasr.config import import_flags
+from jaxasr.commands import command
 from jaxasr.data.pipeline import HostBatch
 from jaxasr.errors import NonFiniteError, TrainingError
 from jaxasr.memory import shown
@@ -133,7 +132,7 @@ class RunLog:
         self.console = console
         self._active = active
         self._workdir = workdir
-        self._imports = import_flags(imports)
+        self._imports = imports
         self._bar: rich.progress.Progress | None = None
         self._began = (time.perf_counter(), 0)
         self._last_wer = ""
@@ -208,8 +207,7 @@ class RunLog:
         """Writes what is known of a step without a finite loss and gradient into a file that `jaxasr.replay` takes."""
         if self._active:
             file = self._workdir / NONFINITE / f"step_{step:08d}.json"
-            command = shlex.join(["python", "-m", "jaxasr.replay", str(file), *self._imports])
-            record = {"command": command, "step": step} | about
+            record = {"command": command("replay", [str(file)], self._imports), "step": step} | about
             write_atomically(file, json.dumps(record, ensure_ascii=False, indent=1).encode())
 
     def say(self, line: str, style: str | None = None) -> None:

@@ -25,7 +25,11 @@ class StepMemory(NamedTuple):
 
     @property
     def total(self) -> int:
-        """Bytes of all of it."""
+        """Bytes of all of it.
+
+        >>> StepMemory(100, 20, 30).total
+        150
+        """
         return sum(self)
 
     def __str__(self) -> str:

@@ -3,7 +3,6 @@
 import dataclasses
 import os
 import pathlib
-import shlex
 import sys
 from collections.abc import Callable, Sequence
 from typing import Annotated
@@ -14,6 +13,7 @@ import tyro
 
 from jaxasr import checkpoint, config
 from jaxasr.command_line import Imports, options_of
+from jaxasr.commands import command
 from jaxasr.compiled import use_persistent_cache
 from jaxasr.data.manifest import Utterance
 from jaxasr.data.source import of_files
@@ -56,7 +56,7 @@ def at_end(workdir: pathlib.Path, say: Callable[[str], None], imports: Sequence[
         write(workdir, workdir / FILE)
     except Exception as error:  # whatever it is, the model is trained
         fault = " ".join(str(error).split())
-        again = shlex.join(["python", "-m", "jaxasr.report", str(workdir), *config.import_flags(imports)])
+        again = command("report", [str(workdir)], imports)
         say(f"report: {type(error).__name__}: {fault}; to try again: {again}")
     else:
         say(f"report: {workdir / FILE}")

@@ -47,7 +47,11 @@ class ErrorCounts(NamedTuple):
 
     @property
     def rate(self) -> float:
-        """Errors per reference token; without any such token 0 if there are no errors either, else inf."""
+        """Errors per reference token; without any such token 0 if there are no errors either, else inf.
+
+        >>> ErrorCounts(substitutions=1, deletions=0, insertions=1, reference=8).rate
+        0.25
+        """
         if self.reference == 0:
             return math.inf if self.errors else 0.0
         return self.errors / self.reference

@@ -2,11 +2,10 @@
 
 import math
 import pathlib
-import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from jaxasr.config import import_flags
+from jaxasr.commands import command
 from jaxasr.data.textfile import few
 from jaxasr.inputs import Inputs
 from jaxasr.memory import bytes_on_device
@@ -126,23 +125,18 @@ def next_commands(cfg: TrainConfig, workdir: pathlib.Path, *, search: str | None
     Args:
       search: what its test sets were decoded by first; None for a task that decodes nothing.
     """
-    imports, folder = import_flags(cfg.imports), str(workdir)
-    found = []
+    folder, imports, found = str(workdir), cfg.imports, []
     if search is None:
-        found.append(Next("ask it", _of("decode", ["--model=DIR", f"--lm={folder}", "SOUND.wav"], imports)))
+        found.append(Next("ask it", command("decode", ["--model=DIR", f"--lm={folder}", "SOUND.wav"], imports)))
     else:
         sound = (*cfg.test, *cfg.valid, *cfg.train)[0]
-        found.append(Next("decode", _of("decode", [f"--model={folder}", sound], imports)))
+        found.append(Next("decode", command("decode", [f"--model={folder}", sound], imports)))
     if search is not None and cfg.test:
         said = workdir / ("test" if len(cfg.test) == 1 else "test0") / search
-        found.append(Next("evaluate", _of("evaluate", [cfg.test[0], str(said), f"--model={folder}"], imports)))
-    found.append(Next("report", _of("report", [folder], imports)))
-    found.append(Next("go on", _of("train", [f"--config={workdir / 'config.yaml'}", *_further(cfg)], ())))
+        found.append(Next("evaluate", command("evaluate", [cfg.test[0], str(said), f"--model={folder}"], imports)))
+    found.append(Next("report", command("report", [folder], imports)))
+    found.append(Next("go on", command("train", [f"--config={workdir / 'config.yaml'}", *_further(cfg)], imports)))
     return found
-
-
-def _of(module: str, words: Sequence[str], imports: Sequence[str]) -> str:
-    return shlex.join(["python", "-m", f"jaxasr.{module}", *words, *imports])
 
 
 def _further(cfg: TrainConfig) -> list[str]:

@@ -24,7 +24,7 @@ from jaxasr.train_config import TrainConfig
 
 Main: TypeAlias = Callable[[Sequence[str]], None]
 ROOT = pathlib.Path(__file__).parent.parent
-FOREIGN = {"", "arecord", "cd", "cp", "ffmpeg", "gcloud", "git", "grep", "ls", "pip", "printf", "sha256sum", "source"}
+FOREIGN = {"", "arecord", "cd", "cmp", "cp", "ffmpeg", "gcloud", "git", "grep", "ls", "pip", "printf", "sha256sum"}
 """Programs of others, whose options nobody checks here, and none."""
 
 

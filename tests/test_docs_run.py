@@ -96,16 +96,17 @@ def shell(folder: pathlib.Path, typed: str) -> str:
 
 
 def shortened(block: str) -> str:
-    """The same commands, where training takes 2 steps of one shape unless they say how many, and examples an epoch.
+    """The same commands, but training has one shape, and 2 steps unless it says how many; examples take an epoch.
 
-    Lines that name no workdir are one choice each, and begin anew.
+    Lines that train without a workdir are one choice each, and begin anew.
     """
     lines = []
     for line in re.sub(r" \\\n\s*", " ", block).splitlines():
-        if "jaxasr.train " in line and "--workdir" not in line:
-            lines.append("rm -rf exp/asr exp/digits" if re.search("--(print_config|help)", line) is None else "")
-        if not re.search("--(steps|print_config|help)", line):
-            line = line.replace("jaxasr.train ", "jaxasr.train --steps=2 --max_buckets=1 ")
+        if "jaxasr.train " in line and not re.search("--(print_config|help)", line):
+            if "--workdir" not in line:
+                lines.append("rm -rf exp/asr exp/digits")
+            few = "--max_buckets=1" if "--steps" in line else "--max_buckets=1 --steps=2"
+            line = line.replace("jaxasr.train ", f"jaxasr.train {few} ")
         lines.append(re.sub(r"(python examples/.*--epochs)=\d+", r"\1=1", line))
     return "\n".join(lines)
 
@@ -207,7 +208,7 @@ def features(top: pathlib.Path) -> None:
     write(top / "feats.csv", ["path,text", *["a.npy,ONE"] * 20])
     for name in ("train", "test"):
         folder = top / "fbank" / name
-        frames = {f"{name}-{n:02}": rng.normal(size=(60, 80)).astype(np.float32) for n in range(20)}
+        frames = {f"{name}-digit-{n:04}": rng.normal(size=(60, 80)).astype(np.float32) for n in range(20)}
         write(folder / "text", [f"{key} TWO" for key in frames])
         with kaldiio.WriteHelper(f"ark,scp:{folder}/feats.ark,{folder}/feats.scp") as file:
             for key, values in frames.items():

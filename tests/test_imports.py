@@ -12,7 +12,7 @@ import jaxasr
 
 PACKAGE = pathlib.Path(jaxasr.__file__).parent
 LAYERS = [
-    {"errors", "typing", "registry", "corpora", "launch", "consoles", "versions", "board", "watch"},
+    {"errors", "typing", "registry", "corpora", "launch", "consoles", "commands", "versions", "board", "watch"},
     {"values", "recipes"},
     {"config", "command_line", "nn", "data", "scoring", "paths"},
     {"search", "optim", "schedules", "averages", "convert", "adapters", "fsdp", "init", "params", "checksums"},

@@ -18,6 +18,7 @@ import soundfile
 
 from jaxasr import evaluate
 from jaxasr.checkpoint import write_atomically
+from jaxasr.commands import command
 from jaxasr.config import to_yaml
 from jaxasr.logs import RunLog
 from jaxasr.parallel import Devices
@@ -94,9 +95,15 @@ def test_a_run_says_what_will_happen_and_what_came_out(tmp_path, monkeypatch, ca
     assert "WER" in capsys.readouterr().out
 
 
-def taken(command: str, monkeypatch):
+def test_folders_of_modules_are_told_again(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", "my parts")
+    assert command("info", ["a"], ["b"]) == "PYTHONPATH='my parts' python -m jaxasr.info a --import=b"
+    assert command("info", ["a"]) == "python -m jaxasr.info a"
+
+
+def taken(line: str, monkeypatch):
     """The options that the command's own parser makes of what was printed."""
-    python, m, module, *words = shlex.split(command)
+    python, m, module, *words = shlex.split(line)
     assert (python, m) == ("python", "-m")
     found, name = [], module.removeprefix("jaxasr.")
     loaded = importlib.import_module(module)
@@ -120,11 +127,12 @@ def test_what_is_printed_next_is_what_the_commands_take(tmp_path, monkeypatch):
         (tmp_path / f"{name}.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PYTHONPATH", raising=False)
     folder = tmp_path / "a run"
     cfg = tiny.config(folder, imports=("my_parts", "my_checks"), steps=7, epochs=None, patience=3)
     workdir = pathlib.Path(cfg.workdir)
     write_atomically(workdir / "config.yaml", to_yaml(cfg).encode())
-    found = {what: taken(command, monkeypatch) for what, command in next_commands(cfg, workdir, search="ctc_greedy")}
+    found = {what: taken(line, monkeypatch) for what, line in next_commands(cfg, workdir, search="ctc_greedy")}
     assert list(found) == ["decode", "evaluate", "report", "go on"]
     assert found["go on"] == dataclasses.replace(cfg, steps=14, patience=6)
     assert (found["decode"].model, found["decode"].input) == (str(workdir), cfg.test)

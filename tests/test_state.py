@@ -16,7 +16,7 @@ import tyro
 
 from jaxasr import command_line, logs
 from jaxasr.averages import Ema
-from jaxasr.config import import_flags
+from jaxasr.commands import import_flags
 from jaxasr.data.audio import SoundSource
 from jaxasr.data.batch import AsrBatch, BucketShape, Collate
 from jaxasr.data.bucketing import PlannedBatch
@@ -110,7 +110,8 @@ def test_a_loss_without_counts_is_refused():
         updated(Without(), [1.0], [2.0])
 
 
-def test_the_log_counts_all_batches_and_names_all_utterances(tmp_path):
+def test_the_log_counts_all_batches_and_names_all_utterances(tmp_path, monkeypatch):
+    monkeypatch.delenv("PYTHONPATH", raising=False)
     def asr_host(ids, rows, samples):
         lengths = np.array([samples - 1] * len(ids) + [0] * (rows - len(ids)))
         batch = AsrBatch(None, lengths, None, None, None)

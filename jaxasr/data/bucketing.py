@@ -38,7 +38,11 @@ class BucketUse:
 
     @property
     def padding(self) -> float:
-        """Share of the room that is padding."""
+        """Share of the room that is padding.
+
+        >>> BucketUse(BucketShape(rows=2, samples=100, tokens=9), batches=1, utterances=2, samples=150).padding
+        0.25
+        """
         return 1.0 - self.samples / self.room if self.room else 0.0
 
 

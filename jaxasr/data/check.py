@@ -4,7 +4,6 @@ import dataclasses
 import itertools
 import json
 import os
-import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Annotated, Any, Literal
@@ -14,6 +13,7 @@ import tyro
 
 from jaxasr import config, consoles
 from jaxasr.command_line import options_of
+from jaxasr.commands import command
 from jaxasr.data import manifest
 from jaxasr.data.checks import advice, report
 from jaxasr.data.checks.advice import frames_needed
@@ -218,21 +218,28 @@ def _show(options: CheckOptions, found: Checked, copies: Sequence[Copy], again: 
 def next_command(options: CheckOptions, found: Checked) -> str:
     """What makes sense after a check, to be copied: a clean copy, decoding by the model given, or a training.
 
-    Of several manifests the last is the test set, and of three or more the one before it is for validation.
+    Where all of a manifest is wrong, so that nothing is left for a copy, it is the same check of what was corrected. Of
+    several manifests the last is the test set, and of three or more the one before it is for validation.
     """
     paths = [part.path for part in found.parts]
     if any(result.check.severity == "error" for result in found.results):
-        words = ["jaxasr.data.check", *paths, "--fix=clean", *_as_asked(options)]
-    elif options.model is not None:
-        words = ["jaxasr.decode", f"--model={options.model}", *paths, *config.import_flags(options.imports)]
-    else:
-        first = max(1, len(paths) - 2)  # behind those to train on
-        sets = {"--train": paths[:first], "--valid": paths[1:][-2:-1], "--test": paths[1:][-1:]}
-        advised = advice.options(found.parts[:first], found.parts[first:])
-        recipe = any(word.startswith("--config") for word in advised)  # which names sets of its own
-        named = [(flag, *some) for flag, some in sets.items() if some or recipe]
-        words = ["jaxasr.train", *itertools.chain(*named), *advised, "--workdir=exp/mine"]
-    return shlex.join(["python", "-m", *words])
+        copy = ["--fix=clean"] * any_left(found)
+        return command("data.check", [*paths, *copy, *_as_asked(options)], options.imports)
+    if options.model is not None:
+        return command("decode", [f"--model={options.model}", *paths], options.imports)
+    first = max(1, len(paths) - 2)  # behind those to train on
+    sets = {"--train": paths[:first], "--valid": paths[1:][-2:-1], "--test": paths[1:][-1:]}
+    advised = advice.options(found.parts[:first], found.parts[first:])
+    recipe = any(word.startswith("--config") for word in advised)  # which names sets of its own
+    named = [(flag, *some) for flag, some in sets.items() if some or recipe]
+    return command("train", [*itertools.chain(*named), *advised, "--workdir=exp/mine"])
+
+
+def any_left(found: Checked) -> bool:
+    """Whether a clean copy of each manifest may have a line: none is wrong in all of them."""
+    rows = sum(len(part.rows) for part in found.parts)
+    errors = (result.number for result in found.results if result.check.severity == "error")
+    return all(part.rows for part in found.parts) and all(number < rows for number in errors)
 
 
 def _as_asked(options: CheckOptions) -> Iterator[str]:
@@ -240,7 +247,6 @@ def _as_asked(options: CheckOptions) -> Iterator[str]:
     for name in ("sound", "model", "tokens", "tokenizer", "frame_ms", "max_seconds", "ignore"):
         if (value := getattr(options, name)) != getattr(CheckOptions, name):
             yield from (f"--{name}", *map(str, value if isinstance(value, tuple) else (value,)))
-    yield from config.import_flags(options.imports)
 
 
 def _as_json(found: Checked, copies: Sequence[Copy], again: Checked | None) -> dict[str, Any]:

@@ -74,7 +74,11 @@ class Segmenter:
         return source.kind == "sound" and samples > self.max_segment * source.rate
 
     def longest(self, rate: float) -> int:
-        """Samples of the longest segment."""
+        """Samples of the longest segment.
+
+        >>> Segmenter(max_segment=30.0).longest(16000)
+        480000
+        """
         return round(self.max_segment / FRAME_SECONDS) * _hop(rate)
 
     def segments(self, blocks: Iterable[np.ndarray], rate: float) -> Iterator[Segment]:

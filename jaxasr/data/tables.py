@@ -222,6 +222,8 @@ def _fields_of_lines(where: str, row: Mapping[str, Any]) -> _Fields:
 
 def _missing(where: str, row: Mapping[str, Any], names: tuple[str, ...], what: str) -> DataError:
     near = next((found for found in (did_you_mean(name, row) for name in names) if found), "")
+    if len(row) == 1 and ";" in next(iter(row)):  # as spreadsheets write it where the comma is a decimal point
+        near = " A .csv has commas between its fields, and no semicolons."
     first = ", ".join(map(repr, names[:-1]))
     return DataError(
         f"{where}: no field {first} or {names[-1]!r}, but {few(row) or 'none'}; {what} was expected in one of them; "

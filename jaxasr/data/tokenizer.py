@@ -300,7 +300,11 @@ class Vocabulary:
         return np.asarray([ids.get(token, unk) for token in tokens], np.int32)
 
     def unknown(self, tokens: Iterable[str]) -> list[str]:
-        """The distinct tokens that `encode` knows no id for, in the order they came."""
+        """The distinct tokens that `encode` knows no id for, in the order they came.
+
+        >>> Vocabulary(("<blank>", "<s>", "</s>", "a", "<unk>")).unknown(["a", "b", "b"])
+        ['b']
+        """
         return [token for token in dict.fromkeys(tokens) if token not in self._ids]
 
     def decode(self, ids: Iterable[int]) -> list[str]:

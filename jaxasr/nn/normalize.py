@@ -26,7 +26,11 @@ class Cmvn(NamedTuple):
 
     @classmethod
     def from_sums(cls, count: float, total: np.ndarray, squares: np.ndarray) -> "Cmvn":
-        """From the number of frames, their sum and the sum of their squares (F,), in float64."""
+        """From the number of frames, their sum and the sum of their squares (F,), in float64.
+
+        >>> Cmvn.from_sums(2, np.array([2.0]), np.array([10.0]))  # of the frames -1 and 3
+        Cmvn(shift=array([-1.], dtype=float32), scale=array([0.5], dtype=float32))
+        """
         mean = total / count
         std = np.sqrt(np.maximum(squares / count - mean**2, 1e-20))
         return cls((-mean).astype(np.float32), (1.0 / np.maximum(std, 1e-5)).astype(np.float32))

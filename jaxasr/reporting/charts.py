@@ -38,7 +38,11 @@ class Axis(NamedTuple):
         return self.start + (value - low) / (high - low) * (self.end - self.start)
 
     def ticks(self, most: int) -> list[float]:
-        """Round numbers on the axis, with at most so many parts between them; of a logarithmic one in even ratios."""
+        """Round numbers on the axis, with at most so many parts between them; of a logarithmic one in even ratios.
+
+        >>> Axis(low=0.0, high=10.0, start=0.0, end=100.0).ticks(5)
+        [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]
+        """
         if self.logarithmic:
             found = _decades(self.low, self.high, most)
             if len(found) > 1:

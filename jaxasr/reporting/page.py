@@ -11,6 +11,7 @@ import yaml
 
 import jaxasr
 from jaxasr import config
+from jaxasr.commands import command
 from jaxasr.logs import short
 from jaxasr.reporting import results
 from jaxasr.reporting.gather import Log, Record, Run, Scored, bucket_of
@@ -82,7 +83,7 @@ def _head(title: str, script: str) -> Html:
 
 def _footer(run: Run) -> Html:
     made = f"Made by jaxasr {jaxasr.__version__} on {_date(time.time())}. To make it again: "
-    return el("footer", made, el("code", f"python -m jaxasr.report {run.workdir}"))
+    return el("footer", made, el("code", command("report", [str(run.workdir)], run.cfg.imports)))
 
 
 # Headline ----------------------------------------------------------------------------------------------------

@@ -194,7 +194,7 @@ def test_a_training_suits_the_texts(parts, options):
 
 
 def test_a_copy_or_decoding_comes_next(corpus):
-    (corpus / "m.jsonl").write_text("{}\n")
+    (corpus / "m.jsonl").write_text((corpus / "m.jsonl").read_text() + "{}\n")
     wrong, _, _ = check.check(CheckOptions(("m.jsonl",), sound="no"))
     assert check.next_command(CheckOptions(("m.jsonl",)), wrong).endswith("data.check m.jsonl --fix=clean")
     asked = CheckOptions(("m.jsonl",), sound="no", ignore=("pipe", "url"), imports=("mine", "yours"))
@@ -204,6 +204,13 @@ def test_a_copy_or_decoding_comes_next(corpus):
     assert check.next_command(CheckOptions(("m.jsonl",), model="m"), right).endswith("decode --model=m m.jsonl")
     with_parts = CheckOptions(("m.jsonl",), model="m", imports=("mine",))
     assert check.next_command(with_parts, right).endswith("decode --model=m m.jsonl --import=mine")
+
+
+@pytest.mark.parametrize("lines", ["{}\n", '{"path": "/a.wav", "text": "a"}\n{"path": "/b.wav", "text": "b"}\n'])
+def test_the_same_check_comes_next_where_nothing_is_left_for_a_copy(corpus, lines):
+    (corpus / "m.jsonl").write_text(lines)
+    wrong, _, _ = check.check(CheckOptions(("m.jsonl",)))
+    assert check.next_command(CheckOptions(("m.jsonl",)), wrong) == "python -m jaxasr.data.check m.jsonl"
 
 
 def test_an_utterance_without_an_id_is_called_as_in_training(corpus):

@@ -434,6 +434,12 @@ def test_table_faults(tmp_path, content, message):
     assert fault(table(tmp_path, content)).startswith(message)
 
 
+def test_semicolons_are_told(tmp_path):
+    assert fault(table(tmp_path, "path;text\na.wav;b\n")).endswith(
+        " A .csv has commas between its fields, and no semicolons."
+    )
+
+
 def test_tab_and_carriage_return_in_a_tsv(tmp_path):
     path = table(tmp_path, "path\ttext\na.wav\tone\ttwo\n", "m.tsv")
     assert (
