@@ -208,9 +208,8 @@ def encoder_case(name):
     return encoder, variables, padded(x, LENGTHS, 0.0), encode
 
 
-every_encoder = pytest.mark.parametrize(
-    "name", slow(ENCODER_CASES, "transformer, linear", "transformer, conv2d2", "transformer, conv2d6")
-)
+SLOW = [f"transformer, {option}" for option in ("none", "linear", "conv2d2", "conv2d6", "norms last")]
+every_encoder = pytest.mark.parametrize("name", slow(ENCODER_CASES, *SLOW))
 
 
 @every_encoder
@@ -1102,11 +1101,10 @@ def cut(example, parts):
     return example._replace(**{example._fields[1]: example.inputs[: len(example.inputs) // parts]})
 
 
-def in_modes(*modes):
-    """Every task in every mode, `asr` alone fast by `pmap`: what that compiles is of no task's own."""
-    mark = pytest.mark.slow
+def in_modes(*modes, slow=("pmap",)):
+    """Every task in every mode; in these `asr` alone is fast, since what they compile is of no task's own."""
     return [
-        pytest.param(name, *mode, marks=mark if mode[0] == "pmap" and name != "asr" else ())
+        pytest.param(name, *mode, marks=pytest.mark.slow if mode[0] in slow and name != "asr" else ())
         for name, mode in itertools.product(TASKS, modes)
     ]
 
@@ -1160,7 +1158,11 @@ def test_batch_norm_counts_the_frames_of_all_devices(batch_norm, mode):
 
 @pytest.mark.parametrize(
     ("case", "mode", "shapes", "changes"),
-    in_modes(("jit", (NARROW, NARROW, WIDE), {}), ("pmap", (NARROW, NARROW, NARROW), {"length_normalized_loss": True})),
+    in_modes(
+        ("jit", (NARROW, NARROW, WIDE), {}),
+        ("pmap", (NARROW, NARROW, NARROW), {"length_normalized_loss": True}),
+        slow=("jit", "pmap"),
+    ),
     indirect=["case"],
 )
 def test_task_batches_accumulate_to_one(case, mode, shapes, changes, monkeypatch):
