@@ -186,7 +186,8 @@ def of_texts(seconds: float, *texts: str, path: str = "a") -> Part:
         ([of_texts(4000, "a day", "to go")], ""),
         ([of_texts(np.nan, "a day", "to go")], ""),
         ([of_texts(4000, "一样", "一行")], "--best_metric=cer"),
-        ([of_texts(4000, *["it comes faster than frames"] * 4000)], "--tokenizer=bpe"),
+        ([of_texts(4000, *[f"it comes faster than frames {n}" for n in range(4000)])], "--tokenizer=bpe"),
+        ([of_texts(4000, *["three seven three seven"] * 4000)], "--tokenizer=word"),
     ],
 )
 def test_a_training_suits_the_texts(parts, options):

@@ -14,6 +14,8 @@ UNSEEN, SHORT = 0.05, 0.01
 """Shares of words that training lacks, and of utterances with too few frames (as --max_infeasible), that are borne."""
 ENOUGH = 10_000
 """Utterances by which frames are judged."""
+FEW_WORDS = 500
+"""As many as there are sub-words by default: fewer words than these do not give as many."""
 
 
 def options(train: Sequence[Part], held_out: Sequence[Part]) -> list[str]:
@@ -21,15 +23,18 @@ def options(train: Sequence[Part], held_out: Sequence[Part]) -> list[str]:
 
     What is known to be less than an hour is trained on with the recipe for so little, whose tokens are words. They are
     characters where words are held out that training lacks; so, then, are the errors by which models are chosen where
-    texts have no spaces. Where characters come faster than frames, these are shorter, or tokens are sub-words.
+    texts have no spaces. Where characters come faster than frames, these are shorter, or tokens are sub-words; words, if
+    there are few, as of digits.
     """
     parts = [*train, *held_out]
     little = bool(sum(part.seconds.sum() for part in parts) < LITTLE_SECONDS)  # NaN, where a length is unknown, is not
     recipe = ["--config=an4_sanm"] * little
-    if little and unseen_words(train, held_out) <= UNSEEN:
+    known = unseen_words(train, held_out) <= UNSEEN
+    if little and known:
         return recipe
     if too_fast(parts) > SHORT:
-        chosen = ["--tokenizer=char", "--encoder.subsampling=conv2d"] if little else ["--tokenizer=bpe"]
+        larger = "word" if known and few_words(train) else "bpe"
+        chosen = ["--tokenizer=char", "--encoder.subsampling=conv2d"] if little else [f"--tokenizer={larger}"]
     else:
         chosen = ["--tokenizer=char"] * little
     unspaced = sum(part.symbols.get(" ", 0) for part in parts) < sum(len(part.rows) for part in parts) / 2
@@ -43,6 +48,12 @@ def unseen_words(train: Sequence[Part], held_out: Sequence[Part]) -> float:
     known = {word for word, count in texts.items() if held_out or count > 1}
     words = [word for part in held_out or train for row in part.rows for word in split(row.text)]
     return sum(word not in known for word in words) / max(len(words), 1)
+
+
+def few_words(train: Sequence[Part]) -> bool:
+    """Whether a list of all words to train on is shorter than one of sub-words."""
+    split = WordTokenizer().tokens
+    return len({word for part in train for row in part.rows for word in split(row.text)}) < FEW_WORDS
 
 
 def too_fast(parts: Sequence[Part]) -> float:
