@@ -112,6 +112,7 @@ def test_a_loss_without_counts_is_refused():
 
 def test_the_log_counts_all_batches_and_names_all_utterances(tmp_path, monkeypatch):
     monkeypatch.delenv("PYTHONPATH", raising=False)
+
     def asr_host(ids, rows, samples):
         lengths = np.array([samples - 1] * len(ids) + [0] * (rows - len(ids)))
         batch = AsrBatch(None, lengths, None, None, None)
