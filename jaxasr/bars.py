@@ -1,7 +1,8 @@
 """Progress bars."""
 
+import collections
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 import jax
 import numpy as np
@@ -10,6 +11,41 @@ import rich.progress
 import rich.table
 
 from jaxasr.data.pipeline import HostBatch
+
+
+class Pace:
+    """How fast a run is, by its latest steps."""
+
+    def __init__(self):
+        self._gaps: collections.deque[tuple[float, bool]] = collections.deque(maxlen=1000)
+        self._last: float | None = None
+        self._validated = False
+
+    def step(self) -> None:
+        """A step has ended."""
+        now = time.perf_counter()
+        if self._last is not None:
+            self._gaps.append((now - self._last, self._validated))
+        self._last, self._validated = now, False
+
+    def validated(self) -> None:
+        """There is a validation between the last step and the next."""
+        self._validated = True
+
+    def seconds_a_step(self) -> float | None:
+        """None as long as there is but one."""
+        return _mean(self._gaps) if self._gaps else None
+
+
+def _mean(gaps: Collection[tuple[float, bool]]) -> float:
+    """Of seconds from step to step, validations counted; without the far longer ones that waited for a compiler.
+
+    >>> _mean([(90, False), (1, False), (1, False), (4, True)])
+    2.0
+    """
+    usual = sorted(seconds for seconds, _ in gaps)[len(gaps) // 2]
+    counted = [seconds for seconds, validated in gaps if validated or seconds <= 10 * usual]
+    return sum(counted) / len(counted)
 
 
 def bar(console: rich.console.Console, *, transient: bool = False) -> rich.progress.Progress:

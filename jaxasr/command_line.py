@@ -43,7 +43,7 @@ def options_of(cls: type[ConfigT], argv: Sequence[str] | None, command: str) -> 
     argv = sys.argv[1:] if argv is None else argv
     _check_once(argv)
     known = ["help", *(name for name, _ in flags_of(cls))]
-    given = [word.removeprefix("--").partition("=")[0].replace("-", "_") for word in argv if word.startswith("--")]
+    given = [key.replace("-", "_") for key in _flags_in(argv)]
     refuse_unknown([name for name in given if name not in known], known, "--")
     return tyro.cli(cls, args=argv, prog=f"python -m jaxasr.{command}", config=(tyro.conf.FlagCreatePairsOff,))
 
@@ -51,11 +51,14 @@ def options_of(cls: type[ConfigT], argv: Sequence[str] | None, command: str) -> 
 def _check_once(argv: Sequence[str]) -> None:
     """Raises ConfigError for an option that stands there twice, of which only the last would count."""
     seen = set()
-    for word in (word for word in argv if word.startswith("--")):
-        key = word.removeprefix("--").partition("=")[0]
+    for key in _flags_in(argv):
         if _name(key) in seen:
             raise ConfigError(f"--{key}: given twice; once was expected; several values stand behind one flag.")
         seen.add(_name(key))
+
+
+def _flags_in(argv: Sequence[str]) -> list[str]:
+    return [word.removeprefix("--").partition("=")[0] for word in argv if word.startswith("--")]
 
 
 def flags_of(cls: type) -> Iterator[tuple[str, Any]]:

@@ -116,6 +116,7 @@ def exit_with_message(fn: Callable[P, Result]) -> Callable[P, Result]:
     """`fn` as a program: a JaxasrError becomes a line on stderr and exit status 2, Ctrl-C one and status 130.
 
     Where stdout takes no more, that is such an error; where its reader has gone, the status is 141 and nothing is said.
+    Neither hides another error that came before.
     """
 
     @functools.wraps(fn)
@@ -126,8 +127,13 @@ def exit_with_message(fn: Callable[P, Result]) -> Callable[P, Result]:
             with contextlib.redirect_stdout(printed):
                 try:
                     return fn(*args, **kwargs)
+                except (Exception, KeyboardInterrupt):
+                    with contextlib.suppress(JaxasrError, SystemExit):
+                        printed.flush()
+                    raise
                 finally:
-                    printed.flush()
+                    if not printed.failed:
+                        printed.flush()
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             raise SystemExit(130) from None

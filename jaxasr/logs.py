@@ -17,7 +17,7 @@ import rich.console
 import rich.progress
 import rich.text
 
-from jaxasr.bars import bar
+from jaxasr.bars import Pace, bar
 from jaxasr.board import Board
 from jaxasr.commands import command
 from jaxasr.data.pipeline import HostBatch
@@ -134,7 +134,7 @@ class RunLog:
         self._workdir = workdir
         self._imports = imports
         self._bar: rich.progress.Progress | None = None
-        self._began = (time.perf_counter(), 0)
+        self._pace = Pace()
         self._last_wer = ""
         self._estimated = False
         self._writing = threading.Lock()
@@ -156,8 +156,7 @@ class RunLog:
         """Moves the bar to `step` of `total`."""
         if self._active:
             self._watch.beat()
-        if self._began[1] == 0:
-            self._began = (time.perf_counter(), step)
+        self._pace.step()
         if self._bar is not None:
             self._bar.update(self._task, completed=step, total=total, description=f"epoch {epoch:.1f}")
 
@@ -181,6 +180,7 @@ class RunLog:
     def validation(self, record: dict[str, Any], step: int, epoch: float, note: str) -> None:
         """Writes down a validation's record and prints it, with what was made of the model."""
         self._write("valid", record, step, epoch)
+        self._pace.validated()
         self._last_wer = f"  valid wer {100 * record['wer']:.2f} %" if "wer" in record else ""
         self.say(f"valid  step {step}  epoch {epoch:.2f}  {short(record)}  {note}")
 
@@ -249,10 +249,8 @@ class RunLog:
 
     def _left(self, step: int, total: int | None) -> float | None:
         """Seconds to the last step, where steps have been timed."""
-        began, first = self._began
-        if not total or step <= first:
-            return None
-        return (time.perf_counter() - began) / (step - first) * (total - step)
+        pace = self._pace.seconds_a_step()
+        return pace * (total - step) if total and pace else None
 
 
 @contextlib.contextmanager

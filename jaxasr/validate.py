@@ -172,7 +172,9 @@ class Validator:
             return checkpoint.load_params(paths[0]), f"the model of step {best[0][1]} is kept, the only one", {}
         averaged, single = checkpoint.average(paths), checkpoint.load_params(paths[0])
         found = [self.score(jax.device_put(params, self._devices.replicated)) for params in (averaged, single)]
-        lines = [f"loss {r['loss']:.3f}" + (f", WER {100 * r['wer']:.2f} %" if "wer" in r else "") for r in found]
+        name = "cer" if self._cfg.metric == "cer" else "wer"
+        rates = [f", {name.upper()} {100 * r[name]:.2f} %" if name in r else "" for r in found]
+        lines = [f"loss {r['loss']:.3f}{rate}" for r, rate in zip(found, rates, strict=True)]
         # by the loss: on a small validation set the best of many error rates is best by luck
         kept = lowest([r["loss"] for r in found])
         which = ("average", f"best model, of step {best[0][1]},")[kept]

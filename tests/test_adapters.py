@@ -83,7 +83,10 @@ def test_merged_it_says_what_it_says_beside_the_kernels(name):
     assert np.max(np.abs(encoded(params) - expected)) > 0.1
 
 
-@pytest.mark.parametrize(("mode", "accumulate", "dtype"), [("jit", 1, "float32"), ("pmap", 2, "bfloat16")])
+@pytest.mark.parametrize(
+    ("mode", "accumulate", "dtype"),
+    [("jit", 1, "float32"), pytest.param("pmap", 2, "bfloat16", marks=pytest.mark.slow)],
+)
 def test_only_the_adapter_learns(tmp_path_factory, mode, accumulate, dtype):
     asr = task_case("asr", tmp_path_factory.getbasetemp())
     encoder = tiny(ENCODERS["sanm"], num_layers=1)

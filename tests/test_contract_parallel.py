@@ -11,6 +11,7 @@ from jaxasr.nn.decoders import PARALLEL_DECODERS
 from jaxasr.nn.masking import length_mask
 from jaxasr.nn.predictors import PREDICTORS, CifPredictorV3
 
+from .slow import slow
 from .test_contract import (
     GARBAGE,
     assert_differ,
@@ -141,7 +142,7 @@ def predictor_case(name):
     return predictor, variables, predict
 
 
-every_predictor = pytest.mark.parametrize("name", list(PREDICTOR_CASES))
+every_predictor = pytest.mark.parametrize("name", slow(PREDICTOR_CASES, "cif_v3, cnn"))
 TOKENS = np.array([7, 4, 2], np.int32)
 SLOPE = noise((3, ROOM, WIDTH), 4)
 

@@ -26,6 +26,7 @@ from jaxasr.states import Progress
 from jaxasr.validate import Validator, lowest
 
 from . import tiny
+from .slow import slow
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,7 @@ def kaldi(tmp_path_factory) -> str:
     return tiny.corpus(tmp_path_factory.mktemp("test"), "test", 18)
 
 
-@pytest.mark.parametrize("search", ["ctc_greedy", "ctc_beam", "attention_greedy"])
+@pytest.mark.parametrize("search", slow(["ctc_greedy", "ctc_beam", "attention_greedy"], "ctc_greedy"))
 def test_text_depends_on_neither_rows_nor_padding(model, kaldi, search):
     found = [
         decode.decode(

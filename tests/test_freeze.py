@@ -93,7 +93,7 @@ def run_steps(cfg, case, count):
 
 @pytest.mark.parametrize(
     ("mode", "accumulate", "freeze"),
-    [("jit", 1, ("encoder/blocks/conv", "ctc/bias")), ("pmap", 2, ("encoder",))],
+    [("jit", 1, ("encoder/blocks/conv", "ctc/bias")), pytest.param("pmap", 2, ("encoder",), marks=pytest.mark.slow)],
 )
 def test_a_network_with_running_statistics(conformer, mode, accumulate, freeze):
     """With dropout, averages, and statistics of frozen norms, which stay too."""

@@ -183,7 +183,7 @@ def test_the_feasible_share(task, utterances):
     assert check_feasible(selection, task.frame_ms, 0.2) == line
     with pytest.raises(DataError) as caught:
         check_feasible(selection, task.frame_ms, 0.01)
-    assert str(caught.value).startswith(f"--train: {line}; at most 1 % was expected; take a smaller --frontend.lfr_n")
+    assert str(caught.value).startswith(f"--train: {line}; at most 1 % was expected; take shorter encoder frames")
     assert check_feasible(training(task, utterances).selection, 10.0, 0.0).startswith("10 ms per encoder frame; 0.00 %")
 
 

@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from jaxasr.__main__ import COMMANDS, MODULES, main
+from jaxasr.errors import DataError
 
 WORK = {
     "train": ("train", ["--train=x"]),
@@ -78,6 +79,23 @@ def on_a_full_disk(words, monkeypatch, capsys) -> tuple[int, str]:
         with pytest.raises(SystemExit) as ended:
             main(words)
     return ended.value.code, capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "ended"),
+    [
+        (DataError("what ended it"), (2, "error: what ended it\n")),
+        (KeyboardInterrupt(), (130, "interrupted\n")),
+        (SystemExit(3), (2, FULL)),
+    ],
+)
+def test_a_full_disk_hides_no_error(error, ended, monkeypatch, capsys):
+    def fail(*_):
+        print("a")
+        raise error
+
+    monkeypatch.setattr(importlib.import_module(MODULES["info"]), "info", fail)
+    assert on_a_full_disk(["info", *WORK["info"][1]], monkeypatch, capsys) == ended
 
 
 def test_stdout_may_be_closed(monkeypatch):

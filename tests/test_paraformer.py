@@ -19,6 +19,7 @@ from jaxasr.parallel import Devices
 from jaxasr.tasks import ParaformerTask
 from jaxasr.train import train
 from tests import tiny
+from tests.slow import slow
 from tests.test_contract import Case, assert_trees_close, jit, quiet, talkative, task_case
 from tests.test_contract import tiny as tiny_part
 
@@ -123,6 +124,7 @@ def test_tokens_are_shown_while_training_alone(still):
     assert np.any(gradient["embed"]["embedding"])
 
 
+@pytest.mark.slow
 def test_the_first_pass_may_learn_too(still):
     """Then its loss is added, and its gradient."""
     both = of_the_same_parameters(still, first_pass_loss=True)
@@ -156,7 +158,7 @@ def test_in_bfloat16(paraformer):
     assert {x.dtype for x in jax.tree.leaves(found)} == {np.dtype(np.float32)}
 
 
-@pytest.mark.parametrize("search", ["parallel_greedy", "ctc_greedy", "ctc_beam"])
+@pytest.mark.parametrize("search", slow(["parallel_greedy", "ctc_greedy", "ctc_beam"], "ctc_greedy"))
 def test_rows_are_decoded_as_alone(paraformer, search):
     """Those with no tokens too."""
     case = with_changes(paraformer, ctc_weight=0.3)
@@ -201,6 +203,7 @@ def test_nothing_is_heard_in_nothing(paraformer):
     assert paraformer.task.text([]) == ""
 
 
+@pytest.mark.slow
 def test_behind_an_encoder_of_chunks(paraformer):
     sizes = {"num_layers": 1, "d_model": 16, "num_heads": 2, "d_ff": 32, "kernel_size": 3}
     encoder = SanmChunkEncoder(**sizes, chunk_size=(8, 12), stride=(5, 8))

@@ -47,7 +47,7 @@ class Texts(html.parser.HTMLParser):
         self.found.append(data)
 
 
-@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("chunked", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_look_at_a_paraformer(chunked):
     heard_in_chunks = {"encoder": SanmChunkEncoder(**SIZES), "decoder_look_back": (1,)}
     task, params = paraformer(**heard_in_chunks if chunked else {})

@@ -85,11 +85,17 @@ LENGTHS = [0, 1, 199, 200, 279, 280, 281, 1399, 1400, 1401, 1480, 2680, 2760, 28
     "options",
     [
         {},
-        {"decoder_look_back": (0,), "look_back": (0,)},
+        pytest.param({"decoder_look_back": (0,), "look_back": (0,)}, marks=pytest.mark.slow),
         {"decoder_look_back": (2, 4), "chunk_choice": 1, "predictor": CifPredictor()},
-        {"pad_left": (2,), "stride": (3, 4), "look_back": (4,), "predictor": CifPredictorV3(upsample_type="cnn")},
-        {"chunk_size": (5,), "stride": (5,), "look_back": (2,), "lfr": (7, 6)},
-        {"chunk_size": (7,), "stride": (4,), "pad_left": (3,), "look_back": (1,), "lfr": (2, 1)},
+        pytest.param({"chunk_size": (5,), "stride": (5,), "look_back": (2,), "lfr": (7, 6)}, marks=pytest.mark.slow),
+        pytest.param(
+            {"chunk_size": (7,), "stride": (4,), "pad_left": (3,), "look_back": (1,), "lfr": (2, 1)},
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            {"pad_left": (2,), "stride": (3, 4), "look_back": (4,), "predictor": CifPredictorV3(upsample_type="cnn")},
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_chunk_by_chunk_as_the_whole(options):

@@ -471,6 +471,7 @@ def test_a_validation_that_was_put_off_is_made_up_for(whole, tmp_path):
     assert_same(final_params(cfg), final_params(whole))
 
 
+@pytest.mark.slow
 def test_patience_ends_a_run_of_groups_and_averages_wherever_it_was_stopped(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(Devices, "all", lambda *_: Devices.first())
     course = [0.6, 0.5, 0.5, float("nan"), 0.6]

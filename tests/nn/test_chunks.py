@@ -32,7 +32,7 @@ def case(conditioning, **chunks):
     return x, said
 
 
-@pytest.mark.parametrize("conditioning", [False, True])
+@pytest.mark.parametrize("conditioning", [pytest.param(False, marks=pytest.mark.slow), True])
 @pytest.mark.parametrize(
     ("size", "stride", "pad_left", "look_back"), [(8, 5, 0, 1), (6, 6, 0, 2), (9, 4, 3, 1), (7, 3, 1, 0)]
 )

@@ -21,13 +21,16 @@ from jaxasr.nn.encoders import (
     TransformerEncoder,
 )
 
+from ..slow import slow
+
 SIZES = {"num_layers": 5, "d_model": 8, "num_heads": 2, "d_ff": 16}
-ENCODERS = [
-    SanmEncoder(**SIZES, kernel_size=3),
-    SanmEncoder(**SIZES, kernel_size=3, subsampling="conv2d", subsampling_channels=4),
-    TransformerEncoder(**SIZES),
-    TransformerEncoder(**SIZES, norm_first=False),
-]
+ENCODERS = {
+    "sanm": SanmEncoder(**SIZES, kernel_size=3),
+    "sanm_conv2d": SanmEncoder(**SIZES, kernel_size=3, subsampling="conv2d", subsampling_channels=4),
+    "transformer": TransformerEncoder(**SIZES),
+    "norm_last": TransformerEncoder(**SIZES, norm_first=False),
+}
+REMAT = [name for name in registry.ENCODERS if hasattr(registry.ENCODERS[name], "remat")]
 LENGTHS = np.array([30, 23], np.int32)
 
 
@@ -52,8 +55,9 @@ def first_layers(encoder, variables, count):
     return encoder.clone(num_layers=count), {"params": params}
 
 
-@pytest.mark.parametrize("encoder", ENCODERS, ids=["sanm", "sanm_conv2d", "transformer", "norm_last"])
-def test_a_tap_sees_what_the_encoder_cut_off_there_says(encoder):
+@pytest.mark.parametrize("name", slow(ENCODERS, "sanm_conv2d", "transformer"))
+def test_a_tap_sees_what_the_encoder_cut_off_there_says(name):
+    encoder = ENCODERS[name]
     variables = variables_of(encoder)
     layers = (1, 2, 4)
 
@@ -106,12 +110,10 @@ def test_what_a_tap_gives_back_goes_on():
     np.testing.assert_allclose(found(variables, x)[0], y[0], atol=2e-5)
 
 
-@pytest.mark.parametrize(
-    ("encoder", "remat"),
-    [(ENCODERS[0], "dots"), (ENCODERS[1], True), (ENCODERS[2], "dots")],
-    ids=["sanm", "sanm_conv2d", "transformer"],
-)
-def test_remat_changes_nothing(encoder, remat):
+@pytest.mark.parametrize("name", slow(ENCODERS, "sanm_conv2d", "transformer", "norm_last"))
+@pytest.mark.parametrize("remat", ["dots", pytest.param(True, marks=pytest.mark.slow)])
+def test_remat_changes_nothing(name, remat):
+    encoder = ENCODERS[name]
     variables = variables_of(encoder)
 
     def gradient_of(encoder):
@@ -128,14 +130,7 @@ def test_remat_changes_nothing(encoder, remat):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), plain, again)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=() if name in ("sanm", "transformer") else pytest.mark.slow)
-        for name in registry.ENCODERS
-        if hasattr(registry.ENCODERS[name], "remat")
-    ],
-)
+@pytest.mark.parametrize("name", slow(REMAT, *(set(REMAT) - {"sanm", "transformer"})))
 def test_remat_keeps_less(name):
     """Of each block's inside nothing is left for the backward pass but what went in, and products with kernels."""
 
@@ -171,7 +166,7 @@ def test_remat_holds_outside_of_loops():
 def test_taps_are_layers_before_the_last(layers):
     with pytest.raises(ConfigError, match="an encoder of 5 layers; rising numbers from 1 to 4 were expected"):
         jax.eval_shape(
-            lambda: ENCODERS[0].init(
+            lambda: ENCODERS["sanm"].init(
                 jax.random.key(0), inputs(), LENGTHS, train=False, taps=Taps(layers, lambda *_: None)
             )
         )
@@ -285,7 +280,7 @@ def test_frames_of_zeros_have_gradients_of_ordinary_size():
 
 
 def test_sanm_behind_convolutions_sees_no_padding():
-    encoder = ENCODERS[1]
+    encoder = ENCODERS["sanm_conv2d"]
     variables, x = variables_of(encoder), inputs()
     apply = jax.jit(functools.partial(encoder.apply, train=False))
     y, lengths = apply(variables, x, LENGTHS)
@@ -298,7 +293,7 @@ def test_sanm_behind_convolutions_sees_no_padding():
 
 
 def test_channels_of_the_convolutions():
-    params = variables_of(ENCODERS[1])["params"]["subsampling"]
+    params = variables_of(ENCODERS["sanm_conv2d"])["params"]["subsampling"]
     assert params["conv0"]["kernel"].shape == (3, 3, 1, 4) and params["conv1"]["kernel"].shape == (3, 3, 4, 4)
     assert params["out"]["kernel"].shape == (4 * 4, 8)
 
