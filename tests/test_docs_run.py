@@ -138,7 +138,7 @@ def desk(tmp_path_factory) -> pathlib.Path:
     """A folder with what the pages speak of: data, sounds, models in exp/, and parts of a checkout."""
     top = tmp_path_factory.mktemp("desk")
     for name, part in (("train", "train"), ("dev", "valid"), ("valid", "valid"), ("test", "test")):
-        triples(corpora.digits() / part, top / "data" / name)
+        triples(corpora.digits() / part, top / "data" / name, step=5 if name == "train" else 10)
     for name in ("tests", "examples", "jaxasr", "setup.cfg", "pyproject.toml"):
         (top / name).symlink_to(ROOT / name)
     (top / "DIGITS").symlink_to(corpora.digits())
@@ -150,12 +150,12 @@ def desk(tmp_path_factory) -> pathlib.Path:
     return top
 
 
-def triples(source: pathlib.Path, target: pathlib.Path) -> None:
-    """A Kaldi folder whose utterances are each three of a corpus that follow each other, said slowly enough for CTC."""
+def triples(source: pathlib.Path, target: pathlib.Path, step: int) -> None:
+    """A Kaldi folder whose utterances are three of a corpus that follow each other, said slowly enough for CTC."""
     words = dict(line.split() for line in (source / "text").read_text().splitlines())
     segments = [line.split() for line in (source / "segments").read_text().splitlines()]
     texts, stretches = [], []
-    for first, second, third in (segments[i : i + 3] for i in range(1, len(segments) - 2, 5)):
+    for first, second, third in (segments[i : i + 3] for i in range(1, len(segments) - 2, step)):
         text = " ".join(words[name] for name, *_ in (first, second, third))
         name, recording, start, end = *first[:3], third[3]
         if third[1] == recording and float(end) - float(start) > 0.1 * len(text):

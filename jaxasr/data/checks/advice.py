@@ -15,7 +15,7 @@ UNSEEN, SHORT = 0.05, 0.01
 ENOUGH = 10_000
 """Utterances by which frames are judged."""
 FEW_WORDS = 500
-"""As many as there are sub-words by default: fewer words than these do not give as many."""
+"""The default number of sub-words, which so few words may not be cut into."""
 
 
 def options(train: Sequence[Part], held_out: Sequence[Part]) -> list[str]:
@@ -23,8 +23,8 @@ def options(train: Sequence[Part], held_out: Sequence[Part]) -> list[str]:
 
     What is known to be less than an hour is trained on with the recipe for so little, whose tokens are words. They are
     characters where words are held out that training lacks; so, then, are the errors by which models are chosen where
-    texts have no spaces. Where characters come faster than frames, these are shorter, or tokens are sub-words; words, if
-    there are few, as of digits.
+    texts have no spaces. Where characters come faster than frames, these are shorter, or tokens are sub-words: whole
+    words where there are few, as of digits.
     """
     parts = [*train, *held_out]
     little = bool(sum(part.seconds.sum() for part in parts) < LITTLE_SECONDS)  # NaN, where a length is unknown, is not
