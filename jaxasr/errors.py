@@ -99,6 +99,11 @@ class Printed:
         except BrokenPipeError:  # the reader has gone, as `| head` does
             self.failed = True
             raise SystemExit(141) from None
+        except UnicodeEncodeError as error:
+            raise ConfigError(
+                f"stdout: {show(error.object[error.start])} is not in {error.encoding}; UTF-8 was expected; set "
+                "PYTHONIOENCODING=utf-8."
+            ) from error
         except OSError as error:
             self.failed = True
             raise ConfigError(

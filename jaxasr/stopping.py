@@ -153,9 +153,14 @@ def failing_alone() -> Iterator[None]:
         if jax.distributed.is_initialized():
             if not isinstance(error, JaxasrError):
                 error.add_note("Where another process ended first, its output has the reason.")
-            status = 130 if isinstance(error, KeyboardInterrupt) else 2 if isinstance(error, JaxasrError) else 1
-            atexit.register(leave, status)  # what is registered last comes first
+            atexit.register(leave, _status(error))  # what is registered last comes first
         raise
+
+
+def _status(error: BaseException) -> int:
+    if isinstance(error, SystemExit) and isinstance(error.code, int):  # nobody reads what is printed
+        return error.code
+    return 130 if isinstance(error, KeyboardInterrupt) else 2 if isinstance(error, JaxasrError) else 1
 
 
 def leave(status: int) -> None:

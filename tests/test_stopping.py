@@ -79,11 +79,12 @@ def test_an_error_waits_for_no_other_process(monkeypatch):
             DataError("the disk is gone"),
             KeyError("x"),
             KeyboardInterrupt(),
+            SystemExit(141),
             Stopped(15, 1, pathlib.Path()),
         ):
             with pytest.raises(type(error)), failing_alone():
                 raise error
-        assert left == [2, 1, 130] * joined
+        assert left == [2, 1, 130, 141] * joined
 
 
 def test_what_changes_nothing_is_given_up_when_a_signal_comes():

@@ -67,6 +67,7 @@ CASES = {
     "a command that does not exist": lambda: known_command("trian"),
     "a shell that has no script": lambda: completion.script("bsh", {}),
     "stdout on a full disk": lambda: Printed(Full()).write("a"),
+    "stdout in Latin-1": lambda: Printed(io.TextIOWrapper(io.BytesIO(), "latin-1")).write("三"),
     "a word before any flag": lambda: parse("sanm"),
     "a flag twice": lambda: parse("--seed=1", "--seed=2"),
     "an option twice, with - and with _": lambda: yaml("batch-seconds: 1\nbatch_seconds: 2\n"),
