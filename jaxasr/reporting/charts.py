@@ -197,8 +197,8 @@ def _hover(drawn: list[tuple[int, Series]], x: Axis, y: Axis, percent: bool) -> 
 def interval_bar(rate: float, interval: tuple[float, float], most: float) -> Html:
     """A dot at the rate and a line over its interval, on a scale from 0 to `most`.
 
-    >>> 'cx="50.0"' in interval_bar(0.1, (0.05, 0.2), 0.4)  # a quarter of 200
-    False
+    >>> 'cx="50"' in interval_bar(0.1, (0.05, 0.2), 0.4)  # a quarter of 200
+    True
     """
     scale = 200 / most if most > 0 else 0.0
     low, middle, high = (min(scale * value, 200.0) for value in (interval[0], rate, interval[1]))
