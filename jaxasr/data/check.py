@@ -222,7 +222,8 @@ def next_command(options: CheckOptions, found: Checked) -> str:
     several manifests the last is the test set, and of three or more the one before it is for validation.
     """
     paths = [part.path for part in found.parts]
-    if any(result.check.severity == "error" for result in found.results):
+    wrong = any(result.check.severity == "error" for result in found.results)
+    if wrong or (options.model is None and not any_left(found)):
         copy = ["--fix=clean"] * any_left(found)
         return command("data.check", [*paths, *copy, *_as_asked(options)], options.imports)
     if options.model is not None:
@@ -236,10 +237,10 @@ def next_command(options: CheckOptions, found: Checked) -> str:
 
 
 def any_left(found: Checked) -> bool:
-    """Whether a clean copy of each manifest may have a line: none is wrong in all of them."""
+    """Whether a clean copy of each manifest may have a line: some have a text, and none is wrong in all of them."""
     rows = sum(len(part.rows) for part in found.parts)
     errors = (result.number for result in found.results if result.check.severity == "error")
-    return all(part.rows for part in found.parts) and all(number < rows for number in errors)
+    return all(any(row.text for row in part.rows) for part in found.parts) and all(number < rows for number in errors)
 
 
 def _as_asked(options: CheckOptions) -> Iterator[str]:

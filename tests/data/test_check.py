@@ -168,6 +168,12 @@ def test_a_training_comes_next(paths, sets):
     assert told == f"python -m jaxasr.train {sets} --config=an4_sanm --workdir=exp/mine"
 
 
+def test_no_training_comes_next_without_any_text():
+    found = check.Checked([of_texts(9, "", "")], [], 0, {})
+    assert check.next_command(CheckOptions(("a",)), found) == "python -m jaxasr.data.check a"
+    assert check.next_command(CheckOptions(("a",), model="m"), found) == "python -m jaxasr.decode --model=m a"
+
+
 def of_texts(seconds: float, *texts: str, path: str = "a") -> Part:
     """A manifest of utterances of so many seconds in all."""
     rows = [Row(line, "", "", text, line, seconds=seconds / len(texts)) for line, text in enumerate(texts, 1)]
