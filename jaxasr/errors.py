@@ -113,7 +113,8 @@ class Printed:
     def drop_rest(self) -> None:
         """Lets what is left, which would fail again when the program ends, go nowhere."""
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, self._file.fileno())
+        with contextlib.suppress(io.UnsupportedOperation):  # no file of the system's, as in a notebook
+            os.dup2(nowhere, self._file.fileno())
         os.close(nowhere)
 
 

@@ -194,6 +194,10 @@ def of_texts(seconds: float, *texts: str, path: str = "a") -> Part:
         ([of_texts(4000, "一样", "一行")], "--best_metric=cer"),
         ([of_texts(4000, *[f"it comes faster than frames {n}" for n in range(4000)])], "--tokenizer=bpe"),
         ([of_texts(4000, *["three seven three seven"] * 4000)], "--tokenizer=word"),
+        (
+            [of_texts(4000, *[f"{'一样' * 9}{n}" for n in range(4000)])],
+            "--frontend.lfr_m=5 --frontend.lfr_n=4 --best_metric=cer",
+        ),
     ],
 )
 def test_a_training_suits_the_texts(parts, options):

@@ -23,8 +23,8 @@ def options(train: Sequence[Part], held_out: Sequence[Part]) -> list[str]:
 
     What is known to be less than an hour is trained on with the recipe for so little, whose tokens are words. They are
     characters where words are held out that training lacks; so, then, are the errors by which models are chosen where
-    texts have no spaces. Where characters come faster than frames, these are shorter, or tokens are sub-words: whole
-    words where there are few, as of digits.
+    texts have no spaces. Where characters come faster than frames, these are shorter, or tokens are sub-words, if texts
+    have spaces: whole words where there are few, as of digits.
     """
     parts = [*train, *held_out]
     little = bool(sum(part.seconds.sum() for part in parts) < LITTLE_SECONDS)  # NaN, where a length is unknown, is not
@@ -32,12 +32,15 @@ def options(train: Sequence[Part], held_out: Sequence[Part]) -> list[str]:
     known = unseen_words(train, held_out) <= UNSEEN
     if little and known:
         return recipe
-    if too_fast(parts) > SHORT:
-        larger = "word" if known and few_words(train) else "bpe"
-        chosen = ["--tokenizer=char", "--encoder.subsampling=conv2d"] if little else [f"--tokenizer={larger}"]
-    else:
-        chosen = ["--tokenizer=char"] * little
     unspaced = sum(part.symbols.get(" ", 0) for part in parts) < sum(len(part.rows) for part in parts) / 2
+    if too_fast(parts) <= SHORT:
+        chosen = ["--tokenizer=char"] * little
+    elif little:
+        chosen = ["--tokenizer=char", "--encoder.subsampling=conv2d"]
+    elif known and few_words(train):
+        chosen = ["--tokenizer=word"]
+    else:
+        chosen = ["--frontend.lfr_m=5", "--frontend.lfr_n=4"] if unspaced else ["--tokenizer=bpe"]
     return recipe + chosen + ["--best_metric=cer"] * unspaced
 
 
