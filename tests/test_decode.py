@@ -267,7 +267,7 @@ def test_the_average_of_the_best_is_kept_unless_the_best_alone_has_a_lower_loss(
     for step, value in ((4, 1.0), (8, 2.0)):
         checkpoint.save_params(tmp_path / f"{step}", {"w": np.float32(value)})
     validator = object.__new__(Validator)
-    validator._progress, validator._devices = progress, Devices.first()
+    validator._cfg, validator._progress, validator._devices = SimpleNamespace(metric="wer"), progress, Devices.first()
     validator._best = SimpleNamespace(path=lambda step: tmp_path / f"{step}")
     losses = {1.5: loss_of_average, 1.0: loss_of_best}
     validator.score = lambda params: {"loss": losses[float(params["w"])], "wer": -losses[float(params["w"])]}

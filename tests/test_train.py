@@ -161,6 +161,7 @@ def test_resume_is_exact(whole, tmp_path):
     assert_same(final_params(cfg), final_params(whole))
 
 
+@pytest.mark.slow
 def test_a_clock_that_jumps_changes_nothing(whole, tmp_path, monkeypatch):
     """By years, back in the first session and forth in the second; no time in the report is below zero."""
     cfg, now, jumped = rerun(whole, tmp_path), time.time, [0.0]
