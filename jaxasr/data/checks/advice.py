@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from jaxasr.data.checks.part import Part
-from jaxasr.data.tokenizer import CharTokenizer, WordTokenizer
+from jaxasr.data.tokenizer import BpeTokenizer, CharTokenizer, WordTokenizer
 
 LITTLE_SECONDS = 3600.0
 FRAME_SECONDS = 0.06
@@ -14,8 +14,6 @@ UNSEEN, SHORT = 0.05, 0.01
 """Shares of words that training lacks, and of utterances with too few frames (as --max_infeasible), that are borne."""
 ENOUGH = 10_000
 """Utterances by which frames are judged."""
-FEW_WORDS = 500
-"""The default number of sub-words, which so few words may not be cut into."""
 
 
 def options(train: Sequence[Part], held_out: Sequence[Part]) -> list[str]:
@@ -54,9 +52,9 @@ def unseen_words(train: Sequence[Part], held_out: Sequence[Part]) -> float:
 
 
 def few_words(train: Sequence[Part]) -> bool:
-    """Whether a list of all words to train on is shorter than one of sub-words."""
+    """Whether all words to train on are fewer than the sub-words that are learnt by default, which needs more."""
     split = WordTokenizer().tokens
-    return len({word for part in train for row in part.rows for word in split(row.text)}) < FEW_WORDS
+    return len({word for part in train for row in part.rows for word in split(row.text)}) < BpeTokenizer.size
 
 
 def too_fast(parts: Sequence[Part]) -> float:
